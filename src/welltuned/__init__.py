@@ -1,0 +1,68 @@
+"""Hyperparameter tuning by grid, random, Bayesian and gradient search.
+
+Start with :class:`Study`, or with :func:`minimize` and :func:`maximize`. Everything here is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "welltuned.space": ("Categorical", "Float", "Int", "Ordinal", "Space"),
+    "welltuned.study": ("MaxCost", "Patience", "Study", "Target", "maximize", "minimize"),
+    "welltuned.samplers": ("SAMPLERS", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
+    "welltuned.schedulers": ("SCHEDULERS", "Median"),
+    "welltuned.storage": ("STORAGES",),
+    "welltuned.executors": ("EXECUTORS",),
+    "welltuned.evaluation": ("Result",),
+    "welltuned.history": ("History",),
+    "welltuned.trial": ("Reason", "State", "Trial"),
+    "welltuned.errors": ("Infeasible", "InvalidType", "InvalidValue", "LeaseLost", "MissingDependency", "NoCompletedTrial", "Pruned",
+                         "StorageError", "StudyStopped", "WelltunedError"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+if TYPE_CHECKING:
+    from welltuned.errors import (
+        Infeasible,
+        InvalidType,
+        InvalidValue,
+        LeaseLost,
+        MissingDependency,
+        NoCompletedTrial,
+        Pruned,
+        StorageError,
+        StudyStopped,
+        WelltunedError,
+    )
+    from welltuned.evaluation import Result
+    from welltuned.executors import EXECUTORS
+    from welltuned.history import History
+    from welltuned.samplers import QMC, SAMPLERS, Auto, Bayes, Gradient, Grid, Random
+    from welltuned.schedulers import SCHEDULERS, Median
+    from welltuned.space import Categorical, Float, Int, Ordinal, Space
+    from welltuned.storage import STORAGES
+    from welltuned.study import MaxCost, Patience, Study, Target, maximize, minimize
+    from welltuned.trial import Reason, State, Trial
+
+__all__ = [
+    "EXECUTORS", "QMC", "SAMPLERS", "SCHEDULERS", "STORAGES", "Auto", "Bayes", "Categorical", "Float", "Gradient", "Grid",
+    "History", "Infeasible", "Int", "InvalidType", "InvalidValue", "LeaseLost", "MaxCost", "Median", "MissingDependency",
+    "NoCompletedTrial", "Ordinal", "Patience", "Pruned", "Random", "Reason", "Result", "Space", "State", "StorageError", "Study",
+    "StudyStopped", "Target", "Trial", "WelltunedError", "__version__", "maximize", "minimize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'welltuned' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

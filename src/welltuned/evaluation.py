@@ -1,0 +1,152 @@
+"""Running an objective once and turning whatever it returns or raises into an ``Outcome``."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from welltuned.errors import Infeasible, InvalidType, InvalidValue, Pruned
+from welltuned.live import LiveTrial
+from welltuned.trial import Outcome, Reason, State
+
+Objective = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an objective may return when a number does not say it all.
+
+    Parameters
+    ----------
+    value
+        The objective: a number, or a dict of metrics that holds every objective by name.
+    sem
+        Its standard error, a number, or a dict by metric.
+    gradient
+        Its derivatives by parameter, in natural units: a dict, or a sequence in the space's order.
+    """
+
+    value: float | Mapping[str, float]
+    sem: float | Mapping[str, float] | None = None
+    gradient: Mapping[str, float] | Sequence[float] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) -> Outcome:
+    """Call the objective on a live trial and describe how it ended. Only ``KeyboardInterrupt`` and the like get out."""
+    started = time.perf_counter()
+    try:
+        argument = np.array([float(v) for v in trial.values()]) if trial.task.positional else trial
+        outcome = interpret(objective(argument), objectives, list(trial))
+    except Pruned:
+        outcome = Outcome(State.PRUNED)
+    except Infeasible as error:
+        outcome = failure(Reason.INFEASIBLE, error)
+    except MemoryError as error:
+        outcome = failure(Reason.OUT_OF_MEMORY, error)
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises becomes a recorded failure
+        outcome = failure(Reason.ERROR, error)
+    if trial.task.open_space:
+        outcome = replace(outcome, params=trial.params, domains=dict(trial.domains))
+    if outcome.state is State.COMPLETE and trial.should_stop():
+        outcome = replace(outcome, state=State.PRUNED)
+    return replace(outcome, seconds=time.perf_counter() - started, attributes={**_jsonable(trial.attributes), **outcome.attributes})
+
+
+def failure(reason: Reason, error: BaseException | str) -> Outcome:
+    """Describe a failed attempt; an exception is written as its last lines of traceback."""
+    exception = error if isinstance(error, BaseException) else None
+    if isinstance(error, BaseException):
+        where = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
+        place = f" ({where[0].filename.rsplit('/', 1)[-1]}:{where[0].lineno})" if where else ""
+        error = f"{type(error).__name__}: {error}{place}"
+    return Outcome(State.FAILED, reason=reason, error=error, exception=exception)
+
+
+def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> Outcome:
+    """Read what an objective returned: number, ``(mean, sem)``, ``(value, gradient)``, dict of metrics, ``Result``."""
+    result = _as_result(result, objectives)
+    metrics = _metrics(result.value, objectives)
+    if bad := {k: v for k, v in metrics.items() if k in objectives and not math.isfinite(v)}:
+        return failure(Reason.NAN, f"the objective returned {', '.join(f'{k}={v!r}' for k, v in bad.items())}")
+    sems = {} if result.sem is None else _sems(result.sem, objectives)
+    return Outcome(State.COMPLETE, metrics={k: v for k, v in metrics.items() if math.isfinite(v)}, sems=sems,
+                   gradient=_gradient(result.gradient, names), attributes=_jsonable(result.attributes))
+
+
+def _as_result(result: Any, objectives: Sequence[str]) -> Result:
+    if isinstance(result, Result):
+        return result
+    if isinstance(result, tuple) and len(result) == 2 and len(objectives) == 1:
+        value, second = result
+        if isinstance(second, (Mapping, list, tuple)) or (isinstance(second, np.ndarray) and second.ndim == 1):
+            return Result(value, gradient=second)
+        return Result(value, sem=second)
+    if isinstance(result, (tuple, list)) and len(result) == len(objectives) > 1:
+        return Result(dict(zip(objectives, result, strict=True)))
+    return Result(result)
+
+
+def _number(name: str, value: Any) -> float:
+    item = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    # float() takes scalars of every framework; a string that looks like a number is not one
+    if isinstance(item, numbers.Real) or (hasattr(item, "__float__") and not isinstance(item, (str, bytes))):
+        try:
+            return float(item)
+        except (TypeError, ValueError):
+            pass
+    raise InvalidType(f"the objective returned {name}={value!r}, which is not a number")
+
+
+def _metrics(value: Any, objectives: Sequence[str]) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        if len(objectives) != 1:
+            raise InvalidType(f"the objective returned {value!r}; expected the {len(objectives)} objectives {list(objectives)!r}")
+        return {objectives[0]: _number(objectives[0], value)}
+    if missing := [name for name in objectives if name not in value]:
+        raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}")
+    order = [*objectives, *(k for k in value if k not in objectives)]
+    return {str(k): _number(str(k), value[k]) for k in order}
+
+
+def _sems(sem: Any, objectives: Sequence[str]) -> dict[str, float]:
+    sems = sem if isinstance(sem, Mapping) else {objectives[0]: sem}
+    found = {str(k): _number("standard error", v) for k, v in sems.items() if v is not None}
+    if bad := [v for v in found.values() if v < 0]:
+        raise InvalidValue(f"the objective returned the standard error {bad[0]!r}, which is below 0")
+    return {k: v for k, v in found.items() if math.isfinite(v)}
+
+
+def _gradient(gradient: Any, names: Sequence[str]) -> dict[str, float] | None:
+    if gradient is None:
+        return None
+    if not isinstance(gradient, Mapping):
+        if len(gradient) != len(names):
+            raise InvalidValue(f"the objective returned a gradient of {len(gradient)} entries for the {len(names)} "
+                               f"parameters {list(names)!r}")
+        gradient = dict(zip(names, gradient, strict=True))
+    if unknown := sorted(set(gradient) - set(names)):
+        raise InvalidValue(f"the objective returned derivatives by {unknown!r}, which are not active parameters")
+    found = {str(k): _number(f"d/d{k}", v) for k, v in gradient.items() if v is not None}
+    return found if all(math.isfinite(v) for v in found.values()) else None
+
+
+def _jsonable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what JSON can hold and describe the rest."""
+    return {str(k): v if _is_json(v) else repr(v) for k, v in attributes.items()}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,203 @@
+"""Worker processes on this machine.
+
+Each worker is a fresh interpreter that connects back over a local socket. So scripts need no ``if __name__ ==
+"__main__"``, functions of notebooks travel by value, a worker can be killed without harm to the others, and its libraries
+see their share of the cores before they are imported. Messages are pickled: both ends are this user's own processes and
+hold the same secret key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import secrets
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Client, Connection, Listener, wait
+import cloudpickle
+
+from welltuned.errors import InvalidType, WelltunedError
+from welltuned.evaluation import evaluate
+from welltuned.executors.protocol import Finished, Job
+from welltuned.live import LiveTrial, Task
+from welltuned.trial import Outcome, Report
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+START_SECONDS = 60.0
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    task: Task | None = None
+
+
+class ProcessExecutor:
+    """Evaluate tasks in ``workers`` processes, each with its share of the cores for inner threads.
+
+    Raises
+    ------
+    InvalidType
+        When the objective cannot be pickled, by name or by value.
+    WelltunedError
+        When a worker cannot load the objective, or does not start.
+    """
+
+    def __init__(self, job: Job, workers: int) -> None:
+        self._job = job
+        self._size = workers
+        try:
+            self._payload = cloudpickle.dumps((job.objective, tuple(job.objectives)))
+        except Exception as error:
+            raise InvalidType(f"objective={job.objective!r} cannot be sent to worker processes: {error}; leave out what "
+                              "holds open files, locks or connections, or create it inside the function") from error
+        self._key = secrets.token_bytes(32)
+        self._listener = Listener(None, authkey=self._key)
+        self._workers: list[_Worker] = []
+
+    def submit(self, task: Task) -> None:
+        """See :meth:`Executor.submit`."""
+        worker = next((w for w in self._workers if w.task is None), None) or self._start()
+        worker.task = task
+        with contextlib.suppress(OSError):  # a dead worker is noticed by wait()
+            worker.connection.send_bytes(cloudpickle.dumps(("task", task)))
+
+    def _start(self) -> _Worker:
+        share = str(max(1, available_cores() // self._size))
+        env = {**os.environ, **{v: os.environ.get(v, share) for v in THREAD_VARIABLES}}
+        code = "from welltuned.executors.processes import serve; serve()"
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=env)
+        hello = {"address": self._listener.address, "key": self._key.hex(), "path": sys.path, "cwd": os.getcwd(), "parent": os.getpid()}
+        assert process.stdin is not None
+        with process.stdin as pipe, contextlib.suppress(BrokenPipeError):
+            pipe.write(json.dumps(hello).encode())
+        worker = _Worker(process, self._accept(process))
+        worker.connection.send_bytes(self._payload)
+        self._workers.append(worker)
+        return worker
+
+    def _accept(self, process: subprocess.Popen[bytes]) -> Connection:
+        accepted: list[Connection] = []
+        thread = threading.Thread(target=lambda: accepted.append(self._listener.accept()), daemon=True)
+        thread.start()
+        for _ in range(int(START_SECONDS * 10)):
+            thread.join(0.1)
+            if accepted:
+                return accepted[0]
+            if process.poll() is not None:
+                break
+        process.kill()
+        raise WelltunedError(f"a worker process did not start (exit code {process.poll()})")
+
+    def wait(self, timeout: float | None = None) -> list[Finished]:
+        """See :meth:`Executor.wait`."""
+        finished: list[Finished] = []
+        busy = {w.connection: w for w in self._workers if w.task is not None}
+        while busy and not finished:
+            ready = wait(list(busy), timeout)
+            for connection in ready:
+                finished += self._receive(busy[connection])  # type: ignore[index]
+            if not ready:
+                break
+        return finished
+
+    def _receive(self, worker: _Worker) -> list[Finished]:
+        task = worker.task
+        assert task is not None
+        try:
+            kind, content = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 - from our own child, over a keyed socket
+        except (EOFError, OSError):
+            return [Finished(task, None, self._bury(worker))]
+        if kind == "report":
+            with contextlib.suppress(OSError):
+                worker.connection.send(self._job.on_report(task, content))
+            return []
+        if kind == "broken":
+            raise WelltunedError(f"a worker process cannot load the objective: {content}")
+        worker.task = None
+        return [Finished(task, content)]
+
+    def _bury(self, worker: _Worker) -> str:
+        self._workers.remove(worker)
+        worker.connection.close()
+        try:
+            code = worker.process.wait(5)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            code = worker.process.wait()
+        return f"the worker process died ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+
+    def close(self) -> None:
+        """See :meth:`Executor.close`."""
+        for worker in self._workers:
+            worker.process.kill()
+            worker.connection.close()
+        for worker in self._workers:
+            worker.process.wait()
+        self._workers.clear()
+        self._listener.close()
+
+
+def serve() -> None:
+    """Run a worker process: connect to the parent that standard input names, evaluate what it sends."""
+    import signal
+
+    hello = json.loads(sys.stdin.buffer.read())
+    # an interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path[:] = hello["path"]
+    with contextlib.suppress(OSError):
+        os.chdir(hello["cwd"])
+    threading.Thread(target=_die_with, args=(hello["parent"],), daemon=True).start()
+    address = tuple(hello["address"]) if isinstance(hello["address"], list) else hello["address"]
+    connection = Client(address, authkey=bytes.fromhex(hello["key"]))
+    with contextlib.suppress(EOFError, OSError):
+        _work(connection)
+
+
+def _work(connection: Connection) -> None:
+    payload = connection.recv_bytes()
+    try:
+        objective, objectives = pickle.loads(payload)  # noqa: S301 - from our own parent, over a keyed socket
+    except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
+        connection.recv_bytes()
+        connection.send_bytes(cloudpickle.dumps(("broken", f"{type(error).__name__}: {error}")))
+        return
+
+    def on_report(_: Task, report: Report) -> bool:
+        connection.send_bytes(cloudpickle.dumps(("report", report)))
+        return bool(connection.recv())
+
+    while True:
+        _, task = pickle.loads(connection.recv_bytes())  # noqa: S301 - see above
+        outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
+        connection.send_bytes(_portable(outcome))
+
+
+def _portable(outcome: Outcome) -> bytes:
+    """Pickle an outcome, without its exception where that cannot travel."""
+    try:
+        pickled: bytes = cloudpickle.dumps(("done", outcome))
+        pickle.loads(pickled)  # noqa: S301 - made on the line above
+    except Exception:  # noqa: BLE001 - an exception's pickling is the user's code
+        return cloudpickle.dumps(("done", replace(outcome, exception=None)))  # type: ignore[no-any-return]
+    return pickled
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, even in the middle of an objective."""
+    import time
+
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,158 @@
+"""The trial as the objective sees it: a mapping of its parameters that can report and ask whether to stop."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue, Pruned
+from welltuned.space import Categorical, Float, Int, Parameter, codec
+from welltuned.space.labels import find
+from welltuned.trial import Report
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an executor needs to evaluate one trial, anywhere.
+
+    ``open_space`` says that the objective suggests its parameters itself; ``params`` are then proposals for those that
+    earlier trials suggested.
+    """
+
+    number: int
+    token: int
+    params: Mapping[str, Any]
+    seed: int = 0
+    positional: bool = False
+    open_space: bool = False
+    checkpoint: str | None = None
+    reports: tuple[Report, ...] = ()
+    domains: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+class LiveTrial(Mapping[str, Any]):
+    """One trial under evaluation: ``trial["lr"]``, ``**trial``, ``trial.report(value, step)``, ``trial.should_stop()``.
+
+    Objectives receive it; ``Study.ask`` returns it. It is a mapping of the active parameters, so an objective that expects
+    a plain dict works as it is.
+    """
+
+    def __init__(self, task: Task, on_report: Callable[[Task, Report], bool] | None = None) -> None:
+        self.task = task
+        self._on_report = on_report
+        self._stop = False
+        self._params: dict[str, Any] = {} if task.open_space else dict(task.params)
+        self.domains: dict[str, Parameter] = {}
+        self.attributes: dict[str, Any] = {}
+        self._steps = {r.step for r in task.reports}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._params[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._params)
+
+    def __len__(self) -> int:
+        return len(self._params)
+
+    def __repr__(self) -> str:
+        return f"LiveTrial({self.number}, {self._params!r})"
+
+    @property
+    def number(self) -> int:
+        """Position of the trial in its study, from 0."""
+        return self.task.number
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The active parameters, as a dict of its own."""
+        return dict(self._params)
+
+    @property
+    def checkpoint(self) -> Path:
+        """A folder of the trial's own that outlives the attempt: an interrupted trial finds its files there again."""
+        if self.task.checkpoint is None:
+            raise InvalidValue(f"trial {self.number} has no checkpoint folder; give the study a storage file or checkpoints=folder")
+        path = Path(self.task.checkpoint)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def report(self, value: float | Mapping[str, float], step: int) -> None:
+        """Report an intermediate value, or several metrics as a dict, at ``step`` (an epoch, say).
+
+        A step that was reported before is left as it was. Non-finite values are passed over.
+
+        Raises
+        ------
+        InvalidType
+            When ``value`` is neither a number nor a dict of numbers, or ``step`` is no whole number.
+        """
+        if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
+            raise InvalidType(f"report: step={step!r} is not a whole number")
+        metrics = {"value": value} if not isinstance(value, Mapping) else value
+        try:
+            numbers = {str(k): float(v) for k, v in metrics.items()}
+        except (TypeError, ValueError):
+            raise InvalidType(f"report: {value!r} is neither a number nor a dict of numbers") from None
+        finite = {k: v for k, v in numbers.items() if np.isfinite(v)}
+        if finite and int(step) not in self._steps and self._on_report is not None:
+            self._steps.add(int(step))
+            self._stop = self._on_report(self.task, Report(int(step), finite)) or self._stop
+
+    def should_stop(self) -> bool:
+        """Tell whether the scheduler wants this trial to end now. Return, or call :meth:`prune`."""
+        return self._stop
+
+    should_prune = should_stop
+
+    def prune(self) -> None:
+        """End the trial as pruned."""
+        raise Pruned(f"trial {self.number} was pruned")
+
+    def note(self, **attributes: Any) -> None:
+        """Attach values that JSON can hold to the trial's record."""
+        self.attributes.update(attributes)
+
+    # parameters that are declared where they are used
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None) -> float:
+        """Declare and get a real parameter; see :class:`welltuned.Float`."""
+        return float(self._suggest(name, Float(low, high, log=log, step=step)))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
+        """Declare and get a whole-number parameter; see :class:`welltuned.Int`."""
+        return int(self._suggest(name, Int(low, high, log=log, step=step)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Declare and get a choice; see :class:`welltuned.Categorical`."""
+        return self._suggest(name, Categorical(list(choices)))
+
+    def _suggest(self, name: str, parameter: Parameter) -> Any:
+        if name in self._params:
+            return self._params[name]
+        if not self.task.open_space:
+            raise InvalidValue(f"trial {self.number}: {name!r} is not an active parameter here; active are {list(self._params)!r}")
+        self.domains[name] = parameter
+        self._params[name] = self._proposal(name, parameter)
+        return self._params[name]
+
+    def _proposal(self, name: str, parameter: Parameter) -> Any:
+        proposed = self.task.params.get(name)
+        if name in self.task.params and _admits(parameter, proposed):
+            return proposed
+        # its own stream by name, so that the order of suggestions does not matter
+        seed = np.random.SeedSequence(self.task.seed, spawn_key=(self.number, zlib.crc32(name.encode())))
+        return codec.from_unit(parameter, codec.snap(parameter, np.random.default_rng(seed).random(1)))[0]
+
+
+def _admits(parameter: Parameter, value: Any) -> bool:
+    if isinstance(parameter, Categorical):
+        return find(parameter.choices, value) is not None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not parameter.low <= value <= parameter.high:  # type: ignore[union-attr]
+        return False
+    return bool(np.isclose(codec.from_unit(parameter, codec.to_unit(parameter, [value]))[0], value, rtol=1e-9))

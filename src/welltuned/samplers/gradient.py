@@ -1,0 +1,275 @@
+"""Gradient search: SciPy's bounded quasi-Newton on the unit cube, from many starts, replayed from the history.
+
+The method keeps no state. Each time it is asked, it runs its restarts again from the beginning, reading every function value
+from the history, until a value is missing: that point is what it proposes. Replaying costs microseconds per evaluation, and
+makes the search resumable and repeatable for nothing.
+
+Derivatives are the objective's own where it returns them. Otherwise they are central differences, whose step grows where
+the second difference is not small against the first: then noise, a plateau or an optimum hides the slope, and a wider
+stencil sees it. Numbers without steps are moved by gradients; everything else is searched by the restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.optimize import minimize
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
+from welltuned.samplers.novel import novel
+from welltuned.samplers.qmc import spread
+from welltuned.space import Float, Params, Space, codec
+from welltuned.streams import origin
+from welltuned.surrogate.maximise import neighbours
+from welltuned.trial import State, Trial
+
+TRUST = 0.2  # the first step of the quasi-Newton method, in units of the cube
+WIDEN = 4.0
+WIDEST = 0.2
+RESTARTS = 200
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Follow gradients from many starts: from the defaults (or the centre) first, then from points spread over the space.
+
+    Every evaluation, those of the stencils included, is an ordinary trial. With several workers the points of a stencil, and
+    further restarts, are evaluated side by side.
+
+    Parameters
+    ----------
+    step
+        First half-width of the central differences, as a share of a parameter's range on its own scale.
+    tolerance
+        A restart ends when an iteration gains less than this share of the objective's magnitude.
+
+    Notes
+    -----
+    Byrd, Lu, Nocedal and Zhu, *A Limited Memory Algorithm for Bound Constrained Optimization*, 1995, as in
+    ``scipy.optimize.minimize(method="L-BFGS-B")``.
+
+    Examples
+    --------
+    >>> Gradient(step=0.02)
+    Gradient(step=0.02, tolerance=1e-06)
+    """
+
+    step: float = 0.01
+    tolerance: float = 1e-6
+    model_based: ClassVar[bool] = True
+    several_objectives: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name, top in (("step", WIDEST), ("tolerance", 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InvalidType(f"Gradient: {name}={value!r} is not a number")
+            if not 0 < value <= top:
+                raise InvalidValue(f"Gradient: {name}={value!r} must be above 0 and at most {top}")
+
+    def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
+        """See :meth:`Sampler.suggest`."""
+        table = Table.read(space, history)
+        needed: list[np.ndarray] = []
+        for missing in self._restarts(space, table, rng):
+            needed += missing
+            if len(needed) >= n:
+                break
+        return novel(space, history, space.decode(np.array(needed)) if needed else [], n, rng)
+
+    def _restarts(self, space: Space, table: Table, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
+        """Replay one restart after the other; yield the rows that each unfinished one lacks."""
+        seed, _ = origin(rng)
+        finished: list[tuple[float, np.ndarray]] = []
+        idle = 0
+        for r in range(RESTARTS + len(table.values)):
+            start = self._start(space, r, finished, seed)
+            if start is None:
+                continue
+            run = Restart(space, table, start, self.step, self.tolerance)
+            missing = run.replay()
+            if not missing:
+                finished.append(run.best)
+            else:
+                yield missing
+            idle = idle + 1 if not missing else 0
+            if idle > RESTARTS:
+                return
+
+    def _start(self, space: Space, r: int, finished: list[tuple[float, np.ndarray]], seed: int) -> np.ndarray | None:
+        """Return where restart ``r`` begins; None for one that must wait for the results of those before it.
+
+        Every other restart changes one discrete parameter of the best point so far; the rest are spread over the space.
+        They depend on ``r`` and on finished restarts only, so that a replay meets the same ones again.
+        """
+        if r == 0:
+            centre = np.full((1, len(space)), 0.5)
+            first = space.encode([space.defaults]) if space.defaults else space.activate(centre)
+            return first[0] if space.feasible(first)[0] else self._spread(space, r, seed)
+        if r % 2 and any(discrete(space)):
+            if len(finished) < r:
+                return None
+            best = min(finished, key=lambda found: found[0])[1]
+            around = neighbours(space, best, np.random.default_rng([seed % (1 << 63), r]))
+            return around[(r // 2) % len(around)] if len(around) else self._spread(space, r, seed)
+        return self._spread(space, r, seed)
+
+    def _spread(self, space: Space, r: int, seed: int) -> np.ndarray:
+        return spread(space, seed, r, 1, np.random.default_rng([seed % (1 << 63), r]))[0]  # type: ignore[no-any-return]
+
+
+def discrete(space: Space) -> list[bool]:
+    """Tell for each parameter whether gradients cannot move it."""
+    return [not isinstance(p, Float) or p.step is not None for p in space.values()]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is known of the objective: by configuration the loss (infinite if it failed), and derivatives where given.
+
+    ``pending`` holds the keys of configurations under evaluation; ``own_gradient`` says that the objective returns
+    derivatives.
+    """
+
+    space: Space
+    values: dict[str, tuple[float, dict[str, float] | None]]
+    pending: frozenset[str]
+    own_gradient: bool
+    worst: float
+
+    @classmethod
+    def read(cls, space: Space, history: History) -> Table:
+        """Read a history of one objective."""
+        losses = history.losses[:, 0] if len(history) else np.empty(0)
+        finite = losses[np.isfinite(losses)]
+        sign = -1.0 if "maximize" in history.directions.values() else 1.0
+        values: dict[str, tuple[float, dict[str, float] | None]] = {}
+        pending = set()
+        for trial, loss in zip(history.trials, losses, strict=True):
+            if trial.params is None:
+                continue
+            key = trial.key or space.key(trial.params)
+            if not trial.state.finished:
+                pending.add(key)
+            elif np.isfinite(loss) or key not in values:
+                values[key] = (float(loss) if np.isfinite(loss) else np.inf, _signed(trial, sign))
+        own = any(t.gradient is not None for t in history.trials if t.state is State.COMPLETE)
+        span = float(finite.max() - finite.min()) if len(finite) else 0.0
+        return cls(space, values, frozenset(pending - values.keys()), own, float(finite.max()) + span if len(finite) else 0.0)
+
+    def key(self, row: np.ndarray) -> str:
+        """Return the canonical key of a row."""
+        return self.space.key(self.space.decode(row[None])[0])
+
+
+def _signed(trial: Trial, sign: float) -> dict[str, float] | None:
+    return None if trial.gradient is None else {k: sign * v for k, v in trial.gradient.items()}
+
+
+class Missing(Exception):  # noqa: N818 - a signal of the replay, no error
+    """The replay needs values at these rows."""
+
+    def __init__(self, rows: list[np.ndarray]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+@dataclass
+class Restart:
+    """One run of the quasi-Newton method from ``start``, on the coordinates that are real and active there."""
+
+    space: Space
+    table: Table
+    start: np.ndarray
+    step: float
+    tolerance: float
+    best: tuple[float, np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.free = np.flatnonzero(~np.array(discrete(self.space)) & ~np.isnan(self.start))
+        self.steps = np.full(len(self.free), self.step)
+        self.best = (np.inf, self.start)
+
+    def replay(self) -> list[np.ndarray]:
+        """Run until the end, returning nothing, or until values are missing, returning their rows."""
+        try:
+            if len(self.free):
+                bounds = [(0.0, 1.0 / TRUST)] * len(self.free)
+                minimize(self._fun, self.start[self.free] / TRUST, jac=True, method="L-BFGS-B", bounds=bounds,
+                         options={"ftol": self.tolerance, "gtol": 1e-9, "maxls": 10})
+            else:
+                self._loss([self.start])
+        except Missing as missing:
+            return missing.rows
+        return []
+
+    def _row(self, u: np.ndarray) -> np.ndarray:
+        row = self.start.copy()
+        row[self.free] = np.clip(u, 0.0, 1.0)
+        return row
+
+    def _loss(self, rows: list[np.ndarray]) -> list[float]:
+        """Look the losses up; ask for those that are neither known nor under way."""
+        keys = [self.table.key(row) for row in rows]
+        if any(k not in self.table.values for k in keys):
+            lacking = {k: row for k, row in zip(keys, rows, strict=True) if k not in self.table.values}
+            allowed = [row for k, row in lacking.items()
+                       if k not in self.table.pending and self.space.feasible(self.space.activate(row[None]))[0]]
+            if allowed or any(k in self.table.pending for k in lacking):
+                raise Missing(allowed)
+        losses = [self.table.values.get(k, (np.inf, None))[0] for k in keys]
+        if losses[0] < self.best[0]:
+            self.best = (losses[0], rows[0])
+        return [min(loss, self.table.worst) for loss in losses]
+
+    def _fun(self, v: np.ndarray) -> tuple[float, np.ndarray]:
+        u = np.clip(v * TRUST, 0.0, 1.0)
+        here = self._row(u)
+        # a stencil can be evaluated beside its centre, unless the objective may bring its own derivatives
+        if self.table.values and not self.table.own_gradient:
+            self._loss([here, *self._stencil(u, np.arange(len(u)))[0]])
+        value = self._loss([here])[0]
+        own = self.table.values.get(self.table.key(here), (0.0, None))[1]
+        slope = self._chain(u, own) if own is not None else self._difference(u, value)
+        return value, slope * TRUST
+
+    def _stencil(self, u: np.ndarray, which: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        rows, widths = [], []
+        for i in which:
+            ends = []
+            for side in (-1.0, 1.0):
+                moved = u.copy()
+                moved[i] = np.clip(u[i] + side * self.steps[i], 0.0, 1.0)
+                rows.append(self._row(moved))
+                ends.append(moved[i])
+            widths.append(ends[1] - ends[0])
+        return rows, np.array(widths)
+
+    def _difference(self, u: np.ndarray, value: float) -> np.ndarray:
+        """Return central differences, (f(u + h) - f(u - h)) / 2h, widened once each where they cannot see a slope."""
+        slope = np.zeros(len(u))
+        todo = np.arange(len(u))
+        while len(todo):
+            rows, widths = self._stencil(u, todo)
+            f = np.array(self._loss(rows)).reshape(-1, 2)
+            first, second = f[:, 1] - f[:, 0], f[:, 1] - 2.0 * value + f[:, 0]
+            slope[todo] = first / widths
+            blind = (np.abs(first) <= np.abs(second)) & (self.steps[todo] * WIDEN <= WIDEST)
+            todo = todo[blind]
+            self.steps[todo] *= WIDEN
+        return slope
+
+    def _chain(self, u: np.ndarray, gradient: dict[str, float]) -> np.ndarray:
+        """Turn derivatives by natural values into those by unit coordinates."""
+        names = list(self.space)
+        slope = np.zeros(len(u))
+        for i, j in enumerate(self.free):
+            parameter: Any = self.space[names[j]]
+            ends = np.clip([u[i] - 1e-6, u[i] + 1e-6], 0.0, 1.0)
+            dx = np.diff(codec.numbers(parameter, ends))[0] / (ends[1] - ends[0])
+            slope[i] = gradient.get(names[j], 0.0) * dx
+        return slope

@@ -1,0 +1,68 @@
+"""Every point of a grid, exactly once."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
+from welltuned.samplers.novel import every
+from welltuned.space import Params, Space, codec
+from welltuned.streams import study_rng
+
+MAX_POINTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Visit all points of a grid.
+
+    Parameters
+    ----------
+    resolution
+        Points per parameter that has more values than that (or infinitely many), evenly spaced on its own scale, both ends
+        included. Choices are always all visited.
+    shuffle
+        Visit the points in an order drawn from the study's seed, so that a budget smaller than the grid still sees all of
+        its regions. Without it, in the order of the parameters, the last one fastest.
+    """
+
+    resolution: int = 5
+    shuffle: bool = True
+    model_based: ClassVar[bool] = False
+    several_objectives: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.resolution, bool) or not isinstance(self.resolution, int):
+            raise InvalidType(f"Grid: resolution={self.resolution!r} is not a whole number")
+        if self.resolution < 2:
+            raise InvalidValue(f"Grid: resolution={self.resolution!r} must be at least 2")
+
+    def size(self, space: Space) -> int:
+        """Return how many evaluations the whole grid takes.
+
+        Examples
+        --------
+        >>> Grid(resolution=5).size(Space({"lr": (1e-4, 1e-1, "log-uniform"), "units": [32, 64, 128]}))
+        15
+        """
+        if not any(space.conditions.values()) and not space.forbidden and not space.constraints:
+            return int(np.prod([float(len(codec.levels(p, self.resolution))) for p in space.values()]))
+        count = sum(1 for _ in itertools.islice(every(space, self.resolution), MAX_POINTS + 1))
+        return count
+
+    def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
+        """See :meth:`Sampler.suggest`."""
+        fresh = (p for p in self._points(space, rng) if space.key(p) not in history.keys)
+        return list(itertools.islice(fresh, n))
+
+    def _points(self, space: Space, rng: np.random.Generator) -> list[Params]:
+        if self.size(space) > MAX_POINTS:
+            raise InvalidValue(f"grid: more than {MAX_POINTS} points at resolution={self.resolution}; use a lower resolution, "
+                               "lists of values, or another sampler")
+        points = list(every(space, self.resolution))
+        return [points[i] for i in study_rng(rng, "grid").permutation(len(points))] if self.shuffle else points

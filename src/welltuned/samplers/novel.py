@@ -1,0 +1,103 @@
+"""No configuration twice: a check that every sampler's proposals go through, and a way out when they collide."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from welltuned.errors import InvalidValue
+from welltuned.history import History
+from welltuned.space import Params, Space, codec
+
+ENUMERABLE = 20_000
+TRIES = 64
+
+
+def draw(space: Space, n: int, rng: np.random.Generator, *, batches: int = 200) -> np.ndarray:
+    """Draw ``n`` allowed rows of the cube that follow the priors, shape (n, p).
+
+    Raises
+    ------
+    InvalidValue
+        When hardly any configuration is allowed, so that rejection finds none in ``batches`` rounds.
+    """
+    kept: list[np.ndarray] = []
+    for _ in range(batches):
+        unit = to_priors(space, rng.random((max(n, 64), len(space))))
+        kept.append(unit[space.feasible(unit)])
+        if sum(map(len, kept)) >= n:
+            return np.vstack(kept)[:n]
+    found = np.vstack(kept)
+    if not len(found):
+        raise InvalidValue(f"none of {batches * max(n, 64)} random configurations satisfies the constraints of {space!r}; "
+                           "loosen them, or narrow the ranges to where they hold")
+    return found[rng.integers(len(found), size=n)]
+
+
+def to_priors(space: Space, uniform: np.ndarray) -> np.ndarray:
+    """Turn uniform rows, shape (n, p), into activated rows that follow the priors."""
+    for j, parameter in enumerate(space.values()):
+        if parameter.prior is not None:
+            uniform[:, j] = codec.apply_prior(parameter, uniform[:, j])
+    return space.activate(uniform)
+
+
+def size(space: Space, limit: int = ENUMERABLE) -> int | None:
+    """Return the number of configurations, or None when they are infinitely many or more than ``limit``."""
+    if any(codec.cells(p) is None for p in space.values()):
+        return None
+    count = sum(1 for _ in itertools.islice(every(space), limit + 1))
+    return count if count <= limit else None
+
+
+def every(space: Space, resolution: int | None = None) -> Iterator[Params]:
+    """Go through all allowed configurations once, in the order of the parameters, the last one fastest.
+
+    With ``resolution``, through those of the grid in which every parameter that has more values (or infinitely many) takes
+    that many, evenly spaced on its own scale.
+    """
+    levels = {name: codec.levels(p, resolution or (codec.cells(p) or 2)) for name, p in space.items()}
+    for row in _rows(space, levels, np.full((1, len(space)), np.nan), 0):
+        if space.feasible(row)[0]:
+            yield space.decode(row, activated=True)[0]
+
+
+def _rows(space: Space, levels: dict[str, np.ndarray], row: np.ndarray, depth: int) -> Iterator[np.ndarray]:
+    if depth == len(space.order):
+        yield row
+        return
+    name = space.order[depth]
+    j = space.column[name]
+    for u in levels[name] if space.is_active(name, row) else (np.nan,):
+        row[0, j] = u
+        yield from _rows(space, levels, row, depth + 1)
+    row[0, j] = np.nan
+
+
+def novel(space: Space, history: History, proposals: Iterable[Params], n: int, rng: np.random.Generator,
+          seen: set[str] | None = None) -> list[Params]:
+    """Return the first ``n`` proposals that are neither in the history nor repeated, filled up with random new ones.
+
+    When random draws keep colliding, a small space is gone through systematically. Fewer than ``n`` come back only when
+    the space is exhausted.
+    """
+    seen = set(history.keys) if seen is None else seen
+    chosen = list(itertools.islice(_unseen(space, proposals, seen), n))
+    if len(chosen) < n:
+        randoms = (p for _ in range(TRIES) for p in space.decode(draw(space, n, rng), activated=True))
+        chosen += itertools.islice(_unseen(space, randoms, seen), n - len(chosen))
+    if len(chosen) < n and size(space) is not None:
+        rest = list(_unseen(space, every(space), set(seen)))
+        chosen += [rest[i] for i in rng.permutation(len(rest))[: n - len(chosen)]]
+    return chosen
+
+
+def _unseen(space: Space, proposals: Iterable[Params], seen: set[str]) -> Iterator[Params]:
+    for params in proposals:
+        key = space.key(params)
+        if key not in seen:
+            seen.add(key)
+            yield params
+

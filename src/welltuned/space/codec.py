@@ -1,0 +1,113 @@
+"""The one road between natural values and the unit cube. Every log, step and categorical transform is in this file.
+
+A parameter with finitely many values owns one cell of [0, 1] per value. ``encode`` returns cell centres (exactly: the
+same value always gives the same number), ``decode`` accepts any point of a cell, and ``snap`` moves a point to its
+cell's centre. Continuous parameters map monotonically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from welltuned.space.labels import find
+from welltuned.space.parameters import Choice, Float, Int, Parameter
+
+
+def cells(parameter: Parameter) -> int | None:
+    """Return the number of values, or None when they are not finitely many."""
+    if isinstance(parameter, Choice):
+        return len(parameter.choices)
+    if isinstance(parameter, Float) and parameter.step is None:
+        return None
+    if not np.isfinite(parameter.high - parameter.low):
+        return None
+    return int(np.floor((parameter.high - parameter.low) / parameter.step + 1e-9)) + 1
+
+
+def _edges(parameter: Float | Int) -> tuple[float, float]:
+    """Return the natural values at unit coordinates 0 and 1, half a cell outside the first and last value."""
+    if isinstance(parameter, Float) and parameter.step is None:
+        return parameter.low, parameter.high
+    n, step = cells(parameter) or 1, float(parameter.step or 1)
+    low, high = parameter.low - step / 2, parameter.low + (n - 0.5) * step
+    # a log scale needs a positive edge; half of low is exact for low=1, step=1
+    return (max(low, parameter.low / 2) if parameter.log else low), high
+
+
+def to_unit(parameter: Parameter, values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Map natural values, shape (n,), to unit coordinates, shape (n,)."""
+    if isinstance(parameter, Choice):
+        index = np.array([find(parameter.choices, v) for v in values], dtype=float)
+        return (index + 0.5) / len(parameter.choices)
+    x = np.asarray(values, dtype=float)
+    if parameter.distribution is not None:
+        return parameter.distribution.cdf(x)
+    low, high = _edges(parameter)
+    if parameter.log:
+        return np.asarray((np.log(x) - np.log(low)) / (np.log(high) - np.log(low)))
+    return np.asarray((x - low) / (high - low))
+
+
+def numbers(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
+    """Map unit coordinates, shape (n,), to natural numbers of a Float or an Int, shape (n,)."""
+    u = np.clip(u, 0.0, 1.0)
+    if parameter.distribution is not None:
+        x = parameter.distribution.ppf(u)
+        return np.clip(np.round(x) if isinstance(parameter, Int) else x, parameter.low, parameter.high)
+    low, high = _edges(parameter)
+    x = np.exp(np.log(low) + u * (np.log(high) - np.log(low))) if parameter.log else low + u * (high - low)
+    if parameter.step is None:
+        return np.asarray(np.clip(x, parameter.low, parameter.high))
+    step = np.clip(np.round((x - parameter.low) / parameter.step), 0, (cells(parameter) or 1) - 1)
+    return np.asarray(parameter.low + step * parameter.step)
+
+
+def indices(parameter: Any, u: np.ndarray) -> np.ndarray:
+    """Map unit coordinates, shape (n,), to indices of choices, shape (n,); NaN goes to -1."""
+    n = len(parameter.choices)
+    index = np.floor(np.nan_to_num(u, nan=0.0) * n).clip(0, n - 1).astype(int)
+    return np.where(np.isnan(u), -1, index)
+
+
+def from_unit(parameter: Parameter, u: np.ndarray) -> list[Any]:
+    """Map unit coordinates, shape (n,), to natural values: Python floats, Python ints, or the choices themselves."""
+    if isinstance(parameter, Choice):
+        return [parameter.choices[i] for i in indices(parameter, u)]
+    values = numbers(parameter, u)
+    return [int(v) for v in values] if isinstance(parameter, Int) else [float(v) for v in values]
+
+
+def snap(parameter: Parameter, u: np.ndarray) -> np.ndarray:
+    """Move unit coordinates, shape (n,), to those of the values they stand for. Continuous ones are only clipped."""
+    if isinstance(parameter, Choice):
+        return (indices(parameter, np.clip(u, 0, 1)) + 0.5) / len(parameter.choices)
+    if isinstance(parameter, Int) or parameter.step is not None:
+        return to_unit(parameter, numbers(parameter, u))
+    return np.clip(u, 0.0, 1.0)
+
+
+def apply_prior(parameter: Parameter, u: np.ndarray) -> np.ndarray:
+    """Turn uniform draws ``u`` into unit coordinates that follow the parameter's prior within its bounds."""
+    if parameter.prior is None:
+        return u
+    if isinstance(parameter, Choice):
+        edges = np.cumsum(parameter.prior)
+        index = np.searchsorted(edges, u, side="right").clip(0, len(edges) - 1)
+        return (index + 0.5) / len(parameter.choices)
+    a, b = parameter.prior.cdf(parameter.low), parameter.prior.cdf(parameter.high)
+    x = np.clip(parameter.prior.ppf(a + u * (b - a)), parameter.low, parameter.high)
+    return np.clip(to_unit(parameter, x), 0.0, 1.0)
+
+
+def levels(parameter: Parameter, resolution: int) -> np.ndarray:
+    """Return the unit coordinates a grid visits: all values, or, of a number with more
+    than ``resolution`` of them, that many evenly spaced ones with both ends."""
+    n = cells(parameter)
+    if isinstance(parameter, Choice):
+        return (np.arange(len(parameter.choices)) + 0.5) / len(parameter.choices)
+    if n is None or n > resolution:
+        return np.unique(snap(parameter, np.linspace(0.0, 1.0, max(resolution, 2))))
+    return to_unit(parameter, parameter.low + np.arange(n) * float(parameter.step or 1))

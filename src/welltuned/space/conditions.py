@@ -1,0 +1,115 @@
+"""Conditions under which a parameter is active: ``when={"n_layers": ">= 2", "optimizer": ["sgd", "adam"]}``.
+
+A condition is a disjunction of clauses, a clause a conjunction of tests, a test a question about one parent. They are
+evaluated on whole columns of the unit cube at once.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from welltuned.errors import InvalidValue
+from welltuned.space import codec
+from welltuned.space.labels import find
+from welltuned.space.parameters import Choice, Parameter
+
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+}
+_COMPARISON = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*([-+0-9.eE]+)\s*")
+
+
+@dataclass(frozen=True)
+class Test:
+    """One question about one parent: is its choice among ``indices``, or do its values compare so with ``operands``?"""
+
+    parent: str
+    indices: tuple[int, ...] = ()
+    comparison: str | None = None
+    operands: tuple[float, ...] = ()
+
+    def mask(self, parameter: Parameter, u: np.ndarray) -> np.ndarray:
+        """Answer for a column ``u`` of unit coordinates, shape (n,), where the parent is known to be active."""
+        if isinstance(parameter, Choice):
+            return np.isin(codec.indices(parameter, u), self.indices)
+        values = codec.numbers(parameter, u)
+        if self.comparison is None:
+            return np.isin(values, self.operands)
+        return np.asarray(OPERATORS[self.comparison](values, self.operands[0]))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Any of the clauses, each of which is all of its tests."""
+
+    clauses: tuple[tuple[Test, ...], ...]
+
+    @property
+    def parents(self) -> set[str]:
+        """Names of all parameters the condition asks about."""
+        return {test.parent for clause in self.clauses for test in clause}
+
+
+def compile_condition(name: str, parameter: Parameter, parameters: Mapping[str, Parameter]) -> Condition | None:
+    """Turn ``when=`` into tests; refuse unknown parents and values that the parent cannot take."""
+    if parameter.when is None:
+        return None
+    clauses = [parameter.when] if isinstance(parameter.when, Mapping) else parameter.when
+    return Condition(tuple(tuple(_test(name, parent, wanted, parameters) for parent, wanted in clause.items())
+                           for clause in clauses))
+
+
+def _test(name: str, parent: str, wanted: Any, parameters: Mapping[str, Parameter]) -> Test:
+    if parent not in parameters:
+        raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}} names an unknown parameter; "
+                           f"known are {sorted(parameters)!r}")
+    return (_choice_test if isinstance(parameters[parent], Choice) else _number_test)(name, parent, wanted, parameters[parent])
+
+
+def _choice_test(name: str, parent: str, wanted: Any, parameter: Any) -> Test:
+    # a value that is itself a choice is meant as one, also when it is a list or a tuple
+    if (index := find(parameter.choices, wanted)) is not None:
+        return Test(parent, indices=(index,))
+    wants = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+    found = [find(parameter.choices, want) for want in wants]
+    for want, index in zip(wants, found, strict=True):
+        if index is None:
+            raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}}, but {want!r} is not among "
+                               f"the choices {list(parameter.choices)!r}")
+    if not found:
+        raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}} allows no value at all")
+    return Test(parent, indices=tuple(sorted(i for i in found if i is not None)))
+
+
+def _number_test(name: str, parent: str, wanted: Any, parameter: Any) -> Test:
+    if isinstance(wanted, str):
+        match = _COMPARISON.fullmatch(wanted)
+        if not match:
+            raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}} is no comparison; write it like '>= 2'")
+        return Test(parent, comparison=match[1], operands=(float(match[2]),))
+    wants = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+    for want in wants:
+        if isinstance(want, bool) or not isinstance(want, (int, float, np.number)) or not parameter.low <= want <= parameter.high:
+            raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}}, but {want!r} is not a value of "
+                               f"{parameter!r}; write a number or a comparison like '>= 2'")
+    return Test(parent, operands=tuple(float(w) for w in wants))
+
+
+def topological_order(conditions: Mapping[str, Condition | None]) -> tuple[str, ...]:
+    """Sort names so that parents come before their children, otherwise in the order given; refuse cycles."""
+    order: list[str] = []
+    waiting = dict(conditions)
+    while waiting:
+        ready = [n for n, c in waiting.items() if c is None or not (c.parents & waiting.keys())]
+        if not ready:
+            raise InvalidValue(f"the conditions of {sorted(waiting)!r} form a cycle; each depends on another of them")
+        # one at a time keeps a child as near to its declared place as its parents allow
+        order.append(ready[0])
+        del waiting[ready[0]]
+    return tuple(order)

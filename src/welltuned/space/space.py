@@ -1,0 +1,344 @@
+"""``Space``: an immutable, ordered set of parameters with conditions and constraints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.space import codec
+from welltuned.space.conditions import Condition, compile_condition, topological_order
+from welltuned.space.labels import find
+from welltuned.space.parameters import Choice, Int, Parameter
+
+Params = dict[str, Any]
+
+
+class Space(Mapping[str, Parameter]):
+    """Describe the hyperparameters to tune, the conditions between them, and what is not allowed.
+
+    Parameters
+    ----------
+    parameters
+        A dict from name to parameter. A value may also be anything that :meth:`parse` understands for one parameter: a
+        list, a ``(low, high)`` tuple, a frozen ``scipy.stats`` distribution.
+    forbidden
+        Combinations that must not occur: a list of dicts of the kind that ``when=`` takes.
+    constraints
+        Functions of the parameters (a dict of the active ones) that return True for an allowed configuration.
+
+    Raises
+    ------
+    InvalidValue, InvalidType
+        For an empty space, a bad name, an unknown parent, a cycle of conditions.
+
+    Examples
+    --------
+    >>> space = Space({"C": Float(1e-3, 1e3, log=True), "kernel": ["rbf", "poly"], "degree": Int(2, 5, when={"kernel": "poly"})})
+    >>> list(space)
+    ['C', 'kernel', 'degree']
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], *, forbidden: Sequence[Mapping[str, Any]] = (),
+                 constraints: Iterable[Callable[[Params], bool]] = (), positional: bool = False) -> None:
+        from welltuned.space.parse import as_parameter
+
+        if isinstance(parameters, Space) or not isinstance(parameters, Mapping):
+            raise InvalidType(f"Space: {type(parameters).__name__} is not a dict of parameters; use Space.parse for other forms")
+        if not parameters:
+            raise InvalidValue("Space: {} has no parameters; give at least one")
+        self._parameters: dict[str, Parameter] = {_check_name(n): as_parameter(n, spec) for n, spec in parameters.items()}
+        self.conditions: dict[str, Condition | None] = {
+            name: compile_condition(name, p, self._parameters) for name, p in self._parameters.items()}
+        self.order = topological_order(self.conditions)
+        self.forbidden = tuple(dict(f) for f in _check_list("forbidden", forbidden))
+        self._forbidden = tuple(compile_condition("forbidden", _Clause(f), self._parameters) for f in self.forbidden)  # type: ignore[arg-type]
+        self.constraints = tuple(_check_list("constraints", constraints))
+        for constraint in self.constraints:
+            if not callable(constraint):
+                raise InvalidType(f"Space: constraint {constraint!r} is not a function of the parameters")
+        self.positional = positional
+        #: whether a configuration may lack parameters and hold others, as where objectives suggest their own
+        self.partial = False
+
+    @classmethod
+    def parse(cls, spec: Any) -> Space:
+        """Build a space from what people already have.
+
+        Understands: a ``Space``; a dict of parameters, lists, ``(low, high)`` and ``(low, high, "log-uniform")`` tuples,
+        frozen ``scipy.stats`` distributions; a scikit-learn parameter grid or a list of them; a list of bounds, as
+        ``scipy.optimize`` takes it (the objective then receives an array); a dataclass whose annotations say what to
+        search; JSON or YAML, as text or as the path of a file.
+
+        Raises
+        ------
+        InvalidValue, InvalidType
+            Naming the parameter and the value that could not be understood.
+
+        Examples
+        --------
+        >>> Space.parse({"lr": (1e-5, 1e-1, "log-uniform"), "units": [32, 64, 128]})["lr"]
+        Float(1e-05, 0.1, log=True)
+        """
+        from welltuned.space.parse import parse
+
+        return parse(spec)
+
+    # a space is a mapping from column to parameter
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __repr__(self) -> str:
+        return "Space({" + ", ".join(f"{n!r}: {p!r}" for n, p in self.items()) + "})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_json(), sort_keys=True))
+
+    @cached_property
+    def column(self) -> dict[str, int]:
+        """Column of each parameter in arrays over the unit cube."""
+        return {name: j for j, name in enumerate(self)}
+
+    @cached_property
+    def hidden(self) -> tuple[str, ...]:
+        """Columns that choose among the grids of a list and are not shown to the objective."""
+        return tuple(name for name in self if not public(name))
+
+    @cached_property
+    def defaults(self) -> Params | None:
+        """The configuration made of all defaults, or None when no parameter has one. Others take their middle."""
+        if all(p.default is None for p in self.values()):
+            return None
+        unit = [0.5 if p.default is None else float(codec.to_unit(p, [p.default])[0]) for p in self.values()]
+        params = self.decode(np.array([unit]))[0]
+        # exactly the default, not its image through the codec
+        params |= {n: p.default for n, p in self.items() if n in params and p.default is not None}
+        return params if self.allows(params) else None
+
+    # arrays over the unit cube: one row a configuration, one column a parameter, NaN where inactive
+
+    def activate(self, unit: np.ndarray) -> np.ndarray:
+        """Snap rows, shape (n, p), to representable values and set what their conditions switch off to NaN."""
+        out = np.full(unit.shape, np.nan)
+        for name in self.order:
+            j, parameter, condition = self.column[name], self[name], self.conditions[name]
+            column = codec.snap(parameter, np.where(np.isnan(unit[:, j]), 0.5, unit[:, j]))
+            out[:, j] = column if condition is None else np.where(self._holds(condition, out), column, np.nan)
+        return out
+
+    def is_active(self, name: str, row: np.ndarray) -> bool:
+        """Tell whether the conditions of ``name`` hold in ``row``, shape (1, p), whose parents are set."""
+        condition = self.conditions[name]
+        return condition is None or bool(self._holds(condition, row)[0])
+
+    def _holds(self, condition: Condition, unit: np.ndarray) -> np.ndarray:
+        any_clause = np.zeros(len(unit), dtype=bool)
+        for clause in condition.clauses:
+            every = np.ones(len(unit), dtype=bool)
+            for test in clause:
+                u = unit[:, self.column[test.parent]]
+                every &= ~np.isnan(u) & test.mask(self[test.parent], np.nan_to_num(u, nan=0.5))
+            any_clause |= every
+        return any_clause
+
+    def feasible(self, unit: np.ndarray) -> np.ndarray:
+        """Tell which activated rows, shape (n, p), break no forbidden combination and no constraint; shape (n,)."""
+        ok = np.ones(len(unit), dtype=bool)
+        for condition in self._forbidden:
+            if condition is not None:
+                ok &= ~self._holds(condition, unit)
+        if self.constraints:
+            for i in np.flatnonzero(ok):
+                ok[i] = self._satisfies(self.decode(unit[i : i + 1], activated=True)[0])
+        return ok
+
+    def _satisfies(self, params: Params) -> bool:
+        return all(bool(constraint(dict(params))) for constraint in self.constraints)
+
+    def decode(self, unit: np.ndarray, *, activated: bool = False) -> list[Params]:
+        """Map rows of the unit cube, shape (n, p), to configurations that hold the active parameters only."""
+        unit = unit if activated else self.activate(np.atleast_2d(np.asarray(unit, dtype=float)))
+        rows: list[Params] = [{} for _ in unit]
+        for name, parameter in self.items():
+            column, shown = unit[:, self.column[name]], public(name)
+            active = np.flatnonzero(~np.isnan(column))
+            if shown:
+                for i, value in zip(active, codec.from_unit(parameter, column[active]), strict=True):
+                    rows[i][shown] = value
+        return rows
+
+    def encode(self, configurations: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Map configurations to rows of the unit cube, shape (n, p), with NaN where a parameter is inactive.
+
+        Raises
+        ------
+        InvalidValue
+            When a configuration is not one of this space; see :meth:`validate`.
+        """
+        rows = [self.encode_row(c) for c in configurations]
+        return np.array(rows) if rows else np.empty((0, len(self)))
+
+    def encode_row(self, params: Mapping[str, Any]) -> np.ndarray:
+        """Map one configuration to a row, shape (p,); try the hidden branches in order."""
+        if not self.hidden:
+            return self._encode(params)
+        for branch in range(len(self[self.hidden[0]].choices)):  # type: ignore[union-attr]
+            try:
+                return self._encode(params, branch)
+            except InvalidValue:
+                continue
+        raise InvalidValue(f"{dict(params)!r} is in none of the grids of {self!r}")
+
+    def _encode(self, params: Mapping[str, Any], branch: int = 0) -> np.ndarray:
+        row, used = np.full((1, len(self)), np.nan), 0
+        for name in self.order:
+            parameter, shown = self[name], public(name)
+            if not shown:
+                row[0, self.column[name]] = codec.to_unit(parameter, [parameter.choices[branch]])[0]  # type: ignore[union-attr]
+            elif self.is_active(name, row) and not (self.partial and shown not in params):
+                if shown not in params:
+                    raise InvalidValue(f"{dict(params)!r} lacks the parameter {shown!r}: {parameter!r}")
+                row[0, self.column[name]] = _check_value(shown, parameter, params[shown])
+                used += 1
+        if used < len(params) and not self.partial:
+            unknown = sorted(set(params) - {public(n) for n, u in zip(self, row[0], strict=True) if not np.isnan(u)})
+            raise InvalidValue(f"{dict(params)!r} sets {unknown!r}, which the space does not know or which is inactive here")
+        return row[0]
+
+    # configurations as dicts
+
+    def validate(self, params: Mapping[str, Any]) -> Params:
+        """Return ``params`` as this space would have proposed them; refuse what it could not propose.
+
+        Raises
+        ------
+        InvalidValue
+            For a missing, unknown or inactive parameter, a value out of bounds, a broken constraint.
+        """
+        if not isinstance(params, Mapping):
+            raise InvalidType(f"{params!r} is not a dict of parameters")
+        found = self.decode(self.encode_row(params)[None], activated=True)[0]
+        # a real number stays what it was; its image through a log may differ in the last digit
+        found |= {n: float(params[n]) for n, v in found.items() if isinstance(v, float) and isinstance(params[n], (int, float))}
+        if not self.allows(found):
+            raise InvalidValue(f"{found!r} is forbidden by the space's constraints")
+        return found
+
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Tell whether ``params`` is a configuration of this space."""
+        try:
+            self.validate(params)
+        except (InvalidValue, InvalidType):
+            return False
+        return True
+
+    def allows(self, params: Params) -> bool:
+        """Tell whether ``params`` breaks no forbidden combination and no constraint."""
+        if not self.forbidden and not self.constraints:
+            return True
+        return bool(self.feasible(self.encode_row(params)[None])[0])
+
+    def to_labels(self, params: Mapping[str, Any]) -> Params:
+        """Replace the choices in ``params`` by their labels, so that JSON can hold them."""
+        return {name: self._label(name, value) for name, value in params.items()}
+
+    def from_labels(self, stored: Mapping[str, Any]) -> Params:
+        """Bring labels back to the choices. A label that is no longer known stays as it is."""
+        return {name: self._choice(name, value) for name, value in stored.items()}
+
+    @cached_property
+    def _by_public(self) -> dict[str, tuple[Parameter, ...]]:
+        names: dict[str, list[Parameter]] = {}
+        for name, parameter in self.items():
+            names.setdefault(public(name), []).append(parameter)
+        return {name: tuple(ps) for name, ps in names.items()}
+
+    def _label(self, name: str, value: Any) -> Any:
+        for parameter in self._by_public.get(name, ()):
+            if isinstance(parameter, Choice) and (index := find(parameter.choices, value)) is not None:
+                return parameter.labels[index]
+        return value
+
+    def _choice(self, name: str, label: Any) -> Any:
+        for parameter in self._by_public.get(name, ()):
+            if isinstance(parameter, Choice) and (index := find(parameter.labels, label)) is not None:
+                return parameter.choices[index]
+        return label
+
+    def key(self, params: Mapping[str, Any]) -> str:
+        """Return the canonical text of a configuration: equal exactly when the configurations are."""
+        return json.dumps(self.to_labels(params), sort_keys=True, separators=(",", ":"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the space in JSON; functions appear by name only."""
+        from welltuned.space.serialize import space_to_json
+
+        return space_to_json(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Space:
+        """Rebuild a space from :meth:`to_json`. Choices that JSON cannot hold become their labels."""
+        from welltuned.space.serialize import space_from_json
+
+        return space_from_json(body)
+
+
+class _Clause:
+    """What ``compile_condition`` needs of a parameter, for a forbidden combination."""
+
+    def __init__(self, when: Mapping[str, Any]) -> None:
+        self.when = when
+
+
+def public(column: str) -> str:
+    """Return the name that the objective sees: ``C`` for the column ``C@1`` of the second grid, nothing for ``@grid``."""
+    return column.partition("@")[0]
+
+
+def _check_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise InvalidType(f"Space: the name {name!r} is not a string")
+    if not name:
+        raise InvalidValue("Space: a parameter has the empty name ''")
+    return name
+
+
+def _check_list(what: str, value: Any) -> Any:
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+        raise InvalidType(f"Space: {what}={value!r} is not a list")
+    items = tuple(value)
+    if what == "forbidden" and not all(isinstance(item, Mapping) and item for item in items):
+        raise InvalidType(f"Space: forbidden={value!r} is not a list of dicts like {{'optimizer': 'sgd', 'lr': '> 0.1'}}")
+    return items
+
+
+def _check_value(name: str, parameter: Parameter, value: Any) -> float:
+    """Return the unit coordinate of a value, or say why the parameter cannot take it."""
+    if isinstance(parameter, Choice):
+        index = find(parameter.choices, value)
+        if index is None:
+            raise InvalidValue(f"parameter {name!r}: {value!r} is not among the choices {list(parameter.choices)!r}")
+        return (index + 0.5) / len(parameter.choices)
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+        raise InvalidValue(f"parameter {name!r}: {value!r} is not a finite number; expected {parameter!r}")
+    if not parameter.low <= value <= parameter.high:
+        raise InvalidValue(f"parameter {name!r}: {value!r} is outside {parameter.low!r} … {parameter.high!r}")
+    u = codec.to_unit(parameter, np.array([float(value)]))
+    near = codec.numbers(parameter, u)[0]
+    if (isinstance(parameter, Int) or parameter.step is not None) and abs(near - value) > 1e-9 * max(1.0, abs(near)):
+        raise InvalidValue(f"parameter {name!r}: {value!r} is not one of its steps; the nearest is {near:g}")
+    return float(np.clip(u[0], 0.0, 1.0))

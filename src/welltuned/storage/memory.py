@@ -1,0 +1,182 @@
+"""Studies in this process's memory: the reference that the other storages are compared with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from welltuned.errors import StorageError
+from welltuned.storage.protocol import Changes, StudyRow
+from welltuned.trial import Origin, Outcome, Report, State, Trial
+
+
+@dataclass
+class _Study:
+    row: StudyRow
+    trials: dict[int, Trial] = field(default_factory=dict)
+    changed: dict[int, int] = field(default_factory=dict)  # trial number -> revision, oldest change first
+    revision: int = 0
+    dropped: list[tuple[int, int]] = field(default_factory=list)
+
+
+class MemoryStorage:
+    """Keep studies in memory. They are gone when the process ends."""
+
+    def __init__(self) -> None:
+        self._studies: list[_Study] = []
+        self._lock = threading.RLock()
+
+    def open(self, row: StudyRow) -> StudyRow:
+        """See :meth:`Storage.open`."""
+        with self._lock:
+            for study in self._studies:
+                if study.row.name == row.name:
+                    return study.row
+            stored = replace(row, id=len(self._studies) + 1, created=row.created or time.time())
+            self._studies.append(_Study(stored))
+            return stored
+
+    def studies(self) -> list[StudyRow]:
+        """See :meth:`Storage.studies`."""
+        with self._lock:
+            return [s.row for s in self._studies]
+
+    def _study(self, study: int) -> _Study:
+        if not 1 <= study <= len(self._studies):
+            raise StorageError(f"there is no study {study} in memory")
+        return self._studies[study - 1]
+
+    def update(self, study: int, *, space: Mapping[str, Any] | None = None, stop_reason: str | None = None,
+               clear_stop: bool = False) -> StudyRow:
+        """See :meth:`Storage.update`."""
+        with self._lock:
+            found = self._study(study)
+            if space is not None:
+                found.row = replace(found.row, spaces=(*found.row.spaces, dict(space)))
+            if stop_reason is not None or clear_stop:
+                found.row = replace(found.row, stop_reason=stop_reason)
+            return found.row
+
+    def read(self, study: int, since: int = 0) -> Changes:
+        """See :meth:`Storage.read`."""
+        with self._lock:
+            found, fresh = self._study(study), []
+            for number in reversed(found.changed):
+                if found.changed[number] <= since:
+                    break
+                fresh.append(found.trials[number])
+            dropped = tuple(n for revision, n in found.dropped if revision > since and n not in found.trials)
+            return Changes(found.revision, tuple(sorted(fresh, key=lambda t: t.number)), found.row.stop_reason,
+                           len(found.row.spaces), dropped)
+
+    def _put(self, study: _Study, trial: Trial) -> Trial:
+        study.revision += 1
+        trial = replace(trial, revision=study.revision)
+        study.trials[trial.number] = trial
+        study.changed.pop(trial.number, None)
+        study.changed[trial.number] = study.revision
+        return trial
+
+    def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:
+        """See :meth:`Storage.add`."""
+        with self._lock:
+            found, numbers = self._study(study), []
+            for trial in trials:
+                if not known and any(t.key == trial.key for t in found.trials.values()):
+                    continue
+                numbers.append(max(found.trials, default=-1) + 1)
+                self._put(found, replace(trial, number=numbers[-1]))
+            return numbers
+
+    def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
+        """See :meth:`Storage.claim`."""
+        with self._lock:
+            found, now, claimed = self._study(study), time.time(), []
+            for trial in list(found.trials.values()):
+                if trial.state is State.RUNNING and trial.lease_until is not None and trial.lease_until < now:
+                    self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))
+            waiting = sorted(k for k, t in found.trials.items() if t.state is State.WAITING)[:n]
+            for number in waiting:
+                claimed.append(self._start(found, found.trials[number], owner, now, lease))
+            used = sum(t.origin is not Origin.ADDED for t in found.trials.values())
+            while len(claimed) < n and (budget is None or used < budget):
+                blank = Trial(max(found.trials, default=-1) + 1, State.WAITING, objectives=tuple(found.row.directions),
+                              space_version=max(len(found.row.spaces), 1))
+                claimed.append(self._start(found, blank, owner, now, lease))
+                used += 1
+            return claimed
+
+    def _start(self, study: _Study, trial: Trial, owner: str, now: float, lease: float) -> Trial:
+        return self._put(study, replace(trial, state=State.RUNNING, owner=owner, token=trial.token + 1, started=now,
+                                        attempts=trial.attempts + 1, lease_until=now + lease))
+
+    def _held(self, study: int, number: int, token: int) -> Trial | None:
+        trial = self._study(study).trials.get(number)
+        return trial if trial is not None and trial.state is State.RUNNING and trial.token == token else None
+
+    def assign(self, study: int, number: int, token: int, params: Mapping[str, Any], key: str, space_version: int, *,
+               unique: bool = True) -> bool:
+        """See :meth:`Storage.assign`."""
+        with self._lock:
+            found, trial = self._study(study), self._held(study, number, token)
+            taken = unique and any(t.key == key and k != number for k, t in found.trials.items())
+            if trial is None or taken:
+                return False
+            self._put(found, replace(trial, params=dict(params), key=key, space_version=space_version))
+            return True
+
+    def report(self, study: int, number: int, token: int, report: Report) -> bool:
+        """See :meth:`Storage.report`."""
+        with self._lock:
+            trial = self._held(study, number, token)
+            if trial is None:
+                return False
+            if all(r.step != report.step for r in trial.reports):
+                reports = tuple(sorted((*trial.reports, report), key=lambda r: r.step))
+                self._put(self._study(study), replace(trial, reports=reports))
+            return True
+
+    def finish(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
+        """See :meth:`Storage.finish`."""
+        with self._lock:
+            trial = self._held(study, number, token)
+            if trial is None:
+                return False
+            self._put(self._study(study), replace(
+                trial, state=outcome.state, metrics=dict(outcome.metrics), sems=dict(outcome.sems), gradient=outcome.gradient,
+                reason=outcome.reason, error=outcome.error, seconds=outcome.seconds, attributes=dict(outcome.attributes),
+                lease_until=None))
+            return True
+
+    def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:
+        """See :meth:`Storage.renew`."""
+        with self._lock:
+            lost, found = [], self._study(study)
+            for number, token in claims:
+                trial = self._held(study, number, token)
+                if trial is None:
+                    lost.append(number)
+                else:
+                    # no new revision: a longer lease is nothing that a reader must see
+                    found.trials[number] = replace(trial, lease_until=time.time() + lease)
+            return lost
+
+    def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
+        """See :meth:`Storage.release`."""
+        with self._lock:
+            found, trial = self._study(study), self._held(study, number, token)
+            if trial is None:
+                return False
+            if drop and trial.params is None:
+                found.revision += 1
+                del found.trials[number], found.changed[number]
+                found.dropped.append((found.revision, number))
+            else:
+                self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))
+            return True
+
+    def close(self) -> None:
+        """See :meth:`Storage.close`."""

@@ -1,0 +1,168 @@
+"""A study as a storage keeps it: the history, kept up to date, and the claims that this process holds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from welltuned.errors import StorageError
+from welltuned.history import History
+from welltuned.space import Params, Space
+from welltuned.storage import Storage, StudyRow
+from welltuned.study import owner
+from welltuned.trial import Outcome, Report, State, Trial
+
+LEASE = 60.0
+log = logging.getLogger("welltuned")
+
+
+class Ledger:
+    """Claims, results and the history of one study. Trials go in and out with choices; storages see labels."""
+
+    def __init__(self, storage: Storage, row: StudyRow, space: Space | None, lease: float = LEASE) -> None:
+        self.storage = storage
+        self.row = row
+        self.space = space
+        self.lease = lease
+        self.owner = owner.current()
+        self.stop_reason = row.stop_reason
+        self.claims: dict[int, int] = {}
+        self.budget: int | None = None
+        self.workers = 1
+        self._stored: dict[int, Trial] = {}
+        self._trials: dict[int, Trial] = {}
+        self._revision = 0
+        self._history: History | None = None
+        self._lock = threading.RLock()
+        self._heart: threading.Thread | None = None
+        self._rest = threading.Event()
+
+    # reading
+
+    def sync(self) -> History:
+        """Read what changed and return the history now."""
+        with self._lock:
+            changes = self.storage.read(self.row.id, self._revision)
+            self._revision, self.stop_reason = changes.revision, changes.stop_reason
+            for number in changes.dropped:
+                self._stored.pop(number, None)
+                self._trials.pop(number, None)
+            for trial in changes.trials:
+                self._stored[trial.number] = trial
+                self._trials[trial.number] = self._view(trial)
+            return self._refresh(bool(changes.trials or changes.dropped))
+
+    def _refresh(self, changed: bool) -> History:
+        space = self.space or Space({"nothing": [None]})
+        history = self._history
+        if history is None or history.space is not space:
+            history, changed = (history or History(space, (), self.row.directions)), True
+        if changed or history.budget != self.budget or history.workers != self.workers:
+            self._history = history.replace(self._trials.values(), space=space, budget=self.budget, workers=self.workers)
+        return self._history or history
+
+    def _view(self, trial: Trial) -> Trial:
+        if trial.params is None or self.space is None:
+            return trial
+        return replace(trial, params=self.space.from_labels(trial.params))
+
+    def set_space(self, space: Space) -> None:
+        """Make ``space`` the newest version, unless it is already."""
+        body = space.to_json()
+        with self._lock:
+            if not self.row.spaces or self.row.spaces[-1] != body:
+                self.row = self.storage.update(self.row.id, space=body)
+            self.space = space
+            self._trials = {n: self._view(t) for n, t in self._stored.items()}
+            self._history = None
+
+    # claims
+
+    def claim(self, n: int) -> list[Trial]:
+        """Claim up to ``n`` trials, waiting ones first, then new slots within the budget."""
+        with self._lock:
+            claimed = self.storage.claim(self.row.id, self.owner, self.lease, n, self.budget)
+            self.claims.update({t.number: t.token for t in claimed})
+            self._beat()
+            return [self._view(t) for t in claimed]
+
+    def recover(self) -> None:
+        """Give back the claims of processes on this machine that are gone."""
+        for trial in self.sync().trials:
+            if trial.state is State.RUNNING and trial.number not in self.claims and owner.is_dead(trial.owner):
+                self.storage.release(self.row.id, trial.number, trial.token, drop=False)
+
+    def assign(self, number: int, params: Params, *, unique: bool = True) -> bool:
+        """Store the configuration of a claimed slot; False when another trial has it, or the claim is lost."""
+        assert self.space is not None
+        return self.storage.assign(self.row.id, number, self.claims[number], self.space.to_labels(params), self.space.key(params),
+                                   max(len(self.row.spaces), 1), unique=unique)
+
+    def report(self, number: int, token: int, report: Report) -> bool:
+        """Store a report; False when the claim is lost."""
+        return self.storage.report(self.row.id, number, token, report)
+
+    def finish(self, number: int, token: int, outcome: Outcome) -> bool:
+        """Store how a trial ended; False when the claim is lost."""
+        with self._lock:
+            if self.claims.get(number) == token:
+                del self.claims[number]
+            return self.storage.finish(self.row.id, number, token, replace(outcome, params=None, domains=None))
+
+    def release(self, number: int, *, drop: bool = False) -> None:
+        """Give a claim of this process back."""
+        with self._lock:
+            token = self.claims.pop(number, None)
+            if token is not None:
+                self.storage.release(self.row.id, number, token, drop=drop)
+
+    def release_all(self) -> None:
+        """Give all claims of this process back."""
+        for number in list(self.claims):
+            self.release(number)
+
+    def _beat(self) -> None:
+        """Keep the leases alive from a thread of its own, for as long as there are claims."""
+        if self._heart is None or not self._heart.is_alive():
+            self._rest.clear()
+            self._heart = threading.Thread(target=self._renew, name="welltuned-lease", daemon=True)
+            self._heart.start()
+
+    def _renew(self) -> None:
+        while not self._rest.wait(self.lease / 3):
+            with self._lock:
+                claims = list(self.claims.items())
+            if not claims:
+                return
+            try:
+                lost = self.storage.renew(self.row.id, claims, self.lease)
+            except StorageError as error:
+                log.warning("cannot renew the leases of trials %s: %s", [n for n, _ in claims], error)
+                continue
+            if lost:
+                log.warning("trials %s were taken over by another process", lost)
+
+    # the rest
+
+    def append(self, trials: Iterable[Trial]) -> list[int]:
+        """Append trials that were not claimed: enqueued, or evaluated elsewhere."""
+        version = max(len(self.row.spaces), 1)
+        rows: Sequence[Trial] = [replace(t, params=self._labels(t.params or {}), space_version=version) for t in trials]
+        return self.storage.add(self.row.id, rows)
+
+    def _labels(self, params: Mapping[str, Any]) -> Params:
+        return self.space.to_labels(params) if self.space else dict(params)
+
+    def set_stop(self, reason: str | None) -> None:
+        """Store why the study stopped, or that it goes on."""
+        if reason != self.stop_reason:
+            self.storage.update(self.row.id, stop_reason=reason, clear_stop=reason is None)
+            self.stop_reason = reason
+
+    def close(self) -> None:
+        """Stop renewing and let go of the storage."""
+        self._rest.set()
+        self.storage.close()

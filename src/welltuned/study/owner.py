@@ -1,0 +1,46 @@
+"""Who holds a claim: a name by which another process on the same machine can tell whether its holder still lives."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def _machine() -> str:
+    """Return the host and, where processes are numbered apart (containers), the numbering."""
+    try:
+        return f"{platform.node()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return platform.node()
+
+
+def _born(pid: int) -> str | None:
+    """Return when a process started, in the kernel's ticks; None when it is gone (or a zombie), '?' where that is not told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return None
+    except OSError:
+        return "?"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass
+    return "?"
+
+
+def current() -> str:
+    """Return the name of this process."""
+    return f"{_machine()}|{os.getpid()}|{_born(os.getpid())}"
+
+
+def is_dead(owner: str | None) -> bool:
+    """Tell whether ``owner`` was a process of this machine that is gone for certain."""
+    machine, _, rest = (owner or "").partition("|")
+    pid, _, born = rest.partition("|")
+    return machine == _machine() and pid.isdigit() and _born(int(pid)) != born

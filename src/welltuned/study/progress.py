@@ -1,0 +1,78 @@
+"""One live line on a terminal, silence elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+
+class Progress:
+    """Show how many of ``total`` steps are done, a note, and an estimate of the time left.
+
+    Parameters
+    ----------
+    label
+        What is under way.
+    total
+        Number of steps, where known.
+    enabled
+        True or False to insist; None shows the line only if standard error is a terminal.
+    """
+
+    def __init__(self, label: str, total: int | None, enabled: bool | None = None) -> None:
+        self._enabled = sys.stderr.isatty() if enabled is None else enabled
+        self._label, self._total = label, total
+        self._bar: Any = None
+        self._task: Any = None
+        self._began = time.monotonic()
+        self._first = 0
+
+    def __enter__(self) -> Progress:
+        if self._enabled:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+                            TextColumn("{task.fields[left]}"), TextColumn("{task.fields[note]}"),
+                            console=Console(stderr=True), transient=False)
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=self._total, left="", note="")
+        return self
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that ``done`` steps are done in all. The first call sets from where the speed is measured."""
+        if self._bar is None:
+            return
+        if self._bar.tasks[0].completed == 0 and self._first == 0:
+            self._first = max(done - 1, 0)
+        self._bar.update(self._task, completed=done, note=note, left=self._left(done))
+
+    def _left(self, done: int) -> str:
+        steps = done - self._first
+        if self._total is None or steps <= 0 or done >= self._total:
+            return ""
+        seconds = (time.monotonic() - self._began) / steps * (self._total - done)
+        return f"about {duration(seconds)} left"
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as people say it.
+
+    Examples
+    --------
+    >>> duration(8), duration(95), duration(7500)
+    ('8 s', '1 min 35 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,134 @@
+"""When a study is over. A rule looks at the history and returns the reason to stop, or None."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
+from welltuned.trial import Origin
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """Decide whether a study has gone on for long enough."""
+
+    def reason(self, history: History) -> str | None:
+        """Return why to stop now, in words that are stored, or None to go on."""
+
+
+def _positive(kind: str, what: str, value: Any, *, whole: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise InvalidType(f"{kind}: {what}={value!r} is not a {'whole ' * whole}number")
+    if not value > 0 or not math.isfinite(value):
+        raise InvalidValue(f"{kind}: {what}={value!r} must be above 0")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Stop when the last ``trials`` finished trials did not improve the best value by more than ``min_delta``.
+
+    Examples
+    --------
+    >>> Patience(20)
+    Patience(trials=20, min_delta=0.0)
+    """
+
+    trials: int
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive("Patience", "trials", self.trials, whole=True)
+        if isinstance(self.min_delta, bool) or not isinstance(self.min_delta, (int, float)) or not self.min_delta >= 0:
+            raise InvalidValue(f"Patience: min_delta={self.min_delta!r} must be a number not below 0")
+
+    def reason(self, history: History) -> str | None:
+        """See :class:`Rule`."""
+        done = [i for i, t in enumerate(history.trials) if t.state.finished and t.origin is not Origin.ADDED]
+        # in the order in which they ended, which with several workers is not that of their numbers
+        done.sort(key=lambda i: ((history.trials[i].started or 0.0) + (history.trials[i].seconds or 0.0), history.trials[i].number))
+        if len(done) <= self.trials:
+            return None
+        losses = history.losses[done]
+        before, since = losses[: -self.trials], losses[-self.trials :]
+        if np.isnan(before).all() or any(_gain(before[:, j], since[:, j]) > self.min_delta for j in range(losses.shape[1])):
+            return None
+        return f"patience: no improvement in the last {self.trials} trials"
+
+
+def _gain(before: np.ndarray, since: np.ndarray) -> float:
+    if np.isnan(since).all():
+        return 0.0
+    return math.inf if np.isnan(before).all() else float(np.nanmin(before) - np.nanmin(since))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Stop when the (first) objective has reached ``value``.
+
+    Examples
+    --------
+    >>> Target(0.99)
+    Target(value=0.99)
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)) or not math.isfinite(self.value):
+            raise InvalidType(f"Target: value={self.value!r} is not a finite number")
+
+    def reason(self, history: History) -> str | None:
+        """See :class:`Rule`."""
+        sign = -1.0 if next(iter(history.directions.values())) == "maximize" else 1.0
+        losses = history.losses[:, 0]
+        reached = len(losses) and not np.isnan(losses).all() and np.nanmin(losses) <= sign * self.value
+        return f"target: {self.value:g} reached" if reached else None
+
+
+@dataclass(frozen=True)
+class MaxCost:
+    """Stop when the trials have cost ``total`` in all: seconds of evaluation, or another metric that the objective returns.
+
+    Unlike ``timeout=``, which counts one call, it counts over restarts and over all workers.
+
+    Examples
+    --------
+    >>> MaxCost(3600)
+    MaxCost(total=3600, metric='seconds')
+    """
+
+    total: float
+    metric: str = "seconds"
+
+    def __post_init__(self) -> None:
+        _positive("MaxCost", "total", self.total)
+        if not isinstance(self.metric, str):
+            raise InvalidType(f"MaxCost: metric={self.metric!r} is not the name of a metric")
+
+    def reason(self, history: History) -> str | None:
+        """See :class:`Rule`."""
+        own = [t for t in history.trials if t.origin is not Origin.ADDED]
+        costs = [t.seconds if self.metric == "seconds" else t.metrics.get(self.metric) for t in own]
+        spent = sum(c for c in costs if c is not None)
+        return f"cost: {spent:g} {self.metric} spent" if spent >= self.total else None
+
+
+def make_rules(spec: Any) -> tuple[Rule, ...]:
+    """Return the rules that ``stop=`` names: one rule, or a list of them.
+
+    Raises
+    ------
+    InvalidType
+        For something that is no rule.
+    """
+    rules = () if spec is None else tuple(spec) if isinstance(spec, Iterable) and not isinstance(spec, str) else (spec,)
+    for rule in rules:
+        if not isinstance(rule, Rule) or isinstance(rule, type):
+            raise InvalidType(f"stop={rule!r} is no rule; write Patience(20), Target(0.99) or MaxCost(3600)")
+    return rules

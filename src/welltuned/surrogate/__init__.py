@@ -1,0 +1,1 @@
+"""Models of the objective: mathematics on arrays, no study in sight."""

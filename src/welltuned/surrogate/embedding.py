@@ -1,0 +1,69 @@
+"""One Euclidean embedding for every space: mixed, conditional, ordinal.
+
+A real, whole-number or ordinal parameter becomes one feature in [0, 1]; a categorical one with K choices becomes K
+features, its one-hot code divided by √2, so that squared distances count differing choices. An inactive number sits at 0.5
+and an inactive category at the zero vector, so that two configurations that lack a parameter do not differ in it, while
+the parent's own code keeps the branches apart. Features of one parameter share a length scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from welltuned.space import Categorical, Space, codec
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The map from unit coordinates, shape (n, p), to features, shape (n, D), of ``g`` groups.
+
+    Attributes
+    ----------
+    numeric
+        For each numeric feature, its column in the cube.
+    categorical
+        For each categorical parameter, its column in the cube and its number of choices. Its features follow those of the
+        numeric ones.
+    group
+        For each feature the group, from 0 to g-1, whose length scale it uses; shape (D,).
+    """
+
+    numeric: np.ndarray
+    categorical: tuple[tuple[int, int], ...]
+    group: np.ndarray
+
+    @property
+    def n_groups(self) -> int:
+        """Number of length scales, g."""
+        return len(self.numeric) + len(self.categorical)
+
+    def __call__(self, unit: np.ndarray) -> np.ndarray:
+        """Embed rows of the cube, NaN where inactive."""
+        out = np.zeros((len(unit), len(self.group)))
+        at = len(self.numeric)
+        out[:, :at] = np.where(np.isnan(unit[:, self.numeric]), 0.5, unit[:, self.numeric])
+        for column, n in self.categorical:
+            rows = np.flatnonzero(~np.isnan(unit[:, column]))
+            index = np.floor(unit[rows, column] * n).clip(0, n - 1).astype(int)
+            out[rows, at + index] = np.sqrt(0.5)
+            at += n
+        return out
+
+
+def embedding(space: Space) -> Embedding:
+    """Build the embedding of a space. A parameter with one value only has no feature."""
+    numeric, categorical = [], []
+    for name, parameter in space.items():
+        n = codec.cells(parameter)
+        if n == 1:
+            continue
+        if isinstance(parameter, Categorical):
+            categorical.append((space.column[name], len(parameter.choices)))
+        else:
+            numeric.append(space.column[name])
+    group = list(range(len(numeric)))
+    for k, (_, n) in enumerate(categorical):
+        group += [len(numeric) + k] * n
+    return Embedding(np.array(numeric, dtype=int), tuple(categorical), np.array(group, dtype=int))

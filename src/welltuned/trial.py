@@ -1,0 +1,141 @@
+"""The record of one trial. It is never changed; a change is a new record."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from welltuned.errors import InvalidValue
+
+
+class State(str, enum.Enum):
+    """Where a trial stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to the trial."""
+        return self in (State.COMPLETE, State.PRUNED, State.FAILED)
+
+
+class Reason(str, enum.Enum):
+    """Why a trial failed."""
+
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    NAN = "nan"
+    INFEASIBLE = "infeasible"
+    LOST = "lost"
+
+
+class Origin(str, enum.Enum):
+    """Where a trial's configuration came from."""
+
+    SAMPLER = "sampler"
+    ENQUEUED = "enqueued"
+    ADDED = "added"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Intermediate metrics at one step of a trial."""
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluation of the objective, or the intention of one.
+
+    Attributes
+    ----------
+    number
+        Position in the study, from 0.
+    state, reason, error
+        Where it stands; for a failed trial why, and the message.
+    params
+        The active parameters in natural units.
+    metrics, sems
+        Final metrics by name, objectives first; their standard errors where the objective gave them.
+    gradient
+        Derivatives of the first objective by parameter, where the objective gave them.
+    reports
+        Intermediate metrics, ordered by step.
+    origin
+        Whether the sampler proposed it, it was enqueued, or added from elsewhere. Added ones use no budget.
+    attempts, owner, token, lease_until
+        How often it was started, by whom at last, and until when (seconds since the epoch) the claim holds.
+    started, seconds
+        When the last attempt began (seconds since the epoch), and how long the evaluation took.
+    attributes
+        Whatever the objective chose to note, as JSON.
+    space_version, objectives, revision
+        Which version of the space proposed it; the names of the objectives; when it last changed, in the study's own count.
+    """
+
+    number: int
+    state: State
+    params: Mapping[str, Any] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    sems: Mapping[str, float] = field(default_factory=dict)
+    gradient: Mapping[str, float] | None = None
+    reports: tuple[Report, ...] = ()
+    reason: Reason | None = None
+    error: str | None = None
+    origin: Origin = Origin.SAMPLER
+    attempts: int = 0
+    owner: str | None = None
+    token: int = 0
+    lease_until: float | None = None
+    started: float | None = None
+    seconds: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    space_version: int = 1
+    key: str | None = None
+    objectives: tuple[str, ...] = ("value",)
+    revision: int = 0
+
+    @property
+    def value(self) -> float | None:
+        """The value of the only objective, or None while there is none."""
+        if len(self.objectives) != 1:
+            raise InvalidValue(f"trial {self.number} has the objectives {list(self.objectives)!r}; use .values")
+        return self.metrics.get(self.objectives[0])
+
+    @property
+    def values(self) -> tuple[float, ...] | None:
+        """The values of all objectives in their order, or None while there are none."""
+        if any(name not in self.metrics for name in self.objectives):
+            return None
+        return tuple(self.metrics[name] for name in self.objectives)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a trial ended, as an executor hands it to the study.
+
+    ``params`` and ``domains`` are set only by objectives that suggest their parameters themselves: what was used, and the
+    parameters as they were declared. ``exception`` is what was raised; it is not stored.
+    """
+
+    state: State
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    sems: Mapping[str, float] = field(default_factory=dict)
+    gradient: Mapping[str, float] | None = None
+    reason: Reason | None = None
+    error: str | None = None
+    seconds: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
+    domains: Mapping[str, Any] | None = None
+    exception: BaseException | None = None
