@@ -302,8 +302,7 @@ class Study:
         options = Options(timeout, check_workers(workers), tuple(callbacks), _check_catch(catch), rules, executor, progress)
         self._check_ends(timeout, rules)
         self._ledger.budget, self._ledger.workers = self._n_trials, options.workers
-        self._ledger.sync()
-        self._ledger.set_stop(None)
+        self.record_stop(None)
         run(self, objective, options)
 
     def _check_ends(self, timeout: float | None, rules: Sequence[Rule]) -> None:
@@ -468,10 +467,10 @@ class Study:
         """Let a trial whose worker died be tried again."""
         self._ledger.release(task.number)
 
-    def record_stop(self, reason: str) -> None:
-        """Store why the loop ended."""
+    def record_stop(self, reason: str | None) -> None:
+        """Store why the loop ended, unless a reason is stored already; with None, that the study goes on."""
         self._ledger.sync()
-        self._ledger.set_stop(self._ledger.stop_reason or reason)
+        self._ledger.set_stop(None if reason is None else self._ledger.stop_reason or reason)
 
     def interrupt(self) -> None:
         """Leave no trial running after Ctrl-C."""

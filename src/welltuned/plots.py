@@ -1,0 +1,180 @@
+"""Figures of a study, as plotly figures: the same in a notebook, in a report and in a dashboard.
+
+Each takes a :class:`welltuned.Study` or a :class:`welltuned.History`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue, require
+from welltuned.history import History
+from welltuned.space import Float, Int, Space, public
+from welltuned.stats import importance as shares
+from welltuned.trial import State, Trial
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc2626"
+LAYOUT = {
+    "template": "plotly_white", "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+    "margin": {"l": 64, "r": 24, "t": 16, "b": 48}, "hoverlabel": {"align": "left"}, "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+}
+
+
+def _go() -> Any:
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise require("plotly", "plots", "plots and reports") from error
+    return go
+
+
+def _history(source: Any) -> History:
+    history = source if isinstance(source, History) else getattr(source, "history", None)
+    if not isinstance(history, History):
+        raise InvalidType(f"{source!r} is neither a Study nor a History")
+    return history
+
+
+def _objective(history: History, objective: str | None) -> str:
+    name = objective or next(iter(history.directions))
+    if name not in history.directions:
+        raise InvalidValue(f"objective={name!r} is unknown; the study has {list(history.directions)!r}")
+    return name
+
+
+def _done(history: History, name: str) -> list[Trial]:
+    return [t for t in history.trials if t.state is State.COMPLETE and name in t.metrics and t.params is not None]
+
+
+def hover(trial: Trial, name: str) -> str:
+    """Write a trial as the text that appears over its point."""
+    lines = [f"<b>trial {trial.number}</b>", f"{name}: {trial.metrics.get(name, float('nan')):.6g}"]
+    return "<br>".join(lines + [f"{k}: {show(v)}" for k, v in (trial.params or {}).items()])
+
+
+def show(value: Any) -> str:
+    """Write a parameter's value in few characters."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = getattr(value, "__qualname__", None) or str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def history(source: Any, objective: str | None = None) -> Figure:
+    """Draw each trial's value in the order of the trials, and the best so far."""
+    go, seen = _go(), _history(source)
+    name = _objective(seen, objective)
+    done = _done(seen, name)
+    x, y = [t.number for t in done], np.array([t.metrics[name] for t in done])
+    best = np.maximum.accumulate(y) if seen.directions[name] == "maximize" else np.minimum.accumulate(y)
+    errors = [t.sems.get(name, 0.0) for t in done]
+    figure = go.Figure([
+        go.Scatter(x=x, y=y, mode="markers", name="trial", marker={"color": FAINT, "size": 7}, text=[hover(t, name) for t in done],
+                   hoverinfo="text", error_y={"array": errors, "thickness": 1, "width": 0, "color": FAINT} if any(errors) else None),
+        go.Scatter(x=x, y=best, mode="lines", name="best so far", line={"color": ACCENT, "width": 2.5, "shape": "hv"}, hoverinfo="y"),
+    ])
+    failed = [t for t in seen.trials if t.state is State.FAILED]
+    if failed and done:
+        floor = y.min() if seen.directions[name] == "maximize" else y.max()
+        figure.add_trace(go.Scatter(x=[t.number for t in failed], y=[floor] * len(failed), mode="markers", name="failed",
+                                    marker={"color": BAD, "symbol": "x", "size": 8}, hoverinfo="text",
+                                    text=[f"<b>trial {t.number}</b> failed<br>{t.error or t.reason}" for t in failed]))
+    return figure.update_layout(**LAYOUT, xaxis_title="trial", yaxis_title=name, legend={"orientation": "h", "y": 1.08, "x": 0})
+
+
+def slices(source: Any, objective: str | None = None) -> Figure:
+    """Draw the value against each parameter, one panel each; the best trial is marked."""
+    from plotly.subplots import make_subplots
+
+    go, seen = _go(), _history(source)
+    name = _objective(seen, objective)
+    done, names = _done(seen, name), _names(seen.space)
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = make_subplots(rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=min(0.22, 0.5 / rows))
+    best = _best(done, name, seen.directions[name])
+    for i, parameter in enumerate(names):
+        at = {"row": i // columns + 1, "col": i % columns + 1}
+        for trials, marker in ((done, {"color": [t.number for t in done], "colorscale": "Blues", "cmin": -0.6 * len(done), "size": 7}),
+                               (best, {"color": BEST, "size": 12, "symbol": "star"})):
+            here = [t for t in trials if parameter in (t.params or {})]
+            marker = {**marker, "color": [t.number for t in here]} if marker.get("colorscale") else marker
+            figure.add_trace(go.Scatter(x=[_axis_value(seen.space, parameter, (t.params or {})[parameter]) for t in here],
+                                        y=[t.metrics[name] for t in here], mode="markers", marker=marker, hoverinfo="text",
+                                        text=[hover(t, name) for t in here], showlegend=False), **at)
+        log = any(getattr(p, "log", False) for n, p in seen.space.items() if public(n) == parameter)
+        figure.update_xaxes(title_text=parameter, type="log" if log else None, exponentformat="power" if log else None,
+                            dtick=1 if log else None, **at)
+    figure.update_yaxes(title_text=name, col=1)
+    return figure.update_layout(**LAYOUT, height=250 * rows + 40)
+
+
+def _best(done: list[Trial], name: str, direction: str) -> list[Trial]:
+    key = (lambda t: -t.metrics[name]) if direction == "maximize" else (lambda t: t.metrics[name])
+    return [min(done, key=key)] if done else []
+
+
+def _names(space: Space) -> list[str]:
+    return list(dict.fromkeys(public(n) for n in space if public(n)))
+
+
+def _axis_value(space: Space, name: str, value: Any) -> Any:
+    numeric = all(isinstance(p, (Float, Int)) for n, p in space.items() if public(n) == name)
+    return value if numeric else show(value)
+
+
+def parallel(source: Any, objective: str | None = None) -> Figure:
+    """Draw each trial as a line over all parameters, coloured by its value. Inactive parameters sit at the bottom."""
+    go, seen = _go(), _history(source)
+    name = _objective(seen, objective)
+    done = _done(seen, name)
+    values = [t.metrics[name] for t in done]
+    dimensions = [_dimension(seen.space, parameter, done) for parameter in _names(seen.space)]
+    dimensions.append({"label": name, "values": values})
+    good_is_low = seen.directions[name] == "minimize"
+    line = {"color": values, "colorscale": [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]], "reversescale": good_is_low,
+            "showscale": False}
+    return go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelfont={"size": 12}, tickfont={"size": 11}, labelangle=-20,
+                                  labelside="top")).update_layout(
+        **{**LAYOUT, "margin": {"l": 60, "r": 60, "t": 90, "b": 24}})
+
+
+def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
+    values = [(t.params or {}).get(name) for t in done]
+    missing = any(name not in (t.params or {}) for t in done)
+    columns = [p for n, p in space.items() if public(n) == name]
+    if all(isinstance(p, (Float, Int)) for p in columns):
+        log = any(p.log for p in columns if isinstance(p, (Float, Int)))
+        numbers = np.array([np.nan if v is None else (np.log10(v) if log else v) for v in values], dtype=float)
+        low = np.nanmin(numbers) if np.isfinite(numbers).any() else 0.0
+        high = np.nanmax(numbers) if np.isfinite(numbers).any() else 1.0
+        below = low - 0.12 * max(high - low, 1e-12)
+        body: dict[str, Any] = {"label": name, "values": np.where(np.isnan(numbers), below, numbers)}
+        if log or missing:
+            ticks = np.linspace(low, high, 4)
+            body |= {"tickvals": [*([below] if missing else []), *ticks],
+                     "ticktext": [*(["–"] if missing else []), *(f"{10**v if log else v:.3g}" for v in ticks)]}
+        return body
+    shown = [show(v) if name in (t.params or {}) else "–" for v, t in zip(values, done, strict=True)]
+    order = list(dict.fromkeys([*(["–"] if missing else []), *(show(c) for p in columns for c in getattr(p, "choices", ()))]))
+    return {"label": name, "values": [order.index(s) for s in shown], "tickvals": list(range(len(order))), "ticktext": order}
+
+
+def importance(source: Any, objective: str | None = None) -> Figure:
+    """Draw the share of the objective's variance that involves each parameter."""
+    go, seen = _go(), _history(source)
+    found = shares(seen, _objective(seen, objective))
+    names = list(found)[::-1]
+    figure = go.Figure(go.Bar(x=[found[n] for n in names], y=names, orientation="h", marker={"color": ACCENT},
+                              text=[f"{found[n]:.0%}" for n in names], textposition="outside", hoverinfo="none", cliponaxis=False))
+    figure.update_xaxes(tickformat=".0%", range=[0, max([*found.values(), 0.1]) * 1.15], title_text="share of the variance that involves it")
+    return figure.update_layout(**LAYOUT, height=max(160, 34 * len(names) + 90)).update_yaxes(automargin=True)
+
+
+FIGURES = {"history": history, "importance": importance, "slices": slices, "parallel": parallel}

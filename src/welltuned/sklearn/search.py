@@ -1,0 +1,300 @@
+"""What all searches share: ``fit`` runs a study whose trials are candidates and whose reports are folds."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from joblib import hash as fingerprint
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import check_random_state, indexable
+
+from welltuned.errors import InvalidType, InvalidValue, StudyStopped
+from welltuned.live import LiveTrial
+from welltuned.sklearn.compat import MultimetricScorer, check_method_params, check_multimetric_scoring
+from welltuned.sklearn.folds import Fold, Plan, fit_fold
+from welltuned.space import Space
+from welltuned.study import Study
+from welltuned.study.progress import Progress
+from welltuned.trial import State
+
+Evaluate = Callable[[int], bool]
+
+
+class StudySearchCV(BaseSearchCV):  # type: ignore[misc]
+    """The base of our searches. A subclass says what the space is, which study to run, and in which batches.
+
+    Attributes
+    ----------
+    study_
+        The study of the last ``fit``: all trials, their folds as reports, for analysis and reports.
+    stop_reason_
+        Why the search ended.
+
+    The fitted attributes of ``sklearn.model_selection.GridSearchCV`` are there too.
+    """
+
+    # what subclasses say
+
+    def _space(self) -> Space:
+        raise NotImplementedError
+
+    def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:
+        raise NotImplementedError
+
+    def _n_candidates(self) -> int | None:
+        raise NotImplementedError
+
+    def _run_search(self, evaluate_candidates: Evaluate) -> None:
+        """Evaluate batches of candidates until there are none left: the hook of scikit-learn's searches."""
+        while evaluate_candidates(getattr(self, "n_points", None) or 1):
+            pass
+
+    # fitting
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> StudySearchCV:
+        """Search, then refit the best candidate on all data.
+
+        Parameters
+        ----------
+        X, y
+            Data, as the estimator takes them.
+        params
+            Passed on to the estimator's ``fit``, the scorer and the splitter (``groups``, ``sample_weight``, …), as in
+            ``sklearn.model_selection.GridSearchCV.fit``.
+        """
+        self._validate_params()
+        _check_options(self)
+        X, y = indexable(X, y)
+        params = check_method_params(X, params=params)
+        routed = self._get_routed_params_for_fit(params)
+        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        self.n_splits_ = cv.get_n_splits(X, y, **routed.splitter.split)
+        splits = list(cv.split(X, y, **routed.splitter.split))
+        if len(splits) != self.n_splits_ or not splits:
+            raise InvalidValue(f"cv={self.cv!r} promises {self.n_splits_} splits and yields {len(splits)}")
+        scorer, refit_metric = self._scorer()
+        plan = Plan(clone(self.estimator), X, y, splits, scorer, routed.estimator.fit, routed.scorer.score, self.error_score,
+                    self.return_train_score)
+        self.study_ = self._study(plan, params)
+        run = _Search(self, plan, self.study_)
+        run.run()
+        self._take_results(run, plan, refit_metric)
+        return self
+
+    def _scorer(self) -> tuple[Any, Any]:
+        """Return the scorer, and the metric that chooses the best candidate."""
+        if callable(self.scoring):
+            return self.scoring, "score"
+        if self.scoring is None or isinstance(self.scoring, str):
+            return check_scoring(self.estimator, self.scoring), "score"
+        scorers = check_multimetric_scoring(self.estimator, self.scoring)
+        self._check_refit_for_multimetric(scorers)
+        return MultimetricScorer(scorers=scorers, raise_exc=self.error_score == "raise"), self.refit
+
+    def _study(self, plan: Plan, params: Mapping[str, Any]) -> Study:
+        """Open the study of this search on these data; the same search on the same data finds its fits again."""
+        space = self._space()
+        state = getattr(self, "random_state", None)
+        name = "search"
+        if self.storage is not None:
+            same = (type(self).__name__, plan.estimator, plan.X, plan.y, plan.splits, _scoring_name(self.scoring), space.to_json(),
+                    params, state if isinstance(state, (int, type(None))) else None, self.return_train_score)
+            name = f"{type(self).__name__}-{type(self.estimator).__name__}-{fingerprint(same)[:16]}"
+        seed = None if state is None else int(check_random_state(state).randint(2**31 - 1))
+        return self._open_study(space, name, self.storage, seed)
+
+    def _take_results(self, run: _Search, plan: Plan, refit_metric: Any) -> None:
+        """Set the fitted attributes, as scikit-learn's searches do."""
+        results, first = run.results()
+        self.multimetric_ = first.several
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(first.test)
+            refit_metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            if not callable(self.refit):
+                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+        if self.refit:
+            self._refit_best(plan)
+        self.scorer_ = plan.scorer._scorers if isinstance(plan.scorer, MultimetricScorer) else plan.scorer
+        self.cv_results_ = results
+        self.stop_reason_ = run.reason
+
+    def _refit_best(self, plan: Plan) -> None:
+        best = clone(plan.estimator).set_params(**{k: clone(v, safe=False) for k, v in self.best_params_.items()})
+        began = time.time()
+        self.best_estimator_ = best.fit(plan.X, **plan.fit_params) if plan.y is None else best.fit(plan.X, plan.y, **plan.fit_params)
+        self.refit_time_ = time.time() - began
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a study holds threads and connections; what it found is in cv_results_
+        return {k: v for k, v in super().__getstate__().items() if k != "study_"}
+
+
+class _Search:
+    """One run of ``fit``."""
+
+    def __init__(self, search: StudySearchCV, plan: Plan, study: Study) -> None:
+        self.search, self.plan, self.study = search, plan, study
+        self.reason = "all candidates are done"
+        self.failures: list[str] = []
+        self._began = time.monotonic()
+        self._refit_metric = search.refit if isinstance(search.refit, str) else None
+
+    def run(self) -> None:
+        """Evaluate candidates; Ctrl-C keeps what is done, as soon as there is something."""
+        self.study.record_stop(None)
+        n_candidates = self.search._n_candidates()
+        n_fits = None if n_candidates is None else n_candidates * len(self.plan.splits)
+        if self.search.verbose > 0:
+            print(f"Fitting {len(self.plan.splits)} folds for each of {n_candidates} candidates, totalling {n_fits} fits")  # noqa: T201
+        with (Progress(type(self.search).__name__, n_fits, self.search.progress) as self.progress,
+              Parallel(n_jobs=self.search.n_jobs, pre_dispatch=self.search.pre_dispatch, return_as="generator_unordered") as self.parallel):
+            self._show()
+            try:
+                self.search._run_search(self.evaluate)
+            except KeyboardInterrupt:
+                self.study.interrupt()
+                if self.study.history.best is None:
+                    raise
+                self.reason = "interrupted"
+                warnings.warn("the search was interrupted; the best candidate so far is used", UserWarning, stacklevel=4)
+            finally:
+                self.study.give_back()
+        self.study.record_stop(self.reason)
+
+    def evaluate(self, n: int) -> bool:
+        """Evaluate the next ``n`` candidates; False when there are none, or time is up."""
+        budget = self.search.time_budget
+        if budget is not None and time.monotonic() - self._began >= budget:
+            self.reason = f"time budget: {budget:g} seconds are over"
+            return False
+        if self.study.stop_reason is not None:
+            self.reason = self.study.stop_reason
+            return False
+        try:
+            trials = self.study.ask(n)
+        except StudyStopped:
+            return False
+        for trial, fold, result in self._fits(trials):
+            trial.report(dict(result.to_report(fold).metrics), fold)
+            if result.error is not None:
+                self.failures.append(result.error)
+            self._show()
+        for trial in trials:
+            self._finish(trial)
+        return True
+
+    def _fits(self, trials: list[LiveTrial]) -> Iterator[tuple[LiveTrial, int, Fold]]:
+        """Run the missing (candidate, fold) pairs, side by side; yield each as it ends."""
+        missing = [(i, fold) for i, trial in enumerate(trials) for fold in range(len(self.plan.splits))
+                   if fold not in {r.step for r in trial.task.reports}]
+        jobs = (delayed(_indexed_fit)(self.plan, trials[i].params, i, fold) for i, fold in missing)
+        for i, fold, result in self.parallel(jobs) if missing else ():
+            yield trials[i], fold, result
+
+    def _finish(self, trial: LiveTrial) -> None:
+        """Record a candidate whose folds are all there; its value is the mean score."""
+        reports = self.study.history.trials_by_number[trial.number].reports
+        folds = [Fold.from_report(r) for r in reports]
+        names = list(dict.fromkeys(name for fold in folds for name in fold.test))
+        means = {name: float(np.mean([f.test.get(name, self._error_score()) for f in folds])) for name in names}
+        chosen = self._refit_metric if self._refit_metric in means else next(iter(means), None)
+        if chosen is None or not np.isfinite(means[chosen]):
+            self.study.tell(trial, state=State.FAILED, error=_last_line(self.failures) or f"the mean score is {means.get(chosen or '')}")
+            return
+        scores = [f.test.get(chosen, self._error_score()) for f in folds]
+        sem = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
+        metrics = {"score": means[chosen], **{f"mean_{k}": v for k, v in means.items() if np.isfinite(v)}}
+        self.study.tell(trial, _result(metrics, sem))
+
+    def _error_score(self) -> float:
+        return np.nan if self.search.error_score == "raise" else float(self.search.error_score)
+
+    def _show(self) -> None:
+        history = self.study.history
+        done = sum(len(t.reports) for t in history.trials)
+        best = history.best
+        self.progress.update(done, "" if best is None else f"best {best.value:.4f}")
+
+    def results(self) -> tuple[dict[str, Any], Fold]:
+        """Return ``cv_results_`` of all candidates with all folds, and one fold that succeeded."""
+        n = len(self.plan.splits)
+        trials = [t for t in self.study.trials if t.state.finished and len(t.reports) == n]
+        if not trials:
+            raise InvalidValue(f"no candidate was evaluated within time_budget={self.search.time_budget!r}" if self.search.time_budget
+                               else "no fits were performed: the search has no candidates")
+        folds = [[Fold.from_report(r) for r in t.reports] for t in trials]
+        flat = [fold for row in folds for fold in row]
+        self._report_failures([f for f in flat if f.error is not None], len(flat))
+        first = next((f for f in flat if f.test), flat[0])
+        names = list(dict.fromkeys(name for f in flat for name in f.test)) or ["score"]
+        out = [self._as_sklearn(f, names, first.several) for f in flat]
+        return self.search._format_results([dict(sorted((t.params or {}).items())) for t in trials], n, out), first
+
+
+    def _as_sklearn(self, fold: Fold, names: list[str], several: bool) -> dict[str, Any]:
+        error = self._error_score()
+        test = {name: fold.test.get(name, error) for name in names}
+        train = {name: fold.train.get(name, error) for name in names}
+        scores = {"test_scores": test if several else test[names[0]]}
+        if self.search.return_train_score:
+            scores["train_scores"] = train if several else train[names[0]]
+        return {**scores, "fit_time": fold.fit_time, "score_time": fold.score_time}
+
+    def _report_failures(self, failed: list[Fold], total: int) -> None:
+        if not failed:
+            return
+        details = f" The last of this run:\n{self.failures[-1]}" if self.failures else ""
+        if len(failed) == total:
+            raise InvalidValue(f"all the {total} fits failed; set error_score='raise' to debug.{details}")
+        warnings.warn(f"{len(failed)} fits failed out of a total of {total}. Their score is {self.search.error_score}.{details}",
+                      FitFailedWarning, stacklevel=6)
+
+
+def _indexed_fit(plan: Plan, params: Mapping[str, Any], candidate: int, fold: int) -> tuple[int, int, Fold]:
+    return candidate, fold, fit_fold(plan, params, fold)
+
+
+def _result(metrics: dict[str, float], sem: float) -> Any:
+    from welltuned.evaluation import Result
+
+    return Result(metrics, sem=sem)
+
+
+def _last_line(failures: list[str]) -> str | None:
+    return failures[-1].strip().rsplit("\n", 1)[-1] if failures else None
+
+
+def _scoring_name(scoring: Any) -> str:
+    if isinstance(scoring, Mapping):
+        return str({k: _scoring_name(v) for k, v in scoring.items()})
+    return getattr(scoring, "__qualname__", None) or repr(scoring)
+
+
+def _check_options(search: Any) -> None:
+    budget = search.time_budget
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float))):
+        raise InvalidType(f"time_budget={budget!r} is not a number of seconds")
+    if budget is not None and not budget > 0:
+        raise InvalidValue(f"time_budget={budget!r} must be above 0")
+    for name in ("n_iter", "n_trials", "n_points", "resolution"):
+        value = getattr(search, name, None)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+            raise InvalidType(f"{name}={value!r} is not a whole number")
+        if value is not None and value < 1:
+            raise InvalidValue(f"{name}={value!r} must be at least 1")
+
+

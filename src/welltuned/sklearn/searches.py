@@ -1,0 +1,435 @@
+"""The five searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+from sklearn.utils import check_random_state
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.samplers import make_sampler
+from welltuned.samplers.novel import every
+from welltuned.sklearn.search import Evaluate, StudySearchCV
+from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Params, Space, codec
+from welltuned.space.distributions import is_frozen
+from welltuned.space.parse import as_parameter
+from welltuned.study import Study
+
+COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
+        As in ``sklearn.model_selection.GridSearchCV``.
+    storage
+        A file such as ``"search.db"`` that keeps each finished (candidate, fold). The same ``fit`` again, after a crash or
+        for more candidates, runs only what is missing. Give ``cv`` and ``random_state`` whole numbers or fixed splits.
+    time_budget
+        Seconds after which no further candidate is started.
+    progress
+        True or False for the live line; unless given, it is shown on a terminal.
+"""
+
+
+def _with_common(cls: type) -> type:
+    cls.__doc__ = (cls.__doc__ or "").replace("    <common>\n", COMMON)
+    return cls
+
+
+class _ListSearchCV(StudySearchCV):
+    """A search whose candidates are all known beforehand."""
+
+    def _candidates(self) -> list[Params]:
+        raise NotImplementedError
+
+    def _n_candidates(self) -> int | None:
+        return len(self._candidate_list)
+
+    def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:
+        self._candidate_list = self._candidates()
+        study = Study(space, direction={"score": "maximize"}, sampler="random", storage=storage, name=name, n_trials=len(self._candidate_list))
+        known = len(study.trials)
+        study.enqueue(self._candidate_list[known:])
+        return study
+
+    def _run_search(self, evaluate_candidates: Evaluate) -> None:
+        """Hand over a few candidates at a time, so that a time budget or Ctrl-C loses little."""
+        batch = len(self._candidate_list) if self.time_budget is None else max(abs(self.n_jobs or 1), 1)
+        while evaluate_candidates(batch):
+            pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in super().__getstate__().items() if k != "_candidate_list"}
+
+
+@_with_common
+class GridSearchCV(_ListSearchCV):
+    """Try every combination, with scikit-learn's signature and meaning.
+
+    Parameters
+    ----------
+    estimator
+        The estimator, or pipeline, to tune.
+    param_grid
+        A dict from parameter name to its values, or a list of such dicts. Besides lists it takes frozen ``scipy.stats``
+        distributions, ``(low, high, "log-uniform")`` tuples and welltuned's parameters, of which ``resolution`` evenly
+        spaced values are tried. A tuple of plain values is a list of them, as in scikit-learn.
+    resolution
+        Values to try of a parameter that is not a list.
+    <common>
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> search = GridSearchCV(SVC(), {"C": [0.1, 1, 10], "kernel": ["linear", "rbf"]}, cv=5).fit(*load_iris(return_X_y=True))
+    >>> search.best_params_
+    {'C': 1, 'kernel': 'linear'}
+    """
+
+    def __init__(self, estimator: Any, param_grid: Any, *, scoring: Any = None, n_jobs: int | None = None, refit: Any = True,
+                 cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs", error_score: Any = np.nan,
+                 return_train_score: bool = False, resolution: int = 5, storage: Any = None, time_budget: float | None = None,
+                 progress: bool | None = None) -> None:
+        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
+                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+        self.param_grid = param_grid
+        self.resolution = resolution
+        self.storage = storage
+        self.time_budget = time_budget
+        self.progress = progress
+
+    def _space(self) -> Space:
+        return _space("param_grid", self.param_grid, pairs_are_values=True)
+
+    def _candidates(self) -> list[Params]:
+        grids = _grids(self.param_grid)
+        lists = None if grids is None else [{k: _as_list(v) for k, v in grid.items()} for grid in grids]
+        if lists is not None and all(v is not None for grid in lists for v in grid.values()):
+            return list(ParameterGrid(lists))
+        return list(every(self._space(), self.resolution))
+
+
+@_with_common
+class RandomizedSearchCV(_ListSearchCV):
+    """Try ``n_iter`` random candidates, with scikit-learn's signature and meaning.
+
+    Lists and distributions with a whole-number ``random_state`` give the candidates that scikit-learn gives.
+
+    Parameters
+    ----------
+    estimator
+        The estimator, or pipeline, to tune.
+    param_distributions
+        A dict from parameter name to a list, a frozen ``scipy.stats`` distribution, a ``(low, high)`` or ``(low, high,
+        "log-uniform")`` tuple or one of welltuned's parameters; a list of such dicts; or a ``Space`` with conditions.
+    n_iter
+        Number of candidates.
+    <common>
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> search = RandomizedSearchCV(SVC(), {"C": loguniform(1e-2, 1e2)}, n_iter=5, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> len(search.cv_results_["params"])
+    5
+    """
+
+    def __init__(self, estimator: Any, param_distributions: Any, *, n_iter: int = 10, scoring: Any = None, n_jobs: int | None = None,
+                 refit: Any = True, cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs", random_state: Any = None,
+                 error_score: Any = np.nan, return_train_score: bool = False, storage: Any = None, time_budget: float | None = None,
+                 progress: bool | None = None) -> None:
+        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
+                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+        self.param_distributions = param_distributions
+        self.n_iter = n_iter
+        self.random_state = random_state
+        self.storage = storage
+        self.time_budget = time_budget
+        self.progress = progress
+
+    def _space(self) -> Space:
+        return _space("param_distributions", self.param_distributions)
+
+    def _candidates(self) -> list[Params]:
+        grids = _grids(self.param_distributions)
+        if grids is None or any(p.when is not None for grid in grids for p in grid.values() if isinstance(p, (Float, Int, Categorical, Ordinal))):
+            from welltuned.samplers.novel import draw
+
+            space = self._space()
+            rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+            return space.decode(draw(space, self.n_iter, rng), activated=True)
+        return list(ParameterSampler([{k: _drawable(k, v) for k, v in grid.items()} for grid in grids], self.n_iter,
+                                     random_state=self.random_state))
+
+
+class _ModelSearchCV(StudySearchCV):
+    """A search whose next candidates depend on the scores so far."""
+
+    def _budget(self) -> int:
+        raise NotImplementedError
+
+    def _sampler(self) -> Any:
+        raise NotImplementedError
+
+    def _n_candidates(self) -> int | None:
+        return self._budget()
+
+    def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:
+        return Study(space, direction={"score": "maximize"}, sampler=self._sampler(), storage=storage, name=name, seed=seed,
+                     n_trials=self._budget())
+
+
+@_with_common
+class BayesSearchCV(_ModelSearchCV):
+    """Search with a Gaussian process, with scikit-optimize's signature.
+
+    Parameters
+    ----------
+    estimator
+        The estimator, or pipeline, to tune.
+    search_spaces
+        A dict from parameter name to a ``(low, high)`` or ``(low, high, "log-uniform")`` tuple, a list, a frozen
+        ``scipy.stats`` distribution or one of welltuned's parameters; a list of such dicts; or a ``Space``. An estimator
+        that needs whole numbers gets them from ``Int``: ``Int(uniform(loc=32, scale=96))``.
+    n_iter
+        Number of candidates.
+    optimizer_kwargs
+        Settings of :class:`welltuned.Bayes`, such as ``{"initial": 5}``.
+    n_points
+        How many candidates are proposed, and evaluated side by side, at a time.
+    fit_params
+        Passed on to the estimator's ``fit``.
+    <common>
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> search = BayesSearchCV(SVC(), {"C": (1e-2, 1e2, "log-uniform")}, n_iter=8, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> bool(search.best_score_ > 0.95)
+    True
+    """
+
+    def __init__(self, estimator: Any, search_spaces: Any, optimizer_kwargs: Mapping[str, Any] | None = None, n_iter: int = 50,
+                 scoring: Any = None, fit_params: Mapping[str, Any] | None = None, n_jobs: int | None = 1, n_points: int = 1,
+                 iid: Any = "deprecated", refit: Any = True, cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs",
+                 random_state: Any = None, error_score: Any = "raise", return_train_score: bool = False, *, storage: Any = None,
+                 time_budget: float | None = None, progress: bool | None = None) -> None:
+        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
+                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+        self.search_spaces = search_spaces
+        self.optimizer_kwargs = optimizer_kwargs
+        self.n_iter = n_iter
+        self.fit_params = fit_params
+        self.n_points = n_points
+        self.iid = iid
+        self.random_state = random_state
+        self.storage = storage
+        self.time_budget = time_budget
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> StudySearchCV:
+        """See :meth:`StudySearchCV.fit`; ``fit_params`` of the constructor are passed on as well."""
+        return super().fit(X, y, **{**(self.fit_params or {}), **params})
+
+    @property
+    def total_iterations(self) -> int:
+        """Number of candidates."""
+        return self.n_iter
+
+    def _budget(self) -> int:
+        return self.n_iter
+
+    def _sampler(self) -> Any:
+        return make_sampler({"name": "bayes", **(self.optimizer_kwargs or {})})
+
+    def _space(self) -> Space:
+        return _space("search_spaces", self.search_spaces)
+
+
+@_with_common
+class GradientSearchCV(_ModelSearchCV):
+    """Search along finite differences of the score, from many starts; see :class:`welltuned.Gradient`.
+
+    Parameters
+    ----------
+    estimator
+        The estimator, or pipeline, to tune.
+    space
+        As ``search_spaces`` of :class:`BayesSearchCV`.
+    n_iter
+        Number of candidates, those of the stencils included.
+    step
+        First half-width of the differences, as a share of a parameter's range on its own scale.
+    n_points
+        How many candidates are evaluated side by side.
+    <common>
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> space = {"C": (1e-2, 1e2, "log-uniform"), "gamma": (1e-4, 1.0, "log-uniform")}
+    >>> search = GradientSearchCV(SVC(), space, n_iter=10, step=0.05, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> bool(search.best_score_ > 0.9)
+    True
+    """
+
+    def __init__(self, estimator: Any, space: Any, *, n_iter: int = 50, step: float = 0.05, scoring: Any = None, n_jobs: int | None = None,
+                 n_points: int = 1, refit: Any = True, cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs",
+                 random_state: Any = None, error_score: Any = np.nan, return_train_score: bool = False, storage: Any = None,
+                 time_budget: float | None = None, progress: bool | None = None) -> None:
+        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
+                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+        self.space = space
+        self.n_iter = n_iter
+        self.step = step
+        self.n_points = n_points
+        self.random_state = random_state
+        self.storage = storage
+        self.time_budget = time_budget
+        self.progress = progress
+
+    def _budget(self) -> int:
+        return self.n_iter
+
+    def _sampler(self) -> Any:
+        return make_sampler({"name": "gradient", "step": self.step})
+
+    def _space(self) -> Space:
+        return _space("space", self.space)
+
+
+@_with_common
+class TunedSearchCV(_ModelSearchCV):
+    """Search with any sampler; ``"auto"`` picks one and says why.
+
+    Parameters
+    ----------
+    estimator
+        The estimator, or pipeline, to tune.
+    space
+        As ``search_spaces`` of :class:`BayesSearchCV`.
+    sampler
+        A name out of ``welltuned.SAMPLERS``, or a sampler with settings.
+    n_trials
+        Number of candidates.
+    n_points
+        How many candidates are proposed, and evaluated side by side, at a time.
+    <common>
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> space = {"C": (1e-2, 1e2, "log-uniform"), "kernel": ["rbf", "linear"]}
+    >>> search = TunedSearchCV(SVC(), space, n_trials=8, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> bool(search.best_score_ > 0.95)
+    True
+    """
+
+    def __init__(self, estimator: Any, space: Any, *, sampler: Any = "auto", n_trials: int = 50, scoring: Any = None,
+                 n_jobs: int | None = None, n_points: int = 1, refit: Any = True, cv: Any = None, verbose: int = 0,
+                 pre_dispatch: Any = "2*n_jobs", random_state: Any = None, error_score: Any = np.nan,
+                 return_train_score: bool = False, storage: Any = None, time_budget: float | None = None,
+                 progress: bool | None = None) -> None:
+        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
+                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+        self.space = space
+        self.sampler = sampler
+        self.n_trials = n_trials
+        self.n_points = n_points
+        self.random_state = random_state
+        self.storage = storage
+        self.time_budget = time_budget
+        self.progress = progress
+
+    def _budget(self) -> int:
+        return self.n_trials
+
+    def _sampler(self) -> Any:
+        return make_sampler(self.sampler)
+
+    def _space(self) -> Space:
+        return _space("space", self.space)
+
+
+# reading what people pass as spaces
+
+
+def _grids(spec: Any) -> list[Mapping[str, Any]] | None:
+    """Return a dict or a list of dicts as a list; None for any other form of a space."""
+    if isinstance(spec, Space) or not isinstance(spec, (Mapping, list, tuple)):
+        return None
+    grids = [spec] if isinstance(spec, Mapping) else list(spec)
+    return grids if all(isinstance(g, Mapping) for g in grids) else None
+
+
+def _space(what: str, spec: Any, *, pairs_are_values: bool = False) -> Space:
+    grids = _grids(spec)
+    if grids is None:
+        space = Space.parse(spec)
+        if space.positional:
+            raise InvalidType(f"{what}={spec!r} has no parameter names; give a dict from name to values")
+        return space
+    if not grids or not all(grids):
+        raise InvalidValue(f"{what}={spec!r} is empty; give at least one parameter")
+    named = [{name: _read(name, values, pairs_are_values) for name, values in grid.items()} for grid in grids]
+    return Space(named[0]) if len(named) == 1 else Space.parse(named)
+
+
+def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
+    """Read one entry; a list may hold a value twice, a tuple of plain values may be meant as a list."""
+    if isinstance(values, str):
+        raise InvalidType(f"parameter {name!r}: {values!r} is a string, not a list of values; write [{values!r}]")
+    if isinstance(values, tuple) and pairs_are_values and _as_list(values) is not None:
+        values = list(values)
+    if isinstance(values, (list, np.ndarray, range)):
+        if np.ndim(values) > 1 and isinstance(values, np.ndarray):
+            raise InvalidValue(f"parameter {name!r}: {values!r} has {values.ndim} dimensions; give a flat list of values")
+        if not len(values):
+            raise InvalidValue(f"parameter {name!r}: {values!r} is empty; give at least one value")
+        values = _distinct(values)
+    elif not (isinstance(values, (tuple, Mapping, Float, Int, Categorical, Ordinal)) or is_frozen(values) or hasattr(values, "transform")
+              or callable(getattr(values, "rvs", None))):
+        raise InvalidType(f"parameter {name!r}: {values!r} is not a list of values; write [{values!r}]")
+    return as_parameter(name, values)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    from welltuned.space.labels import find
+
+    kept: list[Any] = []
+    for value in values:
+        if find(kept, value) is None:
+            kept.append(value)
+    return kept
+
+
+def _as_list(values: Any) -> list[Any] | None:
+    """Return the values of an entry that is a list of them; None for a range or a distribution."""
+    if isinstance(values, (Categorical, Ordinal)):
+        return None if values.when is not None else list(values.choices)
+    if isinstance(values, tuple):
+        scaled = len(values) == 3 and isinstance(values[2], str) and all(isinstance(v, (int, float)) for v in values[:2])
+        return None if scaled else list(values)
+    if isinstance(values, (list, range, np.ndarray)):
+        return list(values)
+    return None
+
+
+class _Drawable:
+    """A parameter as scikit-learn's ParameterSampler wants distributions: something with ``rvs``."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.parameter = parameter
+
+    def rvs(self, size: Any = None, random_state: Any = None) -> Any:
+        """Draw one value that follows the parameter's scale and prior."""
+        u = check_random_state(random_state).random_sample(1)
+        return codec.from_unit(self.parameter, codec.apply_prior(self.parameter, u))[0]
+
+
+def _drawable(name: str, values: Any) -> Any:
+    if isinstance(values, (list, np.ndarray, range)) or is_frozen(values):
+        return values
+    parameter = as_parameter(name, values)
+    plain = isinstance(parameter, (Categorical, Ordinal)) and parameter.prior is None
+    return list(parameter.choices) if plain else _Drawable(parameter)  # type: ignore[union-attr]

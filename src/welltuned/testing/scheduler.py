@@ -1,0 +1,119 @@
+"""What every scheduler keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from welltuned.history import History
+from welltuned.schedulers import Continue, Decision, Scheduler, Stop
+from welltuned.space import Space
+from welltuned.trial import Report, State, Trial
+
+STEPS = 10
+
+
+class SchedulerContract:
+    """Prove a scheduler: its decisions are values, it never raises, and it never stops the best trial.
+
+    Provide the fixture ``scheduler``.
+
+    Examples
+    --------
+    >>> from welltuned import Median
+    >>> class TestMedian(SchedulerContract):
+    ...     @pytest.fixture
+    ...     def scheduler(self):
+    ...         return Median()
+    """
+
+    @pytest.fixture
+    def scheduler(self) -> Scheduler:
+        """Return the scheduler under test."""
+        raise NotImplementedError("provide the fixture 'scheduler'")
+
+    def test_is_a_scheduler(self, scheduler: Scheduler) -> None:
+        """It satisfies the protocol."""
+        assert isinstance(scheduler, Scheduler)
+
+    def test_the_first_trial_goes_on(self, scheduler: Scheduler) -> None:
+        """There is nothing to compare a lone trial with."""
+        history = curves([range(STEPS)])
+        assert scheduler.decide(history, 0, last(history, 0)) == Continue()
+
+    @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+    def test_decisions_are_values(self, scheduler: Scheduler, direction: str) -> None:
+        """Every answer is a Continue, or a Stop that says why."""
+        history = curves([[float(level)] * STEPS for level in range(12)], {"value": direction})
+        for trial in history.trials:
+            assert_decision(scheduler.decide(history, trial.number, last(history, trial.number)))
+
+    @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+    def test_never_stops_the_best(self, scheduler: Scheduler, direction: str) -> None:
+        """The trial that leads at every step goes on to the end, in both directions."""
+        sign = 1.0 if direction == "minimize" else -1.0
+        for step in range(1, STEPS + 1):
+            history = curves([[sign * (level + 10.0 / (s + 1)) for s in range(step)] for level in range(12)], {"value": direction})
+            assert scheduler.decide(history, 0, last(history, 0)) == Continue()
+
+    def test_never_stops_one_that_is_best_in_one_objective(self, scheduler: Scheduler) -> None:
+        """A trial that leads in one of two objectives may be on the front, however bad the other is."""
+        rows = [{"loss": float(level), "size": -float(level)} for level in range(12)]
+        history = metrics([[row] * STEPS for row in rows], {"loss": "minimize", "size": "minimize"})
+        for number in (0, 11):
+            assert scheduler.decide(history, number, last(history, number)) == Continue()
+
+    def test_equal_trials_go_on(self, scheduler: Scheduler) -> None:
+        """None of several equal trials is worse than the others."""
+        history = curves([[1.0] * STEPS] * 12)
+        assert all(scheduler.decide(history, n, last(history, n)) == Continue() for n in range(12))
+
+    def test_metrics_may_be_missing(self, scheduler: Scheduler) -> None:
+        """Reports without an objective, with other metrics or with some of several objectives never raise."""
+        rows: list[list[Mapping[str, float]]] = [[{"other": 1.0}] * STEPS, [{"loss": 1.0}] * 3, [{"size": 2.0}] * STEPS, []]
+        rows += [[{"loss": 1.0, "size": float(i)}] * STEPS for i in range(8)]
+        history = metrics(rows, {"loss": "minimize", "size": "maximize"})
+        for number in (0, 1, 2, 5):
+            assert_decision(scheduler.decide(history, number, last(history, number)))
+
+    def test_sparse_steps(self, scheduler: Scheduler) -> None:
+        """Trials may report at steps of their own, beginning anywhere, also below zero."""
+        trials = [running(n, [Report(step, {"value": 1.0}) for step in range(n - 3, 40, n + 1)]) for n in range(10)]
+        history = History(Space({"x": (0.0, 20.0)}), trials)
+        for trial in trials:
+            for report in trial.reports:
+                assert_decision(scheduler.decide(history, trial.number, report))
+
+    def test_is_pure(self, scheduler: Scheduler) -> None:
+        """The same arguments give the same decision."""
+        history = curves([[float(level)] * STEPS for level in range(12)])
+        first = [scheduler.decide(history, n, last(history, n)) for n in range(12)]
+        assert first == [scheduler.decide(history, n, last(history, n)) for n in range(12)]
+
+
+def assert_decision(decision: Decision) -> None:
+    """Check that a decision is one of the known values."""
+    assert isinstance(decision, (Continue, Stop))
+    assert not isinstance(decision, Stop) or decision.why.strip()
+
+
+def running(number: int, reports: Sequence[Report]) -> Trial:
+    """Return a running trial with these reports."""
+    return Trial(number, State.RUNNING, {"x": float(number)}, reports=tuple(reports), revision=number + 1)
+
+
+def curves(values: Sequence[Sequence[float] | range], directions: Mapping[str, str] | None = None) -> History:
+    """Return a history of running trials with one objective: a curve for each, from step 1."""
+    return metrics([[{"value": float(v)} for v in curve] for curve in values], directions)
+
+
+def metrics(rows: Sequence[Sequence[Mapping[str, float]]], directions: Mapping[str, str] | None = None) -> History:
+    """Return a history of running trials: for each the metrics it reported from step 1."""
+    trials = [running(n, [Report(step, m) for step, m in enumerate(row, 1)]) for n, row in enumerate(rows)]
+    return History(Space({"x": (0.0, 20.0)}), trials, directions)
+
+
+def last(history: History, number: int) -> Report:
+    """Return the last report of a trial."""
+    return history.trials_by_number[number].reports[-1]
