@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
-from welltuned.samplers.novel import every
+from welltuned.samplers.novel import grid_rows
 from welltuned.space import Params, Space, codec
 from welltuned.streams import study_rng
 
@@ -51,18 +51,27 @@ class Grid:
         15
         """
         if not any(space.conditions.values()) and not space.forbidden and not space.constraints:
-            return int(np.prod([float(len(codec.levels(p, self.resolution))) for p in space.values()]))
-        count = sum(1 for _ in itertools.islice(every(space, self.resolution), MAX_POINTS + 1))
-        return count
+            return math.prod(len(codec.levels(p, self.resolution)) for p in space.values())
+        return len(self._rows(space))
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""
-        fresh = (p for p in self._points(space, rng) if space.key(p) not in history.keys)
-        return list(itertools.islice(fresh, n))
+        rows = self._rows(space)
+        if self.shuffle:
+            rows = rows[study_rng(rng, "grid").permutation(len(rows))]
+        seen, found = set(history.keys), []
+        for block in np.array_split(rows, max(1, len(rows) // 64)):
+            for params in space.decode(block, activated=True):
+                if (key := space.key(params)) not in seen:
+                    seen.add(key)
+                    found.append(params)
+                if len(found) == n:
+                    return found
+        return found
 
-    def _points(self, space: Space, rng: np.random.Generator) -> list[Params]:
-        if self.size(space) > MAX_POINTS:
-            raise InvalidValue(f"grid: more than {MAX_POINTS} points at resolution={self.resolution}; use a lower resolution, "
+    def _rows(self, space: Space) -> np.ndarray:
+        rows = grid_rows(space, self.resolution, MAX_POINTS)
+        if rows is None:
+            raise InvalidValue(f"grid: more than {MAX_POINTS:,} points at resolution={self.resolution}; use a lower resolution, "
                                "lists of values, or another sampler")
-        points = list(every(space, self.resolution))
-        return [points[i] for i in study_rng(rng, "grid").permutation(len(points))] if self.shuffle else points
+        return rows

@@ -48,32 +48,29 @@ def size(space: Space, limit: int = ENUMERABLE) -> int | None:
     """Return the number of configurations, or None when they are infinitely many or more than ``limit``."""
     if any(codec.cells(p) is None for p in space.values()):
         return None
-    count = sum(1 for _ in itertools.islice(every(space), limit + 1))
-    return count if count <= limit else None
+    rows = grid_rows(space, limit=limit)
+    return None if rows is None else len(rows)
 
 
-def every(space: Space, resolution: int | None = None) -> Iterator[Params]:
-    """Go through all allowed configurations once, in the order of the parameters, the last one fastest.
+def grid_rows(space: Space, resolution: int | None = None, limit: int = ENUMERABLE) -> np.ndarray | None:
+    """Return all allowed rows of a grid, in the order of the parameters, the last one fastest; None beyond ``limit``.
 
-    With ``resolution``, through those of the grid in which every parameter that has more values (or infinitely many) takes
-    that many, evenly spaced on its own scale.
+    With ``resolution``, every number that has more values (or infinitely many) takes that many, evenly spaced on its own
+    scale; without, the space must be finite and all of it is returned.
     """
-    levels = {name: codec.levels(p, resolution or (codec.cells(p) or 2)) for name, p in space.items()}
-    for row in _rows(space, levels, np.full((1, len(space)), np.nan), 0):
-        if space.feasible(row)[0]:
-            yield space.decode(row, activated=True)[0]
-
-
-def _rows(space: Space, levels: dict[str, np.ndarray], row: np.ndarray, depth: int) -> Iterator[np.ndarray]:
-    if depth == len(space.order):
-        yield row
-        return
-    name = space.order[depth]
-    j = space.column[name]
-    for u in levels[name] if space.is_active(name, row) else (np.nan,):
-        row[0, j] = u
-        yield from _rows(space, levels, row, depth + 1)
-    row[0, j] = np.nan
+    rows = np.full((1, len(space)), np.nan)
+    for name in space.order:
+        parameter, active = space[name], space.is_active(name, rows)
+        levels = codec.levels(parameter, resolution or codec.cells(parameter) or 2)
+        counts = np.where(active, len(levels), 1)
+        if counts.sum() > limit:
+            return None
+        starts = np.cumsum(counts) - counts
+        rows = np.repeat(rows, counts, axis=0)
+        within = np.arange(len(rows)) - np.repeat(starts, counts)
+        rows[:, space.column[name]] = np.where(np.repeat(active, counts), levels[within], np.nan)
+    # of grids in a list, the same configuration may stand in several
+    return rows[space.feasible(rows)]
 
 
 def novel(space: Space, history: History, proposals: Iterable[Params], n: int, rng: np.random.Generator,
@@ -88,9 +85,9 @@ def novel(space: Space, history: History, proposals: Iterable[Params], n: int, r
     if len(chosen) < n:
         randoms = (p for _ in range(TRIES) for p in space.decode(draw(space, n, rng), activated=True))
         chosen += itertools.islice(_unseen(space, randoms, seen), n - len(chosen))
-    if len(chosen) < n and size(space) is not None:
-        rest = list(_unseen(space, every(space), set(seen)))
-        chosen += [rest[i] for i in rng.permutation(len(rest))[: n - len(chosen)]]
+    if len(chosen) < n and all(codec.cells(p) is not None for p in space.values()) and (rows := grid_rows(space)) is not None:
+        rest = space.decode(rows[rng.permutation(len(rows))], activated=True)
+        chosen += itertools.islice(_unseen(space, rest, seen), n - len(chosen))
     return chosen
 
 

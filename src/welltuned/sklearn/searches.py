@@ -11,7 +11,8 @@ from sklearn.utils import check_random_state
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.samplers import make_sampler
-from welltuned.samplers.novel import every
+from welltuned.samplers.grid import MAX_POINTS
+from welltuned.samplers.novel import draw, grid_rows
 from welltuned.sklearn.search import Evaluate, StudySearchCV
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Params, Space, codec
 from welltuned.space.distributions import is_frozen
@@ -105,7 +106,11 @@ class GridSearchCV(_ListSearchCV):
         lists = None if grids is None else [{k: _as_list(v) for k, v in grid.items()} for grid in grids]
         if lists is not None and all(v is not None for grid in lists for v in grid.values()):
             return list(ParameterGrid(lists))
-        return list(every(self._space(), self.resolution))
+        space = self._space()
+        rows = grid_rows(space, self.resolution, MAX_POINTS)
+        if rows is None:
+            raise InvalidValue(f"param_grid has more than {MAX_POINTS:,} points at resolution={self.resolution}; use a lower one, or another search")
+        return space.decode(rows, activated=True)
 
 
 @_with_common
@@ -153,8 +158,6 @@ class RandomizedSearchCV(_ListSearchCV):
     def _candidates(self) -> list[Params]:
         grids = _grids(self.param_distributions)
         if grids is None or any(p.when is not None for grid in grids for p in grid.values() if isinstance(p, (Float, Int, Categorical, Ordinal))):
-            from welltuned.samplers.novel import draw
-
             space = self._space()
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
             return space.decode(draw(space, self.n_iter, rng), activated=True)

@@ -135,15 +135,15 @@ class Space(Mapping[str, Parameter]):
         """Snap rows, shape (n, p), to representable values and set what their conditions switch off to NaN."""
         out = np.full(unit.shape, np.nan)
         for name in self.order:
-            j, parameter, condition = self.column[name], self[name], self.conditions[name]
-            column = codec.snap(parameter, np.where(np.isnan(unit[:, j]), 0.5, unit[:, j]))
-            out[:, j] = column if condition is None else np.where(self._holds(condition, out), column, np.nan)
+            j = self.column[name]
+            column = codec.snap(self[name], np.where(np.isnan(unit[:, j]), 0.5, unit[:, j]))
+            out[:, j] = np.where(self.is_active(name, out), column, np.nan)
         return out
 
-    def is_active(self, name: str, row: np.ndarray) -> bool:
-        """Tell whether the conditions of ``name`` hold in ``row``, shape (1, p), whose parents are set."""
+    def is_active(self, name: str, unit: np.ndarray) -> np.ndarray:
+        """Tell in which rows, shape (n, p), whose parents are set, the conditions of ``name`` hold; shape (n,)."""
         condition = self.conditions[name]
-        return condition is None or bool(self._holds(condition, row)[0])
+        return np.ones(len(unit), dtype=bool) if condition is None else self._holds(condition, unit)
 
     def _holds(self, condition: Condition, unit: np.ndarray) -> np.ndarray:
         any_clause = np.zeros(len(unit), dtype=bool)
@@ -209,7 +209,7 @@ class Space(Mapping[str, Parameter]):
             parameter, shown = self[name], public(name)
             if not shown:
                 row[0, self.column[name]] = codec.to_unit(parameter, [parameter.choices[branch]])[0]  # type: ignore[union-attr]
-            elif self.is_active(name, row) and not (self.partial and shown not in params):
+            elif self.is_active(name, row)[0] and not (self.partial and shown not in params):
                 if shown not in params:
                     raise InvalidValue(f"{dict(params)!r} lacks the parameter {shown!r}: {parameter!r}")
                 row[0, self.column[name]] = _check_value(shown, parameter, params[shown])

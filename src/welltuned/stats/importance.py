@@ -9,6 +9,7 @@ from welltuned.samplers.novel import draw
 from welltuned.space import Space, public
 from welltuned.surrogate import gp
 from welltuned.surrogate.embedding import Embedding, embedding
+from welltuned.surrogate.threads import single_threaded
 
 MIN_TRIALS = 4
 
@@ -34,6 +35,11 @@ def importance(history: History, objective: str | None = None, *, samples: int =
     >>> importance(History(Space({"x": (0.0, 1.0)})))
     {}
     """
+    with single_threaded():
+        return _shares(history, objective, samples, seed)
+
+
+def _shares(history: History, objective: str | None, samples: int, seed: int) -> dict[str, float]:
     column = list(history.directions).index(objective) if objective is not None else 0
     losses = history.losses[history.observed][:, column]
     if len(losses) < MIN_TRIALS or np.ptp(losses) == 0:

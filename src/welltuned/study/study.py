@@ -24,6 +24,7 @@ from welltuned.streams import trial_rng
 from welltuned.study.ledger import LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.rules import Rule, make_rules
+from welltuned.surrogate.threads import single_threaded
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 if TYPE_CHECKING:
@@ -426,7 +427,8 @@ class Study:
             if choice.name != self._said:
                 log.info("study %r uses %s from trial %d on: %s", self.name, choice.name, number, choice.why)
                 self._said = choice.name
-        return self.sampler.suggest(self.space, history, n, trial_rng(self.seed, number))
+        with single_threaded():
+            return self.sampler.suggest(self.space, history, n, trial_rng(self.seed, number))
 
     def _task(self, trial: Trial) -> Task:
         folder = None if self._checkpoints is None else str(self._checkpoints / str(trial.number))

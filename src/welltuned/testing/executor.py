@@ -1,5 +1,7 @@
 """What every executor keeps."""
 
+# ruff: noqa: ARG001 - objectives of tests need not look at their trial
+
 from __future__ import annotations
 
 import time
@@ -44,8 +46,11 @@ class ExecutorContract:
         """Return a function of an objective that makes an executor; all of them are closed in the end."""
         made: list[Executor] = []
 
-        def start(objective: Callable[[Any], Any], on_report: Callable[[Task, Report], bool] = never,
-                  objectives: Sequence[str] = ("value",)) -> Executor:
+        def start(
+            objective: Callable[[Any], Any],
+            on_report: Callable[[Task, Report], bool] = never,
+            objectives: Sequence[str] = ("value",),
+        ) -> Executor:
             made.append(make_executor(Job(objective, objectives, on_report)))
             return made[-1]
 
@@ -89,12 +94,21 @@ class ExecutorContract:
         assert set(outcome.params) == set(outcome.domains) == {"x"}
         assert outcome.metrics["value"] == outcome.params["x"]
 
-    @pytest.mark.parametrize(("objective", "state", "reason"), [
-        ("raises", State.FAILED, Reason.ERROR), ("infeasible", State.FAILED, Reason.INFEASIBLE),
-        ("out_of_memory", State.FAILED, Reason.OUT_OF_MEMORY), ("nan", State.FAILED, Reason.NAN),
-        ("text", State.FAILED, Reason.ERROR), ("unpicklable", State.FAILED, Reason.ERROR), ("pruned", State.PRUNED, None)])
-    def test_failures_become_outcomes(self, start: Callable[..., Executor], objective: str, state: State,
-                                      reason: Reason | None) -> None:
+    @pytest.mark.parametrize(
+        ("objective", "state", "reason"),
+        [
+            ("raises", State.FAILED, Reason.ERROR),
+            ("infeasible", State.FAILED, Reason.INFEASIBLE),
+            ("out_of_memory", State.FAILED, Reason.OUT_OF_MEMORY),
+            ("nan", State.FAILED, Reason.NAN),
+            ("text", State.FAILED, Reason.ERROR),
+            ("unpicklable", State.FAILED, Reason.ERROR),
+            ("pruned", State.PRUNED, None),
+        ],
+    )
+    def test_failures_become_outcomes(
+        self, start: Callable[..., Executor], objective: str, state: State, reason: Reason | None
+    ) -> None:
         """Whatever an objective raises is an outcome with its reason, and the executor goes on."""
         executor = start(globals()[objective])
         for number in range(2):
@@ -116,7 +130,7 @@ class ExecutorContract:
 
     def test_the_answer_to_a_report_stops_the_trial(self, start: Callable[..., Executor]) -> None:
         """What ``on_report`` returns is what ``should_stop`` tells from then on."""
-        outcome = run_all(start(reporting, lambda task, report: report.step == 2), 1, self.workers)[0]
+        outcome = run_all(start(reporting, lambda _, report: report.step == 2), 1, self.workers)[0]
         assert (outcome.state, outcome.metrics) == (State.PRUNED, {"value": 3.0})
 
     def test_waiting_for_nothing(self, start: Callable[..., Executor]) -> None:
@@ -235,7 +249,7 @@ def text(trial: LiveTrial) -> str:
 class Stubborn(Exception):  # noqa: N818 - an example
     """An exception that cannot be rebuilt from its arguments."""
 
-    def __init__(self, one: int, two: int) -> None:
+    def __init__(self, _one: int, _two: int) -> None:
         super().__init__("on purpose")
 
 

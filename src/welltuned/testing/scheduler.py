@@ -54,7 +54,9 @@ class SchedulerContract:
         """The trial that leads at every step goes on to the end, in both directions."""
         sign = 1.0 if direction == "minimize" else -1.0
         for step in range(1, STEPS + 1):
-            history = curves([[sign * (level + 10.0 / (s + 1)) for s in range(step)] for level in range(12)], {"value": direction})
+            history = curves(
+                [[sign * (level + 10.0 / (s + 1)) for s in range(step)] for level in range(12)], {"value": direction}
+            )
             assert scheduler.decide(history, 0, last(history, 0)) == Continue()
 
     def test_never_stops_one_that_is_best_in_one_objective(self, scheduler: Scheduler) -> None:
@@ -71,7 +73,12 @@ class SchedulerContract:
 
     def test_metrics_may_be_missing(self, scheduler: Scheduler) -> None:
         """Reports without an objective, with other metrics or with some of several objectives never raise."""
-        rows: list[list[Mapping[str, float]]] = [[{"other": 1.0}] * STEPS, [{"loss": 1.0}] * 3, [{"size": 2.0}] * STEPS, []]
+        rows: list[list[Mapping[str, float]]] = [
+            [{"other": 1.0}] * STEPS,
+            [{"loss": 1.0}] * 3,
+            [{"size": 2.0}] * STEPS,
+            [],
+        ]
         rows += [[{"loss": 1.0, "size": float(i)}] * STEPS for i in range(8)]
         history = metrics(rows, {"loss": "minimize", "size": "maximize"})
         for number in (0, 1, 2, 5):

@@ -1,0 +1,103 @@
+"""What several commands share: naming a study, opening it, printing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from welltuned.errors import InvalidValue, StorageError
+from welltuned.storage import Storage, StudyRow, open_storage
+from welltuned.study import Study
+from welltuned.study.table import rows
+from welltuned.trial import Trial
+
+DEFAULT_STORAGE = "welltuned.db"
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--storage``."""
+    return click.option("--storage", envvar="WELLTUNED_STORAGE", default=DEFAULT_STORAGE, show_default=True,
+                        help="File (or address) that keeps the studies.")(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def existing_storage(storage: str) -> Storage:
+    """Open a storage that must be there already."""
+    if "://" not in storage and not Path(storage).expanduser().exists():
+        raise StorageError(f"storage {storage!r} does not exist; name the file with --storage")
+    return open_storage(storage)
+
+
+def split_study(study: str | None, storage: str) -> tuple[str, str | None]:
+    """Read STUDY, which is a name, a file, or ``file:name``; return the storage and the name."""
+    if study is None:
+        return storage, None
+    path, separator, name = study.rpartition(":")
+    if separator and path and not path.endswith(("/", "sqlite", "postgresql")) and (Path(path).exists() or path.endswith(".db")):
+        return path, name
+    if Path(study).is_file() or study.endswith(".db"):
+        return study, None
+    return storage, study
+
+
+def find_study(study: str | None, storage: str) -> Study:
+    """Open an existing study; without a name, the only one there is."""
+    where, name = split_study(study, storage)
+    store = existing_storage(where)
+    known = {row.name: row for row in store.studies()}
+    if name is None:
+        if len(known) != 1:
+            raise InvalidValue(f"{where} holds {len(known)} studies: {sorted(known)!r}; name one of them")
+        name = next(iter(known))
+    if name not in known:
+        raise InvalidValue(f"{where} has no study {name!r}; it has {sorted(known)!r}")
+    return open_row(store, known[name])
+
+
+def open_row(store: Storage, row: StudyRow) -> Study:
+    """Return the study of a stored row, with the sampler it was made with where we know it."""
+    from welltuned.samplers import SAMPLERS
+
+    sampler = row.sampler if row.sampler.get("name") in SAMPLERS else "auto"
+    return Study(direction=row.directions, storage=store, name=row.name, sampler=sampler)
+
+
+def trial_json(trial: Trial) -> dict[str, Any]:
+    """Return a trial as JSON can hold it."""
+    body = rows([trial], [])[0]
+    return {**body, "params": {k: plain(v) for k, v in (trial.params or {}).items()}}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def echo_json(body: Any) -> None:
+    """Print JSON."""
+    click.echo(json.dumps(body, indent=2, default=str, allow_nan=False))
+
+
+def console() -> Any:
+    """Return a console on standard output that leaves pipes alone."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "200"))
+    return Console(highlight=False, width=width)
+
+
+def number(value: float | None) -> str:
+    """Write a value in a table."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.6g}"

@@ -1,0 +1,106 @@
+"""A program as an objective: parameters in by its arguments, a metric out by what it prints."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from welltuned.errors import InvalidValue, WelltunedError
+
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)\}")
+
+
+class ProgramFailed(WelltunedError):
+    """A program ended with an error, or printed no metric."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Run ``command`` with its placeholders filled, and read ``metric`` from what it prints.
+
+    Raises
+    ------
+    InvalidValue
+        When a placeholder is no parameter, or a parameter has no placeholder.
+    """
+
+    command: tuple[str, ...]
+    metric: str
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        used = {name for word in self.command for name in PLACEHOLDER.findall(word)}
+        if unknown := sorted(used - {*self.names, "params"}):
+            raise InvalidValue(f"the command has the placeholder {{{unknown[0]}}}, but the space has {sorted(self.names)!r}")
+        if "params" not in used and (unused := sorted(set(self.names) - used)):
+            raise InvalidValue(f"the parameters {unused!r} do not appear in the command; write {{{unused[0]}}}, or {{params}} for all as JSON")
+
+    def __call__(self, trial: Mapping[str, Any]) -> float:
+        """Run the program once and return its metric."""
+        try:
+            done = subprocess.run(fill(self.command, trial), capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise ProgramFailed(f"cannot run {self.command[0]!r}: {error.strerror or error}") from error
+        if done.returncode != 0:
+            raise ProgramFailed(f"exit code {done.returncode}: {_last_lines(done.stderr or done.stdout)}")
+        return read_metric(done.stdout, self.metric)
+
+
+def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
+    """Put the parameters into a command; leave out what belongs to inactive ones.
+
+    Examples
+    --------
+    >>> fill(["train", "--lr", "{lr}", "--l2", "{l2}"], {"lr": 0.1})
+    ['train', '--lr', '0.1']
+    """
+    words: list[str] = []
+    for word in command:
+        names = [n for n in PLACEHOLDER.findall(word) if n != "params"]
+        if any(n not in params for n in names):
+            if words and words[-1].startswith("-") and not word.startswith("-"):
+                words.pop()
+            continue
+        everything = json.dumps({k: v if isinstance(v, (int, float, str, bool, type(None))) else str(v) for k, v in params.items()})
+        words.append(PLACEHOLDER.sub(lambda m, e=everything: e if m[1] == "params" else str(params[m[1]]), word))  # type: ignore[misc]
+    return words
+
+
+def read_metric(output: str, metric: str) -> float:
+    """Return the metric from the last line that is JSON and holds it, or reads ``metric=value`` or ``metric: value``.
+
+    Examples
+    --------
+    >>> read_metric("epoch 1\\naccuracy=0.5\\naccuracy=0.75\\n", "accuracy")
+    0.75
+    """
+    plain = re.compile(rf"(?:^|[\s,;]){re.escape(metric)}\s*[=:]\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)\b", re.IGNORECASE)
+    for line in reversed(output.splitlines()):
+        value = _from_json(line, metric)
+        if value is None and (found := plain.findall(line)):
+            value = float(found[-1])
+        if value is not None:
+            return value
+    raise ProgramFailed(f"the program printed neither a JSON line with {metric!r} nor a line {metric}=value; its last line was "
+                        f"{_last_lines(output, 1)!r}")
+
+
+def _from_json(line: str, metric: str) -> float | None:
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(line).get(metric)
+    except (json.JSONDecodeError, AttributeError):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else math.nan
+
+
+def _last_lines(text: str, n: int = 3) -> str:
+    return " | ".join(line.strip() for line in text.strip().splitlines()[-n:]) or "(no output)"

@@ -1,0 +1,144 @@
+"""Searching from the command line: a Python function (``run``), or any program (``tune``)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import cloudpickle
+
+from welltuned.cli.common import console, echo_json, json_option, number, storage_option, trial_json
+from welltuned.cli.program import Program
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.plots import show as short
+from welltuned.samplers import SAMPLERS
+from welltuned.schedulers import SCHEDULERS
+from welltuned.space import Space
+from welltuned.study import MaxCost, Patience, Study, Target
+from welltuned.trial import State
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that ``run`` and ``tune`` share."""
+    for option in reversed((
+        click.option("-n", "--n-trials", type=int, default=None, help="Trials in all, restarts included."),
+        click.option("--timeout", type=float, default=None, help="Seconds after which no trial is started."),
+        click.option("--workers", type=int, default=1, show_default=True, help="Trials side by side; -1 for one per core."),
+        click.option("--sampler", type=click.Choice(sorted(SAMPLERS)), default="auto", show_default=True),
+        click.option("--scheduler", type=click.Choice(sorted(SCHEDULERS)), default=None, help="Stop trials that report badly."),
+        click.option("--direction", type=click.Choice(["minimize", "maximize"]), default=None),
+        click.option("--seed", type=int, default=None, help="Makes the search repeatable."),
+        click.option("--patience", type=int, default=None, help="Stop after so many trials without improvement."),
+        click.option("--target", type=float, default=None, help="Stop when this value is reached."),
+        click.option("--max-cost", type=float, default=None, help="Stop when the trials took so many seconds in all."),
+        click.option("--name", default=None, help="Name of the study."),
+        storage_option,
+        json_option,
+    )):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("target", metavar="FILE:OBJECTIVE")
+@click.option("--space", "space", default=None, help="YAML or JSON file, or FILE:NAME in Python; the name `space` in FILE unless given.")
+@search_options
+def run(target: str, space: str | None, **options: Any) -> None:
+    """Tune a Python function: FILE:OBJECTIVE, such as train.py:objective.
+
+    The function takes one trial, a mapping of the parameters, and returns the value to minimise (or maximise). The same
+    command again goes on where it stopped.
+    """
+    path, objective = _load(target, "FILE:OBJECTIVE")
+    if not callable(objective):
+        raise InvalidType(f"{target} is {objective!r}, not a function")
+    _search(objective, _space(space, path), options, default_name=f"{path.stem}-{target.rpartition(':')[2]}")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--space", "space", required=True, help="YAML or JSON file, or FILE:NAME in Python.")
+@click.option("--metric", default="value", show_default=True, help="Name of the metric that the program prints.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@search_options
+def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> None:
+    """Tune any program: welltuned tune --space space.yaml --metric accuracy -- python train.py --lr {lr}
+
+    Each {name} becomes the value of that parameter; {params} becomes all of them as JSON. An argument whose parameter is
+    not active is left out together with the flag before it. The program prints its result as a line of JSON that holds the
+    metric, or as a line metric=value; the last one counts. An exit code other than 0 is a failed trial.
+    """
+    parsed = _space(space, None)
+    objective = Program(tuple(command), metric, tuple(parsed))
+    _search(objective, parsed, options, default_name=Path(command[-1] if len(command) == 1 else next(
+        (c for c in command[1:] if not c.startswith("-")), command[0])).stem, metric=metric)
+
+
+def _load(target: str, what: str) -> tuple[Path, Any]:
+    """Import FILE and return its NAME; the module travels to worker processes by value."""
+    file, separator, name = target.rpartition(":")
+    if not separator or not file:
+        raise InvalidValue(f"{target!r} is not {what}; write it like train.py:objective")
+    path = Path(file)
+    if not path.is_file():
+        raise InvalidValue(f"{target!r}: there is no file {file!r}")
+    module = sys.modules.get(f"_welltuned_{path.stem}") or _import(path)
+    if not hasattr(module, name):
+        public = sorted(n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n]))
+        raise InvalidValue(f"{target!r}: {file} has no {name!r}; it has {public!r}")
+    return path, getattr(module, name)
+
+
+def _import(path: Path) -> Any:
+    name = f"_welltuned_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InvalidValue(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InvalidValue(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+def _space(spec: str | None, path: Path | None) -> Space:
+    if spec is None and path is not None:
+        return Space.parse(_load(f"{path}:space", "FILE:NAME")[1])
+    assert spec is not None
+    return Space.parse(_load(spec, "FILE:NAME")[1] if ".py:" in spec else Path(spec))
+
+
+def _search(objective: Any, space: Space, options: dict[str, Any], default_name: str, metric: str = "value") -> None:
+    rules = [rule(value) for rule, value in ((Patience, options["patience"]), (Target, options["target"]), (MaxCost, options["max_cost"]))
+             if value is not None]
+    direction = options["direction"] or "minimize"
+    study = Study(space, direction={metric: direction}, sampler=options["sampler"], storage=options["storage"],
+                  name=options["name"] or default_name, seed=options["seed"], scheduler=options["scheduler"])
+    before = sum(t.state.finished for t in study.trials)
+    if before:
+        click.echo(f"study {study.name!r} goes on after {before} finished trials", err=True)
+    study.optimize(objective, options["n_trials"], timeout=options["timeout"], workers=options["workers"], stop=rules)
+    _print_result(study, metric, options)
+
+
+def _print_result(study: Study, metric: str, options: dict[str, Any]) -> None:
+    best = study.best
+    if options["as_json"]:
+        echo_json({"study": study.name, "storage": options["storage"], "stop_reason": study.stop_reason, "best": trial_json(best)})
+        return
+    out = console()
+    finished = [t for t in study.trials if t.state.finished]
+    failed = sum(t.state is State.FAILED for t in finished)
+    out.print(f"{len(finished)} trials, {failed} failed; stopped because: {study.stop_reason}")
+    out.print(f"[bold]best {metric} {number(best.value)}[/bold], trial {best.number}:")
+    for name, value in (best.params or {}).items():
+        out.print(f"  {name} = {short(value)}")
+    where = "" if options["storage"] == "welltuned.db" else f" --storage {options['storage']}"
+    out.print(f"all trials: welltuned show {study.name}{where}    report: welltuned report {study.name}{where}")

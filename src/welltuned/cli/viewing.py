@@ -1,0 +1,179 @@
+"""Looking at studies: ``list``, ``show``, ``best``, ``report``, ``export``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+
+from welltuned.cli.common import console, echo_json, existing_storage, find_study, json_option, number, open_row, storage_option, trial_json
+from welltuned.errors import InvalidValue, StorageError
+from welltuned.plots import show as short
+from welltuned.stats import importance
+from welltuned.study import Study
+from welltuned.study.progress import duration
+from welltuned.study.table import rows
+from welltuned.trial import State, Trial
+
+SHOWN = 20
+
+
+@click.command("list")
+@storage_option
+@json_option
+def list_studies(storage: str, as_json: bool) -> None:
+    """List the studies of a storage."""
+    from rich.table import Table
+
+    store = existing_storage(storage)
+    studies = [open_row(store, row) for row in store.studies()]
+    if as_json:
+        echo_json([_summary(study) for study in studies])
+        return
+    table = Table("study", "objectives", "trials", "failed", "best", "stopped because", box=None, pad_edge=False, header_style="bold")
+    for study in studies:
+        seen = study.history
+        failed = sum(t.state is State.FAILED for t in seen.trials)
+        best = number(seen.best.value) if len(seen.directions) == 1 and seen.best else "–"
+        table.add_row(study.name, _directions(study), str(len(seen)), str(failed), best, study.stop_reason or "–")
+    console().print(table)
+
+
+def _directions(study: Study) -> str:
+    return ", ".join(d if n == "value" else f"{d} {n}" for n, d in study.directions.items())
+
+
+def _summary(study: Study) -> dict[str, Any]:
+    seen = study.history
+    single = len(seen.directions) == 1
+    return {"name": study.name, "directions": dict(study.directions), "seed": study.seed, "stop_reason": study.stop_reason,
+            "states": {s.value: sum(t.state is s for t in seen.trials) for s in State},
+            "best": trial_json(seen.best) if single and seen.best else None,
+            "front": None if single else [trial_json(t) for t in seen.front]}
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--trials", "n", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="How many of the last trials to list.")
+@storage_option
+@json_option
+def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
+    """Show a study: its space, its best, what mattered, its last trials.
+
+    STUDY is a name, a file, or file:name; without it, the only study of the storage.
+    """
+    found = find_study(study, storage)
+    seen = found.history
+    if as_json:
+        echo_json({**_summary(found), "space": found.space.to_json(), "importance": importance(seen),
+                   "trials": [trial_json(t) for t in seen.trials]})
+        return
+    out = console()
+    seconds = sum(t.seconds or 0.0 for t in seen.trials)
+    out.print(f"[bold]{found.name}[/bold]  {_directions(found)}, {len(seen)} trials, {duration(seconds)} of evaluation, seed {found.seed}")
+    out.print(f"stopped because: {found.stop_reason or '–'}")
+    out.print()
+    mattered = importance(seen)
+    _print_space(found, mattered)
+    _print_trials(found, list(seen.trials)[len(seen) - min(n, len(seen)):])
+    if len(seen.directions) == 1 and seen.best:
+        _print_best(found, seen.best)
+
+
+def _print_space(study: Study, mattered: dict[str, float]) -> None:
+    from rich.table import Table
+
+    table = Table("parameter", "range", "matters", box=None, pad_edge=False, header_style="bold")
+    for name, parameter in study.space.items():
+        share = mattered.get(name)
+        table.add_row(name, repr(parameter), "–" if share is None else f"{share:.0%}")
+    console().print(table)
+    console().print()
+
+
+def _print_trials(study: Study, trials: list[Trial]) -> None:
+    from rich.table import Table
+
+    if not trials:
+        return
+    table = Table("trial", "state", *study.objectives, "seconds", "parameters", box=None, pad_edge=False, header_style="bold")
+    for t in trials:
+        why = f"  {t.reason.value}: {t.error}" if t.reason else ""
+        params = " ".join(f"{k}={short(v)}" for k, v in (t.params or {}).items())
+        table.add_row(str(t.number), t.state.value, *(number(t.metrics.get(o)) for o in study.objectives), number(t.seconds), params + why)
+    console().print(table)
+    console().print()
+
+
+def _print_best(study: Study, trial: Trial) -> None:
+    out = console()
+    out.print(f"[bold]best {study.objectives[0]} {number(trial.value)}[/bold], trial {trial.number}:")
+    for name, value in (trial.params or {}).items():
+        out.print(f"  {name} = {short(value)}")
+
+
+@click.command()
+@click.argument("study", required=False)
+@storage_option
+@json_option
+def best(study: str | None, storage: str, as_json: bool) -> None:
+    """Print the best setting (the Pareto front, where there are several objectives)."""
+    found = find_study(study, storage)
+    if len(found.directions) > 1:
+        front = found.best_trials
+        echo_json([trial_json(t) for t in front]) if as_json else _print_trials(found, list(front))
+        return
+    trial = found.best
+    echo_json(trial_json(trial)) if as_json else _print_best(found, trial)
+
+
+@click.command()
+@click.argument("studies", nargs=-1)
+@click.option("-o", "--output", default=None, help="File to write; STUDY.html unless given.")
+@storage_option
+def report(studies: tuple[str, ...], output: str | None, storage: str) -> None:
+    """Write one self-contained HTML report of a study, or of several side by side."""
+    from welltuned.report import write_report
+
+    found = [find_study(study, storage) for study in studies or (None,)]
+    path = write_report(found, output or f"{found[0].name}.html")
+    click.echo(f"wrote {path}")
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
+@click.option("-o", "--output", default=None, help="File to write; standard output unless given.")
+@storage_option
+def export(study: str | None, kind: str, output: str | None, storage: str) -> None:
+    """Write all trials as CSV or JSON."""
+    found = find_study(study, storage)
+    trials = found.trials
+    if kind == "json":
+        import json
+
+        text = json.dumps([trial_json(t) for t in trials], indent=2, default=str) + "\n"
+    else:
+        names = list(dict.fromkeys(n for t in trials for n in t.params or {}))
+        text = _csv(rows(trials, names))
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write to {output!r}: {error.strerror or error}") from error
+    click.echo(f"wrote {output}")
+
+
+def _csv(table: list[dict[str, Any]]) -> str:
+    if not table:
+        raise InvalidValue("the study has no trials to export")
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(k for row in table for k in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return out.getvalue()
