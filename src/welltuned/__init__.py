@@ -1,6 +1,7 @@
 """Hyperparameter tuning by grid, random, Bayesian and gradient search.
 
-Start with :class:`Study`, or with :func:`minimize` and :func:`maximize`. Everything here is loaded when it is first used.
+Start with :class:`Study`, or with :func:`minimize` and :func:`maximize`. Everything here is loaded when it is first
+used.
 """
 
 from __future__ import annotations
@@ -20,8 +21,18 @@ _HOMES = {
     "welltuned.evaluation": ("Result",),
     "welltuned.history": ("History",),
     "welltuned.trial": ("Reason", "State", "Trial"),
-    "welltuned.errors": ("Infeasible", "InvalidType", "InvalidValue", "LeaseLost", "MissingDependency", "NoCompletedTrial", "Pruned",
-                         "StorageError", "StudyStopped", "WelltunedError"),
+    "welltuned.errors": (
+        "Infeasible",
+        "InvalidType",
+        "InvalidValue",
+        "LeaseLost",
+        "MissingDependency",
+        "NoCompletedTrial",
+        "Pruned",
+        "StorageError",
+        "StudyStopped",
+        "WelltunedError",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -49,10 +60,44 @@ if TYPE_CHECKING:
     from welltuned.trial import Reason, State, Trial
 
 __all__ = [
-    "EXECUTORS", "QMC", "SAMPLERS", "SCHEDULERS", "STORAGES", "Auto", "Bayes", "Categorical", "Float", "Gradient", "Grid",
-    "History", "Infeasible", "Int", "InvalidType", "InvalidValue", "LeaseLost", "MaxCost", "Median", "MissingDependency",
-    "NoCompletedTrial", "Ordinal", "Patience", "Pruned", "Random", "Reason", "Result", "Space", "State", "StorageError", "Study",
-    "StudyStopped", "Target", "Trial", "WelltunedError", "__version__", "maximize", "minimize",
+    "EXECUTORS",
+    "QMC",
+    "SAMPLERS",
+    "SCHEDULERS",
+    "STORAGES",
+    "Auto",
+    "Bayes",
+    "Categorical",
+    "Float",
+    "Gradient",
+    "Grid",
+    "History",
+    "Infeasible",
+    "Int",
+    "InvalidType",
+    "InvalidValue",
+    "LeaseLost",
+    "MaxCost",
+    "Median",
+    "MissingDependency",
+    "NoCompletedTrial",
+    "Ordinal",
+    "Patience",
+    "Pruned",
+    "Random",
+    "Reason",
+    "Result",
+    "Space",
+    "State",
+    "StorageError",
+    "Study",
+    "StudyStopped",
+    "Target",
+    "Trial",
+    "WelltunedError",
+    "__version__",
+    "maximize",
+    "minimize",
 ]
 
 

@@ -28,7 +28,9 @@ class StorageError(WelltunedError, RuntimeError):
 
 
 class StudyStopped(WelltunedError, RuntimeError):
-    """``ask`` was called on a study that is over: its budget is used up, a rule stopped it, or its space is exhausted."""
+    """``ask`` was called on a study that is over: its budget is used up, a rule stopped it, or its space is
+    exhausted.
+    """
 
 
 class NoCompletedTrial(WelltunedError, ValueError):

@@ -58,7 +58,9 @@ def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) 
         outcome = replace(outcome, params=trial.params, domains=dict(trial.domains))
     if outcome.state is State.COMPLETE and trial.should_stop():
         outcome = replace(outcome, state=State.PRUNED)
-    return replace(outcome, seconds=time.perf_counter() - started, attributes={**_jsonable(trial.attributes), **outcome.attributes})
+    return replace(
+        outcome, seconds=time.perf_counter() - started, attributes={**_jsonable(trial.attributes), **outcome.attributes}
+    )
 
 
 def failure(reason: Reason, error: BaseException | str) -> Outcome:
@@ -78,8 +80,13 @@ def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> O
     if bad := {k: v for k, v in metrics.items() if k in objectives and not math.isfinite(v)}:
         return failure(Reason.NAN, f"the objective returned {', '.join(f'{k}={v!r}' for k, v in bad.items())}")
     sems = {} if result.sem is None else _sems(result.sem, objectives)
-    return Outcome(State.COMPLETE, metrics={k: v for k, v in metrics.items() if math.isfinite(v)}, sems=sems,
-                   gradient=_gradient(result.gradient, names), attributes=_jsonable(result.attributes))
+    return Outcome(
+        State.COMPLETE,
+        metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
+        sems=sems,
+        gradient=_gradient(result.gradient, names),
+        attributes=_jsonable(result.attributes),
+    )
 
 
 def _as_result(result: Any, objectives: Sequence[str]) -> Result:
@@ -88,9 +95,9 @@ def _as_result(result: Any, objectives: Sequence[str]) -> Result:
     if isinstance(result, tuple) and len(result) == 2 and len(objectives) == 1:
         value, second = result
         if isinstance(second, (Mapping, list, tuple)) or (isinstance(second, np.ndarray) and second.ndim == 1):
-            return Result(value, gradient=second)
+            return Result(value, gradient=second)  # type: ignore[arg-type]
         return Result(value, sem=second)
-    if isinstance(result, (tuple, list)) and len(result) == len(objectives) > 1:
+    if isinstance(result, (tuple, list, np.ndarray)) and np.ndim(result) == 1 and len(result) == len(objectives) > 1:
         return Result(dict(zip(objectives, result, strict=True)))
     return Result(result)
 
@@ -101,7 +108,7 @@ def _number(name: str, value: Any) -> float:
     if isinstance(item, numbers.Real) or (hasattr(item, "__float__") and not isinstance(item, (str, bytes))):
         try:
             return float(item)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise InvalidType(f"the objective returned {name}={value!r}, which is not a number")
 
@@ -109,7 +116,9 @@ def _number(name: str, value: Any) -> float:
 def _metrics(value: Any, objectives: Sequence[str]) -> dict[str, float]:
     if not isinstance(value, Mapping):
         if len(objectives) != 1:
-            raise InvalidType(f"the objective returned {value!r}; expected the {len(objectives)} objectives {list(objectives)!r}")
+            raise InvalidType(
+                f"the objective returned {value!r}; expected the {len(objectives)} objectives {list(objectives)!r}"
+            )
         return {objectives[0]: _number(objectives[0], value)}
     if missing := [name for name in objectives if name not in value]:
         raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}")
@@ -128,10 +137,16 @@ def _sems(sem: Any, objectives: Sequence[str]) -> dict[str, float]:
 def _gradient(gradient: Any, names: Sequence[str]) -> dict[str, float] | None:
     if gradient is None:
         return None
+    if not isinstance(gradient, (Mapping, list, tuple, np.ndarray)) or np.ndim(gradient) > 1:  # type: ignore[arg-type]
+        raise InvalidType(
+            f"the objective returned the gradient {gradient!r}; expected a dict, or a sequence of numbers"
+        )
     if not isinstance(gradient, Mapping):
         if len(gradient) != len(names):
-            raise InvalidValue(f"the objective returned a gradient of {len(gradient)} entries for the {len(names)} "
-                               f"parameters {list(names)!r}")
+            raise InvalidValue(
+                f"the objective returned a gradient of {len(gradient)} entries for the {len(names)} "
+                f"parameters {list(names)!r}"
+            )
         gradient = dict(zip(names, gradient, strict=True))
     if unknown := sorted(set(gradient) - set(names)):
         raise InvalidValue(f"the objective returned derivatives by {unknown!r}, which are not active parameters")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -29,8 +30,15 @@ class History:
         How many trials are evaluated side by side.
     """
 
-    def __init__(self, space: Space, trials: Iterable[Trial] = (), directions: Mapping[str, str] | None = None,
-                 budget: int | None = None, workers: int = 1, _rows: dict[int, tuple[int, np.ndarray]] | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        trials: Iterable[Trial] = (),
+        directions: Mapping[str, str] | None = None,
+        budget: int | None = None,
+        workers: int = 1,
+        _rows: dict[int, tuple[int, np.ndarray]] | None = None,
+    ) -> None:
         self.space = space
         self.trials = tuple(sorted(trials, key=lambda t: t.number))
         self.directions = dict(directions or {"value": "minimize"})
@@ -39,12 +47,24 @@ class History:
         # rows encoded earlier, by trial number: (revision of the trial, row)
         self._rows = {} if _rows is None else _rows
 
-    def replace(self, trials: Iterable[Trial], *, space: Space | None = None, budget: int | None = None,
-                workers: int | None = None) -> History:
+    def replace(
+        self,
+        trials: Iterable[Trial],
+        *,
+        space: Space | None = None,
+        budget: int | None = None,
+        workers: int | None = None,
+    ) -> History:
         """Return a history of other trials that re-uses what was encoded before."""
         same = space is None or space is self.space
-        return History(space or self.space, trials, self.directions, self.budget if budget is None else budget,
-                       self.workers if workers is None else workers, self._rows if same else None)
+        return History(
+            space or self.space,
+            trials,
+            self.directions,
+            self.budget if budget is None else budget,
+            self.workers if workers is None else workers,
+            self._rows if same else None,
+        )
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -65,10 +85,8 @@ class History:
             return known[1]
         row = np.full(len(self.space), np.nan)
         if trial.params is not None:
-            try:
+            with contextlib.suppress(InvalidValue, InvalidType):
                 row = self.space.encode_row(trial.params)
-            except (InvalidValue, InvalidType):
-                pass
         self._rows[trial.number] = (trial.revision, row)
         return row
 

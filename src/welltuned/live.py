@@ -38,8 +38,8 @@ class Task:
 class LiveTrial(Mapping[str, Any]):
     """One trial under evaluation: ``trial["lr"]``, ``**trial``, ``trial.report(value, step)``, ``trial.should_stop()``.
 
-    Objectives receive it; ``Study.ask`` returns it. It is a mapping of the active parameters, so an objective that expects
-    a plain dict works as it is.
+    Objectives receive it; ``Study.ask`` returns it. It is a mapping of the active parameters, so an objective that
+    expects a plain dict works as it is.
     """
 
     def __init__(self, task: Task, on_report: Callable[[Task, Report], bool] | None = None) -> None:
@@ -77,7 +77,9 @@ class LiveTrial(Mapping[str, Any]):
     def checkpoint(self) -> Path:
         """A folder of the trial's own that outlives the attempt: an interrupted trial finds its files there again."""
         if self.task.checkpoint is None:
-            raise InvalidValue(f"trial {self.number} has no checkpoint folder; give the study a storage file or checkpoints=folder")
+            raise InvalidValue(
+                f"trial {self.number} has no checkpoint folder; give the study a storage file or checkpoints=folder"
+            )
         path = Path(self.task.checkpoint)
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -96,8 +98,10 @@ class LiveTrial(Mapping[str, Any]):
             raise InvalidType(f"report: step={step!r} is not a whole number")
         metrics = {"value": value} if not isinstance(value, Mapping) else value
         try:
+            if any(isinstance(v, (str, bytes)) for v in metrics.values()):
+                raise TypeError
             numbers = {str(k): float(v) for k, v in metrics.items()}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InvalidType(f"report: {value!r} is neither a number nor a dict of numbers") from None
         finite = {k: v for k, v in numbers.items() if np.isfinite(v)}
         if finite and int(step) not in self._steps and self._on_report is not None:
@@ -120,7 +124,9 @@ class LiveTrial(Mapping[str, Any]):
 
     # parameters that are declared where they are used
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
+    ) -> float:
         """Declare and get a real parameter; see :class:`welltuned.Float`."""
         return float(self._suggest(name, Float(low, high, log=log, step=step)))
 
@@ -136,7 +142,9 @@ class LiveTrial(Mapping[str, Any]):
         if name in self._params:
             return self._params[name]
         if not self.task.open_space:
-            raise InvalidValue(f"trial {self.number}: {name!r} is not an active parameter here; active are {list(self._params)!r}")
+            raise InvalidValue(
+                f"trial {self.number}: {name!r} is not an active parameter here; active are {list(self._params)!r}"
+            )
         self.domains[name] = parameter
         self._params[name] = self._proposal(name, parameter)
         return self._params[name]

@@ -27,8 +27,8 @@ def non_dominated(losses: np.ndarray) -> np.ndarray:
 def hypervolume(losses: np.ndarray, reference: np.ndarray) -> float:
     """Return the volume dominated by ``losses``, shape (n, m), below ``reference``, shape (m,). All are minimised.
 
-    Slices the first objective and recurses (Fonseca, Paquete, López-Ibáñez 2006, without their pruning): exact, and fast
-    enough for fronts of a few hundred points in two or three objectives.
+    Slices the first objective and recurses (Fonseca, Paquete, López-Ibáñez 2006, without their pruning): exact, and
+    fast enough for fronts of a few hundred points in two or three objectives.
 
     Examples
     --------
@@ -42,5 +42,10 @@ def hypervolume(losses: np.ndarray, reference: np.ndarray) -> float:
         return float(reference[0] - points.min())
     points = points[np.argsort(points[:, 0], kind="stable")]
     edges = np.append(points[1:, 0], reference[0])
-    return float(sum((edge - points[i, 0]) * hypervolume(points[: i + 1, 1:], reference[1:])
-                     for i, edge in enumerate(edges) if edge > points[i, 0]))
+    return float(
+        sum(
+            (edge - points[i, 0]) * hypervolume(points[: i + 1, 1:], reference[1:])
+            for i, edge in enumerate(edges)
+            if edge > points[i, 0]
+        )
+    )

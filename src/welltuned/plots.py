@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc2626"
 LAYOUT = {
-    "template": "plotly_white", "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-    "margin": {"l": 64, "r": 24, "t": 16, "b": 48}, "hoverlabel": {"align": "left"}, "paper_bgcolor": "rgba(0,0,0,0)",
+    "template": "plotly_white",
+    "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+    "margin": {"l": 64, "r": 24, "t": 16, "b": 48},
+    "hoverlabel": {"align": "left"},
+    "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
 
@@ -72,20 +75,75 @@ def history(source: Any, objective: str | None = None) -> Figure:
     name = _objective(seen, objective)
     done = _done(seen, name)
     x, y = [t.number for t in done], np.array([t.metrics[name] for t in done])
-    best = np.maximum.accumulate(y) if seen.directions[name] == "maximize" else np.minimum.accumulate(y)
+    best = _best_so_far(seen, name, done)
     errors = [t.sems.get(name, 0.0) for t in done]
-    figure = go.Figure([
-        go.Scatter(x=x, y=y, mode="markers", name="trial", marker={"color": FAINT, "size": 7}, text=[hover(t, name) for t in done],
-                   hoverinfo="text", error_y={"array": errors, "thickness": 1, "width": 0, "color": FAINT} if any(errors) else None),
-        go.Scatter(x=x, y=best, mode="lines", name="best so far", line={"color": ACCENT, "width": 2.5, "shape": "hv"}, hoverinfo="y"),
-    ])
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=x,
+                y=y,
+                mode="markers",
+                name="trial",
+                marker={"color": FAINT, "size": 7},
+                text=[hover(t, name) for t in done],
+                hoverinfo="text",
+                error_y={"array": errors, "thickness": 1, "width": 0, "color": FAINT} if any(errors) else None,
+            ),
+            go.Scatter(
+                x=x,
+                y=best,
+                mode="lines",
+                name="best so far",
+                line={"color": ACCENT, "width": 2.5, "shape": "hv"},
+                hoverinfo="y",
+            ),
+        ]
+    )
     failed = [t for t in seen.trials if t.state is State.FAILED]
     if failed and done:
         floor = y.min() if seen.directions[name] == "maximize" else y.max()
-        figure.add_trace(go.Scatter(x=[t.number for t in failed], y=[floor] * len(failed), mode="markers", name="failed",
-                                    marker={"color": BAD, "symbol": "x", "size": 8}, hoverinfo="text",
-                                    text=[f"<b>trial {t.number}</b> failed<br>{t.error or t.reason}" for t in failed]))
-    return figure.update_layout(**LAYOUT, xaxis_title="trial", yaxis_title=name, legend={"orientation": "h", "y": 1.08, "x": 0})
+        figure.add_trace(
+            go.Scatter(
+                x=[t.number for t in failed],
+                y=[floor] * len(failed),
+                mode="markers",
+                name="failed",
+                marker={"color": BAD, "symbol": "x", "size": 8},
+                hoverinfo="text",
+                text=[f"<b>trial {t.number}</b> failed<br>{t.error or t.reason}" for t in failed],
+            )
+        )
+    return figure.update_layout(
+        **LAYOUT, xaxis_title="trial", yaxis_title=name, legend={"orientation": "h", "y": 1.08, "x": 0}
+    )
+
+
+def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
+    """Draw the best so far of several studies over their trials, one line each."""
+    go = _go()
+    figure = go.Figure()
+    for label, source in sources.items():
+        seen = _history(source)
+        name = _objective(seen, objective)
+        done = _done(seen, name)
+        figure.add_trace(
+            go.Scatter(
+                x=list(range(1, len(done) + 1)),
+                y=_best_so_far(seen, name, done),
+                mode="lines",
+                name=label,
+                line={"shape": "hv", "width": 2.5},
+            )
+        )
+        figure.update_layout(yaxis_title=name)
+    return figure.update_layout(
+        **LAYOUT, xaxis_title="trials", legend={"orientation": "h", "y": 1.08, "x": 0}, height=380
+    )
+
+
+def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
+    y = np.array([t.metrics[name] for t in done])
+    return np.maximum.accumulate(y) if seen.directions[name] == "maximize" else np.minimum.accumulate(y)
 
 
 def slices(source: Any, objective: str | None = None) -> Figure:
@@ -97,20 +155,31 @@ def slices(source: Any, objective: str | None = None) -> Figure:
     done, names = _done(seen, name), _names(seen.space)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = make_subplots(rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=min(0.22, 0.5 / rows))
+    figure = make_subplots(
+        rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=min(0.22, 0.5 / rows)
+    )
     best = _best(done, name, seen.directions[name])
     for i, parameter in enumerate(names):
         at = {"row": i // columns + 1, "col": i % columns + 1}
-        for trials, marker in ((done, {"color": [t.number for t in done], "colorscale": "Blues", "cmin": -0.6 * len(done), "size": 7}),
-                               (best, {"color": BEST, "size": 12, "symbol": "star"})):
+        for trials, marker in (
+            (done, {"color": [t.number for t in done], "colorscale": "Blues", "cmin": -0.6 * len(done), "size": 7}),
+            (best, {"color": BEST, "size": 12, "symbol": "star"}),
+        ):
             here = [t for t in trials if parameter in (t.params or {})]
             marker = {**marker, "color": [t.number for t in here]} if marker.get("colorscale") else marker
-            figure.add_trace(go.Scatter(x=[_axis_value(seen.space, parameter, (t.params or {})[parameter]) for t in here],
-                                        y=[t.metrics[name] for t in here], mode="markers", marker=marker, hoverinfo="text",
-                                        text=[hover(t, name) for t in here], showlegend=False), **at)
-        log = any(getattr(p, "log", False) for n, p in seen.space.items() if public(n) == parameter)
-        figure.update_xaxes(title_text=parameter, type="log" if log else None, exponentformat="power" if log else None,
-                            dtick=1 if log else None, **at)
+            figure.add_trace(
+                go.Scatter(
+                    x=[_axis_value(seen.space, parameter, (t.params or {})[parameter]) for t in here],
+                    y=[t.metrics[name] for t in here],
+                    mode="markers",
+                    marker=marker,
+                    hoverinfo="text",
+                    text=[hover(t, name) for t in here],
+                    showlegend=False,
+                ),
+                **at,
+            )
+        figure.update_xaxes(title_text=parameter, **_axis(seen.space, parameter), **at)
     figure.update_yaxes(title_text=name, col=1)
     return figure.update_layout(**LAYOUT, height=250 * rows + 40)
 
@@ -122,6 +191,35 @@ def _best(done: list[Trial], name: str, direction: str) -> list[Trial]:
 
 def _names(space: Space) -> list[str]:
     return list(dict.fromkeys(public(n) for n in space if public(n)))
+
+
+def _axis(space: Space, name: str) -> dict[str, Any]:
+    """Return how plotly should draw a parameter's axis: logarithmic, whole numbers only, or choices in their order."""
+    columns = [p for n, p in space.items() if public(n) == name]
+    if not all(isinstance(p, (Float, Int)) for p in columns):
+        order = list(dict.fromkeys(show(c) for p in columns for c in getattr(p, "choices", ())))
+        return {"type": "category", "categoryorder": "array", "categoryarray": order}
+    if any(p.log for p in columns if isinstance(p, (Float, Int))):
+        return {
+            "type": "log",
+            **_log_ticks(
+                min(p.low for p in columns if isinstance(p, (Float, Int))),
+                max(p.high for p in columns if isinstance(p, (Float, Int))),
+            ),
+        }
+    whole = all(isinstance(p, Int) for p in columns)
+    span = max((p.high - p.low for p in columns if isinstance(p, (Float, Int))), default=0.0)
+    return {"tickformat": "d", "dtick": 1 if span <= 6 else None} if whole else {"nticks": 5}
+
+
+def _log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Label whole powers of ten, at most five of them; on less than two decades, the ends and the middle."""
+    first, last = int(np.ceil(np.log10(low) - 1e-9)), int(np.floor(np.log10(high) + 1e-9))
+    if last - first < 2:
+        values: np.ndarray = np.geomspace(low, high, 3)
+    else:
+        values = 10.0 ** np.arange(first, last + 1, max(1, -(-(last - first) // 4)))
+    return {"tickvals": values.tolist(), "ticktext": [f"{v:.2g}" for v in values]}
 
 
 def _axis_value(space: Space, name: str, value: Any) -> Any:
@@ -138,11 +236,22 @@ def parallel(source: Any, objective: str | None = None) -> Figure:
     dimensions = [_dimension(seen.space, parameter, done) for parameter in _names(seen.space)]
     dimensions.append({"label": name, "values": values})
     good_is_low = seen.directions[name] == "minimize"
-    line = {"color": values, "colorscale": [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]], "reversescale": good_is_low,
-            "showscale": False}
-    return go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelfont={"size": 12}, tickfont={"size": 11}, labelangle=-20,
-                                  labelside="top")).update_layout(
-        **{**LAYOUT, "margin": {"l": 60, "r": 60, "t": 90, "b": 24}})
+    line = {
+        "color": values,
+        "colorscale": [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]],
+        "reversescale": good_is_low,
+        "showscale": False,
+    }
+    return go.Figure(
+        go.Parcoords(
+            line=line,
+            dimensions=dimensions,
+            labelfont={"size": 12},
+            tickfont={"size": 11},
+            labelangle=-20,
+            labelside="top",
+        )
+    ).update_layout(**{**LAYOUT, "margin": {"l": 60, "r": 60, "t": 90, "b": 24}})
 
 
 def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
@@ -158,12 +267,21 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
         body: dict[str, Any] = {"label": name, "values": np.where(np.isnan(numbers), below, numbers)}
         if log or missing:
             ticks = np.linspace(low, high, 4)
-            body |= {"tickvals": [*([below] if missing else []), *ticks],
-                     "ticktext": [*(["–"] if missing else []), *(f"{10**v if log else v:.3g}" for v in ticks)]}
+            body |= {
+                "tickvals": [*([below] if missing else []), *ticks],
+                "ticktext": [*(["–"] if missing else []), *(f"{10**v if log else v:.3g}" for v in ticks)],
+            }
         return body
     shown = [show(v) if name in (t.params or {}) else "–" for v, t in zip(values, done, strict=True)]
-    order = list(dict.fromkeys([*(["–"] if missing else []), *(show(c) for p in columns for c in getattr(p, "choices", ()))]))
-    return {"label": name, "values": [order.index(s) for s in shown], "tickvals": list(range(len(order))), "ticktext": order}
+    order = list(
+        dict.fromkeys([*(["–"] if missing else []), *(show(c) for p in columns for c in getattr(p, "choices", ()))])
+    )
+    return {
+        "label": name,
+        "values": [order.index(s) for s in shown],
+        "tickvals": list(range(len(order))),
+        "ticktext": order,
+    }
 
 
 def importance(source: Any, objective: str | None = None) -> Figure:
@@ -171,9 +289,23 @@ def importance(source: Any, objective: str | None = None) -> Figure:
     go, seen = _go(), _history(source)
     found = shares(seen, _objective(seen, objective))
     names = list(found)[::-1]
-    figure = go.Figure(go.Bar(x=[found[n] for n in names], y=names, orientation="h", marker={"color": ACCENT},
-                              text=[f"{found[n]:.0%}" for n in names], textposition="outside", hoverinfo="none", cliponaxis=False))
-    figure.update_xaxes(tickformat=".0%", range=[0, max([*found.values(), 0.1]) * 1.15], title_text="share of the variance that involves it")
+    figure = go.Figure(
+        go.Bar(
+            x=[found[n] for n in names],
+            y=names,
+            orientation="h",
+            marker={"color": ACCENT},
+            text=[f"{found[n]:.0%}" for n in names],
+            textposition="outside",
+            hoverinfo="none",
+            cliponaxis=False,
+        )
+    )
+    figure.update_xaxes(
+        tickformat=".0%",
+        range=[0, max([*found.values(), 0.1]) * 1.15],
+        title_text="share of the variance that involves it",
+    )
     return figure.update_layout(**LAYOUT, height=max(160, 34 * len(names) + 90)).update_yaxes(automargin=True)
 
 

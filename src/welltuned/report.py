@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned import plots
 from welltuned.errors import StorageError, require
 from welltuned.history import History
+from welltuned.stats import importance
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
 
@@ -20,29 +21,38 @@ if TYPE_CHECKING:
 
 TITLES = {
     "history": ("History", "Every trial in its order; the line is the best so far."),
-    "importance": ("What mattered", "Share of the objective's variance that involves each parameter, interactions included, by a "
-                   "Gaussian process fitted to the trials. With few trials it is rough."),
+    "importance": (
+        "What mattered",
+        "Share of the objective's variance that involves each parameter, interactions included, by a "
+        "Gaussian process fitted to the trials. With few trials it is rough.",
+    ),
     "slices": ("Each parameter", "One panel a parameter; later trials are darker, the star is the best."),
-    "parallel": ("All parameters together", "One line a trial, darker is better; drag along an axis to select. A dash marks a "
-                 "parameter that was not active."),
+    "parallel": (
+        "All parameters together",
+        "One line a trial, darker is better; drag along an axis to select. A dash marks a "
+        "parameter that was not active.",
+    ),
 }
 STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--line:#e4e7eb;--accent:#2563eb;--paper:#fff;--back:#f5f7fa}
-*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",
-"Noto Sans SC",sans-serif}main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 4px}
-h2{font-size:18px;margin:0 0 2px}p{margin:0 0 12px;color:var(--soft)}section{background:var(--paper);border:1px solid var(--line);
-border-radius:10px;padding:20px 22px;margin:16px 0;overflow:hidden}.grid{display:grid;grid-template-columns:minmax(220px,1fr) 2fr;
-gap:16px}.grid section{margin:0}.big{font-size:40px;font-weight:650;letter-spacing:-.02em;color:var(--accent);line-height:1.15;
-overflow-wrap:anywhere}table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}th,td{
-text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600;
-cursor:pointer;white-space:nowrap}.scroll{overflow-x:auto;max-height:520px;overflow-y:auto}.scroll thead th{position:sticky;top:0;
-background:var(--paper)}tr.best td{background:#fef3c7}code{font:13px ui-monospace,monospace}.failed{color:#b91c1c}
+*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55
+system-ui,-apple-system,"Segoe UI", "Noto Sans SC",sans-serif}main{max-width:1120px;margin:0 auto;padding:32px 20px
+64px}h1{font-size:26px;margin:0 0 4px} h2{font-size:18px;margin:0 0 2px}p{margin:0 0
+12px;color:var(--soft)}section{background:var(--paper);border:1px solid var(--line); border-radius:10px;padding:20px
+22px;margin:16px 0;overflow:hidden}.grid{display:grid;grid-template-columns:minmax(220px,1fr) 2fr; gap:16px}.grid
+section{margin:0}.big{font-size:40px;font-weight:650;letter-spacing:-.02em;color:var(--accent);line-height:1.15; overflow-wrap:anywhere}table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}th,td{
+text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid
+var(--line);vertical-align:top}th{color:var(--soft);font-weight:600;
+cursor:pointer;white-space:nowrap}.scroll{overflow-x:auto;max-height:520px;overflow-y:auto}.scroll thead
+th{position:sticky;top:0; background:var(--paper)}tr.best td{background:#fef3c7}code{font:13px
+ui-monospace,monospace}.failed{color:#b91c1c}
 footer{color:var(--soft);font-size:13px;margin-top:24px}@media(max-width:720px){.grid{grid-template-columns:1fr}}
 """
 SCRIPT = """
-document.querySelectorAll("table.sort th").forEach((th,i)=>th.addEventListener("click",()=>{const body=th.closest("table").tBodies[0];
-const up=th.dataset.up!=="1";th.dataset.up=up?"1":"0";const key=r=>r.cells[i].dataset.v??r.cells[i].textContent;
-[...body.rows].sort((a,b)=>{const x=key(a),y=key(b),n=x-y;return (isNaN(n)?x.localeCompare(y):n)*(up?1:-1)}).forEach(r=>body.append(r))}));
+document.querySelectorAll("table.sort th").forEach((th,i)=>th.addEventListener("click",()=>{const
+body=th.closest("table").tBodies[0]; const up=th.dataset.up!=="1";th.dataset.up=up?"1":"0";const
+key=r=>r.cells[i].dataset.v??r.cells[i].textContent; [...body.rows].sort((a,b)=>{const x=key(a),y=key(b),n=x-y;return
+(isNaN(n)?x.localeCompare(y):n)*(up?1:-1)}).forEach(r=>body.append(r))}));
 """
 
 
@@ -79,10 +89,12 @@ def render(studies: list[Study]) -> str:
     title = " · ".join(study.name for study in studies)
     body = "".join(_study(study, i) for i, study in enumerate(studies))
     comparison = _comparison(studies) if len(studies) > 1 else ""
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
-            f'initial-scale=1"><title>{_text(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>'
-            f"<body><main>{comparison}{body}<footer>Made by welltuned. Everything is inside this file.</footer></main>"
-            f"<script>{SCRIPT}</script></body></html>")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
+        f'initial-scale=1"><title>{_text(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>'
+        f"<body><main>{comparison}{body}<footer>Made by welltuned. Everything is inside this file.</footer></main>"
+        f"<script>{SCRIPT}</script></body></html>"
+    )
 
 
 def _text(value: Any) -> str:
@@ -96,7 +108,7 @@ def _study(study: Study, index: int) -> str:
         for objective in seen.directions:
             suffix = f" · {objective}" if len(seen.directions) > 1 else ""
             parts += [_figure(kind, seen, objective, f"f{index}-{kind}-{objective}", suffix) for kind in plots.FIGURES]
-    parts += [_failures(seen), _table(study, seen)]
+    parts += [_failures(seen), _table(seen)]
     return "".join(parts)
 
 
@@ -112,19 +124,28 @@ def _best(study: Study, seen: History) -> str:
     if not any(t.state is State.COMPLETE for t in seen.trials):
         return "<section><h2>No completed trial yet</h2></section>"
     if len(seen.directions) > 1:
-        rows = "".join(f"<tr><td>{t.number}</td>{''.join(f'<td>{v:.6g}</td>' for v in t.values or ())}<td>{_params(t)}</td></tr>" for t in seen.front)
+        rows = "".join(
+            f"<tr><td>{t.number}</td>{''.join(f'<td>{v:.6g}</td>' for v in t.values or ())}<td>{_params(t)}</td></tr>"
+            for t in seen.front
+        )
         heads = "".join(f"<th>{_text(n)}</th>" for n in ("trial", *seen.directions, "parameters"))
-        return (f'<section><h2>Pareto front</h2><p>No other trial is better in all objectives.</p><div class="scroll"><table>'
-                f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>")
+        return (
+            f'<section><h2>Pareto front</h2><p>No other trial is better in all objectives.</p><div class="scroll"><table>'
+            f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+        )
     best = study.best
     objective = next(iter(seen.directions))
     sem = best.sems.get(objective)
-    error = f" ± {sem:.2g} standard error" if sem else ""
+    error = f"± {sem:.2g} standard error, " if sem else ""
     number = len([t for t in seen.trials if t.state is State.COMPLETE])
-    rows = "".join(f"<tr><td>{_text(k)}</td><td><code>{_text(_show(v))}</code></td></tr>" for k, v in (best.params or {}).items())
-    return (f'<div class="grid"><section><h2>Best {_text(objective)}</h2><div class="big">{best.value:.6g}</div><p>{_text(error)} trial '
-            f"{best.number}. The best of {number} observed values flatters: on fresh data expect somewhat less if the objective is "
-            f"noisy.</p></section><section><h2>Best setting</h2><table><tbody>{rows}</tbody></table></section></div>")
+    rows = "".join(
+        f"<tr><td>{_text(k)}</td><td><code>{_text(_show(v))}</code></td></tr>" for k, v in (best.params or {}).items()
+    )
+    return (
+        f'<div class="grid"><section><h2>Best {_text(objective)}</h2><div class="big">{best.value:.6g}</div><p>{_text(error)}trial '
+        f"{best.number}. The best of {number} observed values flatters: on fresh data expect somewhat less if the objective is "
+        f"noisy.</p></section><section><h2>Best setting</h2><table><tbody>{rows}</tbody></table></section></div>"
+    )
 
 
 def _show(value: Any) -> str:
@@ -137,30 +158,43 @@ def _params(trial: Trial) -> str:
 
 def _figure(kind: str, seen: History, objective: str, name: str, suffix: str) -> str:
     title, note = TITLES[kind]
-    if kind == "importance" and not plots.shares(seen, objective):
+    if kind == "importance" and not importance(seen, objective):
         return f"<section><h2>{title}{_text(suffix)}</h2><p>Too few different results to tell.</p></section>"
     figure = plots.FIGURES[kind](seen, objective)
-    drawn = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True})
-    return f"<section><h2>{title}{_text(suffix)}</h2><p>{note}</p>{drawn}</section>"
+    return f"<section><h2>{title}{_text(suffix)}</h2><p>{note}</p>{_draw(figure, name)}</section>"
+
+
+def _draw(figure: Any, name: str) -> str:
+    drawn: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False, "responsive": True}
+    )
+    return drawn
 
 
 def _failures(seen: History) -> str:
     failed = [t for t in seen.trials if t.state is State.FAILED]
     if not failed:
         return ""
-    rows = "".join(f'<tr><td>{t.number}</td><td class="failed">{t.reason.value if t.reason else "?"}</td><td><code>{_text(t.error or "")}'
-                   f"</code></td><td>{_params(t)}</td></tr>" for t in failed)
-    return (f'<section><h2>Failures</h2><p>{len(failed)} of {len(seen)} trials failed.</p><div class="scroll"><table><thead><tr><th>trial'
-            f"</th><th>reason</th><th>message</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div></section>")
+    rows = "".join(
+        f'<tr><td>{t.number}</td><td class="failed">{t.reason.value if t.reason else "?"}</td><td><code>{_text(t.error or "")}'
+        f"</code></td><td>{_params(t)}</td></tr>"
+        for t in failed
+    )
+    return (
+        f'<section><h2>Failures</h2><p>{len(failed)} of {len(seen)} trials failed.</p><div class="scroll"><table><thead><tr><th>trial'
+        f"</th><th>reason</th><th>message</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
 
 
-def _table(study: Study, seen: History) -> str:
+def _table(seen: History) -> str:
     names = list(dict.fromkeys(n for t in seen.trials for n in t.params or {}))
     best = {t.number for t in seen.front} if len(seen.directions) > 1 else {seen.best.number} if seen.best else set()
     heads = "".join(f"<th>{_text(h)}</th>" for h in ("trial", "state", *seen.directions, *names, "seconds"))
     rows = "".join(_row(t, names, seen, t.number in best) for t in seen.trials)
-    return (f'<section><h2>Trials</h2><p>Click a heading to sort.</p><div class="scroll"><table class="sort"><thead><tr>{heads}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div></section>")
+    return (
+        f'<section><h2>Trials</h2><p>Click a heading to sort.</p><div class="scroll"><table class="sort"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></section>"
+    )
 
 
 def _row(trial: Trial, names: list[str], seen: History, best: bool) -> str:
@@ -179,8 +213,18 @@ def _cell(value: Any) -> str:
 def _comparison(studies: list[Study]) -> str:
     rows = ""
     for study in studies:
-        best = study.history.best
+        best = study.history.best if len(study.directions) == 1 else None
         value = "–" if best is None else f"{best.value:.6g}"
         rows += f"<tr><td>{_text(study.name)}</td><td>{value}</td><td>{len(study.trials)}</td><td>{'' if best is None else _params(best)}</td></tr>"
-    return (f"<h1>Side by side</h1><section><table><thead><tr><th>study</th><th>best</th><th>trials</th><th>best setting</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table></section>")
+    return (
+        f"<h1>Side by side</h1><section><table><thead><tr><th>study</th><th>best</th><th>trials</th><th>best setting</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></section>{_race(studies)}"
+    )
+
+
+def _race(studies: list[Study]) -> str:
+    """Draw the studies in one figure where they have the same objective."""
+    if len({tuple(s.directions.items()) for s in studies}) > 1 or not all(s.history.observed.any() for s in studies):
+        return ""
+    figure = plots.comparison({s.name: s for s in studies})
+    return f"<section><h2>Best so far</h2><p>Of each study, over its trials.</p>{_draw(figure, 'race')}</section>"

@@ -21,6 +21,8 @@ def origin(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def study_rng(rng: np.random.Generator, purpose: str) -> np.random.Generator:
-    """Return the generator that all trials of a study share for one ``purpose``, such as the scrambling of a sequence."""
+    """Return the generator that all trials of a study share for one ``purpose``, such as the scrambling of a
+    sequence.
+    """
     seed, _ = origin(rng)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1 << 31, zlib.crc32(purpose.encode()))))

@@ -80,7 +80,8 @@ class Trial:
     attributes
         Whatever the objective chose to note, as JSON.
     space_version, objectives, revision
-        Which version of the space proposed it; the names of the objectives; when it last changed, in the study's own count.
+        Which version of the space proposed it; the names of the objectives; when it last changed, in the study's own
+        count.
     """
 
     number: int
@@ -124,8 +125,8 @@ class Trial:
 class Outcome:
     """How an attempt at a trial ended, as an executor hands it to the study.
 
-    ``params`` and ``domains`` are set only by objectives that suggest their parameters themselves: what was used, and the
-    parameters as they were declared. ``exception`` is what was raised; it is not stored.
+    ``params`` and ``domains`` are set only by objectives that suggest their parameters themselves: what was used,
+    and the parameters as they were declared. ``exception`` is what was raised; it is not stored.
     """
 
     state: State

@@ -24,8 +24,13 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--storage``."""
-    return click.option("--storage", envvar="WELLTUNED_STORAGE", default=DEFAULT_STORAGE, show_default=True,
-                        help="File (or address) that keeps the studies.")(command)
+    return click.option(
+        "--storage",
+        envvar="WELLTUNED_STORAGE",
+        default=DEFAULT_STORAGE,
+        show_default=True,
+        help="File (or address) that keeps the studies.",
+    )(command)
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +50,12 @@ def split_study(study: str | None, storage: str) -> tuple[str, str | None]:
     if study is None:
         return storage, None
     path, separator, name = study.rpartition(":")
-    if separator and path and not path.endswith(("/", "sqlite", "postgresql")) and (Path(path).exists() or path.endswith(".db")):
+    if (
+        separator
+        and path
+        and not path.endswith(("/", "sqlite", "postgresql"))
+        and (Path(path).exists() or path.endswith(".db"))
+    ):
         return path, name
     if Path(study).is_file() or study.endswith(".db"):
         return study, None

@@ -36,9 +36,14 @@ class Program:
     def __post_init__(self) -> None:
         used = {name for word in self.command for name in PLACEHOLDER.findall(word)}
         if unknown := sorted(used - {*self.names, "params"}):
-            raise InvalidValue(f"the command has the placeholder {{{unknown[0]}}}, but the space has {sorted(self.names)!r}")
+            raise InvalidValue(
+                f"the command has the placeholder {{{unknown[0]}}}, but the space has {sorted(self.names)!r}"
+            )
         if "params" not in used and (unused := sorted(set(self.names) - used)):
-            raise InvalidValue(f"the parameters {unused!r} do not appear in the command; write {{{unused[0]}}}, or {{params}} for all as JSON")
+            raise InvalidValue(
+                f"the parameters {unused!r} do not appear in the command; write {{{unused[0]}}}, or {{params}} for all "
+                "of them as JSON"
+            )
 
     def __call__(self, trial: Mapping[str, Any]) -> float:
         """Run the program once and return its metric."""
@@ -66,7 +71,9 @@ def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
             if words and words[-1].startswith("-") and not word.startswith("-"):
                 words.pop()
             continue
-        everything = json.dumps({k: v if isinstance(v, (int, float, str, bool, type(None))) else str(v) for k, v in params.items()})
+        everything = json.dumps(
+            {k: v if isinstance(v, (int, float, str, bool, type(None))) else str(v) for k, v in params.items()}
+        )
         words.append(PLACEHOLDER.sub(lambda m, e=everything: e if m[1] == "params" else str(params[m[1]]), word))  # type: ignore[misc]
     return words
 
@@ -79,15 +86,20 @@ def read_metric(output: str, metric: str) -> float:
     >>> read_metric("epoch 1\\naccuracy=0.5\\naccuracy=0.75\\n", "accuracy")
     0.75
     """
-    plain = re.compile(rf"(?:^|[\s,;]){re.escape(metric)}\s*[=:]\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)\b", re.IGNORECASE)
+    plain = re.compile(
+        rf"(?:^|[\s,;]){re.escape(metric)}\s*[=:]\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)\b",
+        re.IGNORECASE,
+    )
     for line in reversed(output.splitlines()):
         value = _from_json(line, metric)
         if value is None and (found := plain.findall(line)):
             value = float(found[-1])
         if value is not None:
             return value
-    raise ProgramFailed(f"the program printed neither a JSON line with {metric!r} nor a line {metric}=value; its last line was "
-                        f"{_last_lines(output, 1)!r}")
+    raise ProgramFailed(
+        f"the program printed neither a JSON line with {metric!r} nor a line {metric}=value; its last line was "
+        f"{_last_lines(output, 1)!r}"
+    )
 
 
 def _from_json(line: str, metric: str) -> float | None:

@@ -24,28 +24,44 @@ from welltuned.trial import State
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that ``run`` and ``tune`` share."""
-    for option in reversed((
-        click.option("-n", "--n-trials", type=int, default=None, help="Trials in all, restarts included."),
-        click.option("--timeout", type=float, default=None, help="Seconds after which no trial is started."),
-        click.option("--workers", type=int, default=1, show_default=True, help="Trials side by side; -1 for one per core."),
-        click.option("--sampler", type=click.Choice(sorted(SAMPLERS)), default="auto", show_default=True),
-        click.option("--scheduler", type=click.Choice(sorted(SCHEDULERS)), default=None, help="Stop trials that report badly."),
-        click.option("--direction", type=click.Choice(["minimize", "maximize"]), default=None),
-        click.option("--seed", type=int, default=None, help="Makes the search repeatable."),
-        click.option("--patience", type=int, default=None, help="Stop after so many trials without improvement."),
-        click.option("--target", type=float, default=None, help="Stop when this value is reached."),
-        click.option("--max-cost", type=float, default=None, help="Stop when the trials took so many seconds in all."),
-        click.option("--name", default=None, help="Name of the study."),
-        storage_option,
-        json_option,
-    )):
+    for option in reversed(
+        (
+            click.option("-n", "--n-trials", type=int, default=None, help="Trials in all, restarts included."),
+            click.option("--timeout", type=float, default=None, help="Seconds after which no trial is started."),
+            click.option(
+                "--workers", type=int, default=1, show_default=True, help="Trials side by side; -1 for one per core."
+            ),
+            click.option("--sampler", type=click.Choice(sorted(SAMPLERS)), default="auto", show_default=True),
+            click.option(
+                "--scheduler",
+                type=click.Choice(sorted(SCHEDULERS)),
+                default=None,
+                help="Stop trials that report badly.",
+            ),
+            click.option("--direction", type=click.Choice(["minimize", "maximize"]), default=None),
+            click.option("--seed", type=int, default=None, help="Makes the search repeatable."),
+            click.option("--patience", type=int, default=None, help="Stop after so many trials without improvement."),
+            click.option("--target", type=float, default=None, help="Stop when this value is reached."),
+            click.option(
+                "--max-cost", type=float, default=None, help="Stop when the trials took so many seconds in all."
+            ),
+            click.option("--name", default=None, help="Name of the study."),
+            storage_option,
+            json_option,
+        )
+    ):
         command = option(command)
     return command
 
 
 @click.command()
 @click.argument("target", metavar="FILE:OBJECTIVE")
-@click.option("--space", "space", default=None, help="YAML or JSON file, or FILE:NAME in Python; the name `space` in FILE unless given.")
+@click.option(
+    "--space",
+    "space",
+    default=None,
+    help="YAML or JSON file, or FILE:NAME in Python; the name `space` in FILE unless given.",
+)
 @search_options
 def run(target: str, space: str | None, **options: Any) -> None:
     """Tune a Python function: FILE:OBJECTIVE, such as train.py:objective.
@@ -67,14 +83,22 @@ def run(target: str, space: str | None, **options: Any) -> None:
 def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> None:
     """Tune any program: welltuned tune --space space.yaml --metric accuracy -- python train.py --lr {lr}
 
-    Each {name} becomes the value of that parameter; {params} becomes all of them as JSON. An argument whose parameter is
-    not active is left out together with the flag before it. The program prints its result as a line of JSON that holds the
-    metric, or as a line metric=value; the last one counts. An exit code other than 0 is a failed trial.
+    Each {name} becomes the value of that parameter; {params} becomes all of them as JSON. An argument whose
+    parameter is not active is left out together with the flag before it. The program prints its result as a line of
+    JSON that holds the metric, or as a line metric=value; the last one counts. An exit code other than 0 is a failed
+    trial.
     """
     parsed = _space(space, None)
     objective = Program(tuple(command), metric, tuple(parsed))
-    _search(objective, parsed, options, default_name=Path(command[-1] if len(command) == 1 else next(
-        (c for c in command[1:] if not c.startswith("-")), command[0])).stem, metric=metric)
+    _search(
+        objective,
+        parsed,
+        options,
+        default_name=Path(
+            command[-1] if len(command) == 1 else next((c for c in command[1:] if not c.startswith("-")), command[0])
+        ).stem,
+        metric=metric,
+    )
 
 
 def _load(target: str, what: str) -> tuple[Path, Any]:
@@ -116,11 +140,25 @@ def _space(spec: str | None, path: Path | None) -> Space:
 
 
 def _search(objective: Any, space: Space, options: dict[str, Any], default_name: str, metric: str = "value") -> None:
-    rules = [rule(value) for rule, value in ((Patience, options["patience"]), (Target, options["target"]), (MaxCost, options["max_cost"]))
-             if value is not None]
+    rules = [
+        rule(value)
+        for rule, value in (
+            (Patience, options["patience"]),
+            (Target, options["target"]),
+            (MaxCost, options["max_cost"]),
+        )
+        if value is not None
+    ]
     direction = options["direction"] or "minimize"
-    study = Study(space, direction={metric: direction}, sampler=options["sampler"], storage=options["storage"],
-                  name=options["name"] or default_name, seed=options["seed"], scheduler=options["scheduler"])
+    study = Study(
+        space,
+        direction={metric: direction},
+        sampler=options["sampler"],
+        storage=options["storage"],
+        name=options["name"] or default_name,
+        seed=options["seed"],
+        scheduler=options["scheduler"],
+    )
     before = sum(t.state.finished for t in study.trials)
     if before:
         click.echo(f"study {study.name!r} goes on after {before} finished trials", err=True)
@@ -131,7 +169,14 @@ def _search(objective: Any, space: Space, options: dict[str, Any], default_name:
 def _print_result(study: Study, metric: str, options: dict[str, Any]) -> None:
     best = study.best
     if options["as_json"]:
-        echo_json({"study": study.name, "storage": options["storage"], "stop_reason": study.stop_reason, "best": trial_json(best)})
+        echo_json(
+            {
+                "study": study.name,
+                "storage": options["storage"],
+                "stop_reason": study.stop_reason,
+                "best": trial_json(best),
+            }
+        )
         return
     out = console()
     finished = [t for t in study.trials if t.state.finished]

@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
-from welltuned.cli.common import console, echo_json, existing_storage, find_study, json_option, number, open_row, storage_option, trial_json
+from welltuned.cli.common import (
+    console,
+    echo_json,
+    existing_storage,
+    find_study,
+    json_option,
+    number,
+    open_row,
+    storage_option,
+    trial_json,
+)
 from welltuned.errors import InvalidValue, StorageError
 from welltuned.plots import show as short
 from welltuned.stats import importance
@@ -33,7 +43,17 @@ def list_studies(storage: str, as_json: bool) -> None:
     if as_json:
         echo_json([_summary(study) for study in studies])
         return
-    table = Table("study", "objectives", "trials", "failed", "best", "stopped because", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        "study",
+        "objectives",
+        "trials",
+        "failed",
+        "best",
+        "stopped because",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for study in studies:
         seen = study.history
         failed = sum(t.state is State.FAILED for t in seen.trials)
@@ -49,15 +69,27 @@ def _directions(study: Study) -> str:
 def _summary(study: Study) -> dict[str, Any]:
     seen = study.history
     single = len(seen.directions) == 1
-    return {"name": study.name, "directions": dict(study.directions), "seed": study.seed, "stop_reason": study.stop_reason,
-            "states": {s.value: sum(t.state is s for t in seen.trials) for s in State},
-            "best": trial_json(seen.best) if single and seen.best else None,
-            "front": None if single else [trial_json(t) for t in seen.front]}
+    return {
+        "name": study.name,
+        "directions": dict(study.directions),
+        "seed": study.seed,
+        "stop_reason": study.stop_reason,
+        "states": {s.value: sum(t.state is s for t in seen.trials) for s in State},
+        "best": trial_json(seen.best) if single and seen.best else None,
+        "front": None if single else [trial_json(t) for t in seen.front],
+    }
 
 
 @click.command()
 @click.argument("study", required=False)
-@click.option("--trials", "n", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="How many of the last trials to list.")
+@click.option(
+    "--trials",
+    "n",
+    type=click.IntRange(min=0),
+    default=SHOWN,
+    show_default=True,
+    help="How many of the last trials to list.",
+)
 @storage_option
 @json_option
 def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
@@ -68,17 +100,26 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
     found = find_study(study, storage)
     seen = found.history
     if as_json:
-        echo_json({**_summary(found), "space": found.space.to_json(), "importance": importance(seen),
-                   "trials": [trial_json(t) for t in seen.trials]})
+        echo_json(
+            {
+                **_summary(found),
+                "space": found.space.to_json(),
+                "importance": importance(seen),
+                "trials": [trial_json(t) for t in seen.trials],
+            }
+        )
         return
     out = console()
     seconds = sum(t.seconds or 0.0 for t in seen.trials)
-    out.print(f"[bold]{found.name}[/bold]  {_directions(found)}, {len(seen)} trials, {duration(seconds)} of evaluation, seed {found.seed}")
+    out.print(
+        f"[bold]{found.name}[/bold]  {_directions(found)}, {len(seen)} trials, {duration(seconds)} of evaluation, "
+        f"seed {found.seed}"
+    )
     out.print(f"stopped because: {found.stop_reason or '–'}")
     out.print()
     mattered = importance(seen)
     _print_space(found, mattered)
-    _print_trials(found, list(seen.trials)[len(seen) - min(n, len(seen)):])
+    _print_trials(found, list(seen.trials)[len(seen) - min(n, len(seen)) :])
     if len(seen.directions) == 1 and seen.best:
         _print_best(found, seen.best)
 
@@ -99,11 +140,19 @@ def _print_trials(study: Study, trials: list[Trial]) -> None:
 
     if not trials:
         return
-    table = Table("trial", "state", *study.objectives, "seconds", "parameters", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        "trial", "state", *study.objectives, "seconds", "parameters", box=None, pad_edge=False, header_style="bold"
+    )
     for t in trials:
         why = f"  {t.reason.value}: {t.error}" if t.reason else ""
         params = " ".join(f"{k}={short(v)}" for k, v in (t.params or {}).items())
-        table.add_row(str(t.number), t.state.value, *(number(t.metrics.get(o)) for o in study.objectives), number(t.seconds), params + why)
+        table.add_row(
+            str(t.number),
+            t.state.value,
+            *(number(t.metrics.get(o)) for o in study.objectives),
+            number(t.seconds),
+            params + why,
+        )
     console().print(table)
     console().print()
 

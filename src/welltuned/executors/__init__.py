@@ -13,19 +13,26 @@ EXECUTORS: dict[str, type[Any]] = {"inline": InlineExecutor, "processes": Proces
 
 
 def make_executor(spec: str | None, job: Job, workers: int) -> Executor:
-    """Return the executor of this name; without one, inline for a single worker and processes for more.
+    """Return the executor of this name; see :func:`check_executor`."""
+    return EXECUTORS[check_executor(spec, workers)](job, workers)
+
+
+def check_executor(spec: Any, workers: int) -> str:
+    """Return the name of an executor; unless given, inline for a single worker and processes for more.
 
     Raises
     ------
-    InvalidValue
+    InvalidValue, InvalidType
         For an unknown name, or more than one worker inline.
     """
     name = spec or ("inline" if workers == 1 else "processes")
+    if not isinstance(name, str):
+        raise InvalidType(f"executor={spec!r} is not a name; known are {sorted(EXECUTORS)!r}")
     if name not in EXECUTORS:
         raise InvalidValue(f"executor={name!r} is unknown; known are {sorted(EXECUTORS)!r}")
     if name == "inline" and workers > 1:
         raise InvalidValue(f"executor='inline' with workers={workers}; leave executor out, or write 'processes'")
-    return EXECUTORS[name](job, workers)  # type: ignore[no-any-return]
+    return name
 
 
 def check_workers(workers: Any) -> int:
@@ -37,4 +44,15 @@ def check_workers(workers: Any) -> int:
     return available_cores() if workers == -1 else workers
 
 
-__all__ = ["EXECUTORS", "Executor", "Finished", "InlineExecutor", "Job", "ProcessExecutor", "available_cores", "check_workers", "make_executor"]
+__all__ = [
+    "EXECUTORS",
+    "Executor",
+    "Finished",
+    "InlineExecutor",
+    "Job",
+    "ProcessExecutor",
+    "available_cores",
+    "check_executor",
+    "check_workers",
+    "make_executor",
+]

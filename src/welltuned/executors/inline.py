@@ -10,7 +10,7 @@ from welltuned.live import LiveTrial, Task
 class InlineExecutor:
     """Evaluate a task when it is waited for."""
 
-    def __init__(self, job: Job, workers: int = 1) -> None:
+    def __init__(self, job: Job, workers: int = 1) -> None:  # noqa: ARG002 - all executors are made alike
         self._job = job
         self._tasks: list[Task] = []
 
@@ -18,12 +18,14 @@ class InlineExecutor:
         """See :meth:`Executor.submit`."""
         self._tasks.append(task)
 
-    def wait(self, timeout: float | None = None) -> list[Finished]:
+    def wait(self, timeout: float | None = None) -> list[Finished]:  # noqa: ARG002
         """See :meth:`Executor.wait`. The time-out cannot interrupt an objective in this process."""
         if not self._tasks:
             return []
         task = self._tasks.pop(0)
-        return [Finished(task, evaluate(self._job.objective, LiveTrial(task, self._job.on_report), self._job.objectives))]
+        return [
+            Finished(task, evaluate(self._job.objective, LiveTrial(task, self._job.on_report), self._job.objectives))
+        ]
 
     def close(self) -> None:
         """See :meth:`Executor.close`."""

@@ -1,9 +1,9 @@
 """Worker processes on this machine.
 
 Each worker is a fresh interpreter that connects back over a local socket. So scripts need no ``if __name__ ==
-"__main__"``, functions of notebooks travel by value, a worker can be killed without harm to the others, and its libraries
-see their share of the cores before they are imported. Messages are pickled: both ends are this user's own processes and
-hold the same secret key.
+"__main__"``, functions of notebooks travel by value, a worker can be killed without harm to the others, and its
+libraries see their share of the cores before they are imported. Messages are pickled: both ends are this user's own
+processes and hold the same secret key.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Client, Connection, Listener, wait
+from pathlib import Path
+
 import cloudpickle
 
 from welltuned.errors import InvalidType, WelltunedError
@@ -26,7 +28,13 @@ from welltuned.executors.protocol import Finished, Job
 from welltuned.live import LiveTrial, Task
 from welltuned.trial import Outcome, Report
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 START_SECONDS = 60.0
 
 
@@ -59,8 +67,10 @@ class ProcessExecutor:
         try:
             self._payload = cloudpickle.dumps((job.objective, tuple(job.objectives)))
         except Exception as error:
-            raise InvalidType(f"objective={job.objective!r} cannot be sent to worker processes: {error}; leave out what "
-                              "holds open files, locks or connections, or create it inside the function") from error
+            raise InvalidType(
+                f"objective={job.objective!r} cannot be sent to worker processes: {error}; leave out what "
+                "holds open files, locks or connections, or create it inside the function"
+            ) from error
         self._key = secrets.token_bytes(32)
         self._listener = Listener(None, authkey=self._key)
         self._workers: list[_Worker] = []
@@ -77,7 +87,13 @@ class ProcessExecutor:
         env = {**os.environ, **{v: os.environ.get(v, share) for v in THREAD_VARIABLES}}
         code = "from welltuned.executors.processes import serve; serve()"
         process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=env)
-        hello = {"address": self._listener.address, "key": self._key.hex(), "path": sys.path, "cwd": os.getcwd(), "parent": os.getpid()}
+        hello = {
+            "address": self._listener.address,
+            "key": self._key.hex(),
+            "path": sys.path,
+            "cwd": str(Path.cwd()),
+            "parent": os.getpid(),
+        }
         assert process.stdin is not None
         with process.stdin as pipe, contextlib.suppress(BrokenPipeError):
             pipe.write(json.dumps(hello).encode())
@@ -115,7 +131,7 @@ class ProcessExecutor:
         task = worker.task
         assert task is not None
         try:
-            kind, content = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 - from our own child, over a keyed socket
+            kind, content = pickle.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
             return [Finished(task, None, self._bury(worker))]
         if kind == "report":
@@ -168,7 +184,7 @@ def serve() -> None:
 def _work(connection: Connection) -> None:
     payload = connection.recv_bytes()
     try:
-        objective, objectives = pickle.loads(payload)  # noqa: S301 - from our own parent, over a keyed socket
+        objective, objectives = pickle.loads(payload)
     except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
         connection.recv_bytes()
         connection.send_bytes(cloudpickle.dumps(("broken", f"{type(error).__name__}: {error}")))
@@ -179,7 +195,7 @@ def _work(connection: Connection) -> None:
         return bool(connection.recv())
 
     while True:
-        _, task = pickle.loads(connection.recv_bytes())  # noqa: S301 - see above
+        _, task = pickle.loads(connection.recv_bytes())
         outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
         connection.send_bytes(_portable(outcome))
 
@@ -188,9 +204,9 @@ def _portable(outcome: Outcome) -> bytes:
     """Pickle an outcome, without its exception where that cannot travel."""
     try:
         pickled: bytes = cloudpickle.dumps(("done", outcome))
-        pickle.loads(pickled)  # noqa: S301 - made on the line above
+        pickle.loads(pickled)
     except Exception:  # noqa: BLE001 - an exception's pickling is the user's code
-        return cloudpickle.dumps(("done", replace(outcome, exception=None)))  # type: ignore[no-any-return]
+        return cloudpickle.dumps(("done", replace(outcome, exception=None)))
     return pickled
 
 

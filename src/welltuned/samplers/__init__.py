@@ -40,7 +40,7 @@ def make_sampler(spec: Any) -> Sampler:
     if isinstance(spec, str):
         if spec not in SAMPLERS:
             raise InvalidValue(f"sampler={spec!r} is unknown; known are {sorted(SAMPLERS)!r}")
-        return SAMPLERS[spec]()  # type: ignore[no-any-return]
+        return SAMPLERS[spec]()
     if isinstance(spec, Mapping):
         settings = {k: v for k, v in spec.items() if k != "name"}
         kind = type(make_sampler(spec.get("name")))
@@ -58,8 +58,21 @@ def make_sampler(spec: Any) -> Sampler:
 def describe_sampler(sampler: Sampler) -> dict[str, Any]:
     """Return the name and the settings of a sampler, as JSON can hold them."""
     name = next((n for n, kind in SAMPLERS.items() if type(sampler) is kind), type(sampler).__name__)
-    settings = {k: v for k, v in getattr(sampler, "__dict__", {}).items() if isinstance(v, (str, int, float, bool, type(None)))}
+    settings = {
+        k: v for k, v in getattr(sampler, "__dict__", {}).items() if isinstance(v, (str, int, float, bool, type(None)))
+    }
     return {"name": name, **settings}
 
 
-__all__ = ["SAMPLERS", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random", "Sampler", "describe_sampler", "make_sampler"]
+__all__ = [
+    "SAMPLERS",
+    "Auto",
+    "Bayes",
+    "Gradient",
+    "Grid",
+    "QMC",
+    "Random",
+    "Sampler",
+    "describe_sampler",
+    "make_sampler",
+]

@@ -59,10 +59,19 @@ class Auto:
             return Choice(Grid(), "grid", f"the budget of {history.budget} trials covers all {total} configurations")
         several = len(history.directions) > 1
         gradients = sum(t.gradient is not None for t in history.trials)
-        if gradients and not several and not gradients % 2 and all(p.__class__.__name__ == "Float" for p in space.values()):
+        if (
+            gradients
+            and not several
+            and not gradients % 2
+            and all(p.__class__.__name__ == "Float" for p in space.values())
+        ):
             return Choice(Gradient(), "gradient", "the objective returns its gradient; every other trial follows it")
         seen, p = int(history.observed.sum()), len(space)
         if seen <= MODEL_TRIALS and p <= MODEL_PARAMETERS:
             trials = "no trials yet" if not len(history) else f"{seen} result{'s' * (seen != 1)} so far"
-            return Choice(Bayes(), "bayes", f"{p} parameter{'s' * (p != 1)}, {trials}: a Gaussian process learns most from each")
-        return Choice(Random(), "random", f"{p} parameters and {seen} results are beyond what a Gaussian process is quick with")
+            return Choice(
+                Bayes(), "bayes", f"{p} parameter{'s' * (p != 1)}, {trials}: a Gaussian process learns most from each"
+            )
+        return Choice(
+            Random(), "random", f"{p} parameters and {seen} results are beyond what a Gaussian process is quick with"
+        )

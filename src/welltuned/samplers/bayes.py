@@ -57,7 +57,9 @@ class Bayes:
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InvalidType(f"Bayes: {name}={value!r} is not a whole number")
             if value < lowest or (name == "fantasies" and value % 2):
-                raise InvalidValue(f"Bayes: {name}={value!r} must be {'an even number of ' if lowest == 2 else ''}at least {lowest}")
+                raise InvalidValue(
+                    f"Bayes: {name}={value!r} must be {'an even number of ' if lowest == 2 else ''}at least {lowest}"
+                )
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""
@@ -99,8 +101,8 @@ def initial_design(space: Space, history: History, n: int, rng: np.random.Genera
 def unseen_choice(space: Space, history: History, number: int) -> tuple[int, int] | None:
     """Return (column, choice) of a category that no trial has tried yet, at every third trial, or None.
 
-    The model knows nothing of a category without observations; left alone it may wait long before it looks. One that was
-    added to the space mid-study is what this is for.
+    The model knows nothing of a category without observations; left alone it may wait long before it looks. One that
+    was added to the space mid-study is what this is for.
     """
     if number % 3:
         return None
@@ -127,8 +129,8 @@ class Model:
     def fit(cls, space: Space, history: History, rng: np.random.Generator, parity: int = 0) -> Model:
         """Fit to a history with at least two observations.
 
-        The observations are standardised as they are for even trials and with their bad tail clipped for odd ones: each is
-        better in a regime of its own, and alternating hedges between them at no cost.
+        The observations are standardised as they are for even trials and with their bad tail clipped for odd ones:
+        each is better in a regime of its own, and alternating hedges between them at no cost.
         """
         embed = embedding(space)
         unit, y = history.unit[history.observed], scalarise(history.losses[history.observed], rng)
@@ -139,7 +141,9 @@ class Model:
         if history.failed.any():
             bad = embed(history.unit[history.failed])
             success = gp.fit(np.vstack([phi, bad]), np.append(np.ones(len(phi)), -np.ones(len(bad))), embed.group)
-        return cls(embed, posterior, success, float(posterior.predict(phi)[0].min()), unit[np.argsort(y, kind="stable")[:5]])
+        return cls(
+            embed, posterior, success, float(posterior.predict(phi)[0].min()), unit[np.argsort(y, kind="stable")[:5]]
+        )
 
     def acquisition(self, pending: np.ndarray, fantasies: int, rng: np.random.Generator) -> Acquisition:
         """Build what is maximised, given rows of the cube that are under evaluation."""
@@ -153,11 +157,12 @@ def scalarise(losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return losses[:, 0]
     low, high = losses.min(0), losses.max(0)
     weighted = rng.dirichlet(np.ones(losses.shape[1])) * (losses - low) / np.where(high > low, high - low, 1.0)
-    return weighted.max(1) + 0.05 * weighted.sum(1)  # type: ignore[no-any-return]
+    return weighted.max(1) + 0.05 * weighted.sum(1)
 
 
-def best_rows(space: Space, model: Model, acquisition: Acquisition, force: tuple[int, int] | None,
-              rng: np.random.Generator) -> np.ndarray:
+def best_rows(
+    space: Space, model: Model, acquisition: Acquisition, force: tuple[int, int] | None, rng: np.random.Generator
+) -> np.ndarray:
     """Return rows of the cube in descending order of acquisition, the best found first."""
     pool = candidates(space, model.elite, POOL, rng)
     if force is not None:
@@ -189,8 +194,9 @@ def diverse(points: np.ndarray, scores: np.ndarray, n: int, apart: float = 0.05)
     return chosen
 
 
-def exchange(space: Space, model: Model, acquisition: Acquisition, starts: np.ndarray,
-             rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+def exchange(
+    space: Space, model: Model, acquisition: Acquisition, starts: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
     """Replace each row by its best neighbour in one discrete parameter where that is better; say whether any was."""
     around = [neighbours(space, row, rng) for row in starts]
     if not any(map(len, around)):
@@ -200,5 +206,3 @@ def exchange(space: Space, model: Model, acquisition: Acquisition, starts: np.nd
     scores = acquisition.value(model.embed(rows))
     best = [int(np.flatnonzero(owner == i)[np.argmax(scores[owner == i])]) for i in range(len(starts))]
     return rows[best], any(b >= len(starts) for b in best)
-
-

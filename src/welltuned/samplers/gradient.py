@@ -1,12 +1,12 @@
 """Gradient search: SciPy's bounded quasi-Newton on the unit cube, from many starts, replayed from the history.
 
-The method keeps no state. Each time it is asked, it runs its restarts again from the beginning, reading every function value
-from the history, until a value is missing: that point is what it proposes. Replaying costs microseconds per evaluation, and
-makes the search resumable and repeatable for nothing.
+The method keeps no state. Each time it is asked, it runs its restarts again from the beginning, reading every
+function value from the history, until a value is missing: that point is what it proposes. Replaying costs
+microseconds per evaluation, and makes the search resumable and repeatable for nothing.
 
-Derivatives are the objective's own where it returns them. Otherwise they are central differences, whose step grows where
-the second difference is not small against the first: then noise, a plateau or an optimum hides the slope, and a wider
-stencil sees it. Numbers without steps are moved by gradients; everything else is searched by the restarts.
+Derivatives are the objective's own where it returns them. Otherwise they are central differences, whose step grows
+where the second difference is not small against the first: then noise, a plateau or an optimum hides the slope, and
+a wider stencil sees it. Numbers without steps are moved by gradients; everything else is searched by the restarts.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ RESTARTS = 200
 
 @dataclass(frozen=True)
 class Gradient:
-    """Follow gradients from many starts: from the defaults (or the centre) first, then from points spread over the space.
+    """Follow gradients from many starts: from the defaults (or the centre) first, then from points spread over the
+    space.
 
-    Every evaluation, those of the stencils included, is an ordinary trial. With several workers the points of a stencil, and
-    further restarts, are evaluated side by side.
+    Every evaluation, those of the stencils included, is an ordinary trial. With several workers the points of a
+    stencil, and further restarts, are evaluated side by side.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ class Gradient:
         return self._spread(space, r, seed)
 
     def _spread(self, space: Space, r: int, seed: int) -> np.ndarray:
-        return spread(space, seed, r, 1, np.random.default_rng([seed % (1 << 63), r]))[0]  # type: ignore[no-any-return]
+        return spread(space, seed, r, 1, np.random.default_rng([seed % (1 << 63), r]))[0]
 
 
 def discrete(space: Space) -> list[bool]:
@@ -159,7 +160,9 @@ class Table:
                 values[key] = (float(loss) if np.isfinite(loss) else np.inf, _signed(trial, sign))
         own = any(t.gradient is not None for t in history.trials if t.state is State.COMPLETE)
         span = float(finite.max() - finite.min()) if len(finite) else 0.0
-        return cls(space, values, frozenset(pending - values.keys()), own, float(finite.max()) + span if len(finite) else 0.0)
+        return cls(
+            space, values, frozenset(pending - values.keys()), own, float(finite.max()) + span if len(finite) else 0.0
+        )
 
     def key(self, row: np.ndarray) -> str:
         """Return the canonical key of a row."""
@@ -170,7 +173,7 @@ def _signed(trial: Trial, sign: float) -> dict[str, float] | None:
     return None if trial.gradient is None else {k: sign * v for k, v in trial.gradient.items()}
 
 
-class Missing(Exception):  # noqa: N818 - a signal of the replay, no error
+class Missing(Exception):
     """The replay needs values at these rows."""
 
     def __init__(self, rows: list[np.ndarray]) -> None:
@@ -199,8 +202,14 @@ class Restart:
         try:
             if len(self.free):
                 bounds = [(0.0, 1.0 / TRUST)] * len(self.free)
-                minimize(self._fun, self.start[self.free] / TRUST, jac=True, method="L-BFGS-B", bounds=bounds,
-                         options={"ftol": self.tolerance, "gtol": 1e-9, "maxls": 10})
+                minimize(
+                    self._fun,
+                    self.start[self.free] / TRUST,
+                    jac=True,
+                    method="L-BFGS-B",
+                    bounds=bounds,
+                    options={"ftol": self.tolerance, "gtol": 1e-9, "maxls": 10},
+                )
             else:
                 self._loss([self.start])
         except Missing as missing:
@@ -217,8 +226,11 @@ class Restart:
         keys = [self.table.key(row) for row in rows]
         if any(k not in self.table.values for k in keys):
             lacking = {k: row for k, row in zip(keys, rows, strict=True) if k not in self.table.values}
-            allowed = [row for k, row in lacking.items()
-                       if k not in self.table.pending and self.space.feasible(self.space.activate(row[None]))[0]]
+            allowed = [
+                row
+                for k, row in lacking.items()
+                if k not in self.table.pending and self.space.feasible(self.space.activate(row[None]))[0]
+            ]
             if allowed or any(k in self.table.pending for k in lacking):
                 raise Missing(allowed)
         losses = [self.table.values.get(k, (np.inf, None))[0] for k in keys]

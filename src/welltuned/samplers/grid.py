@@ -24,11 +24,11 @@ class Grid:
     Parameters
     ----------
     resolution
-        Points per parameter that has more values than that (or infinitely many), evenly spaced on its own scale, both ends
-        included. Choices are always all visited.
+        Points per parameter that has more values than that (or infinitely many), evenly spaced on its own scale,
+        both ends included. Choices are always all visited.
     shuffle
-        Visit the points in an order drawn from the study's seed, so that a budget smaller than the grid still sees all of
-        its regions. Without it, in the order of the parameters, the last one fastest.
+        Visit the points in an order drawn from the study's seed, so that a budget smaller than the grid still sees
+        all of its regions. Without it, in the order of the parameters, the last one fastest.
     """
 
     resolution: int = 5
@@ -39,6 +39,8 @@ class Grid:
     def __post_init__(self) -> None:
         if isinstance(self.resolution, bool) or not isinstance(self.resolution, int):
             raise InvalidType(f"Grid: resolution={self.resolution!r} is not a whole number")
+        if not isinstance(self.shuffle, bool):
+            raise InvalidType(f"Grid: shuffle={self.shuffle!r} is not True or False")
         if self.resolution < 2:
             raise InvalidValue(f"Grid: resolution={self.resolution!r} must be at least 2")
 
@@ -50,7 +52,7 @@ class Grid:
         >>> Grid(resolution=5).size(Space({"lr": (1e-4, 1e-1, "log-uniform"), "units": [32, 64, 128]}))
         15
         """
-        if not any(space.conditions.values()) and not space.forbidden and not space.constraints:
+        if not any(space.conditions.values()) and not (space.forbidden or space.constraints):
             return math.prod(len(codec.levels(p, self.resolution)) for p in space.values())
         return len(self._rows(space))
 
@@ -72,6 +74,8 @@ class Grid:
     def _rows(self, space: Space) -> np.ndarray:
         rows = grid_rows(space, self.resolution, MAX_POINTS)
         if rows is None:
-            raise InvalidValue(f"grid: more than {MAX_POINTS:,} points at resolution={self.resolution}; use a lower resolution, "
-                               "lists of values, or another sampler")
+            raise InvalidValue(
+                f"grid: more than {MAX_POINTS:,} points at resolution={self.resolution}; use a lower resolution, "
+                "lists of values, or another sampler"
+            )
         return rows

@@ -31,8 +31,10 @@ def draw(space: Space, n: int, rng: np.random.Generator, *, batches: int = 200) 
             return np.vstack(kept)[:n]
     found = np.vstack(kept)
     if not len(found):
-        raise InvalidValue(f"none of {batches * max(n, 64)} random configurations satisfies the constraints of {space!r}; "
-                           "loosen them, or narrow the ranges to where they hold")
+        raise InvalidValue(
+            f"none of {batches * max(n, 64)} random configurations satisfies the constraints of {space!r}; "
+            "loosen them, or narrow the ranges to where they hold"
+        )
     return found[rng.integers(len(found), size=n)]
 
 
@@ -55,8 +57,8 @@ def size(space: Space, limit: int = ENUMERABLE) -> int | None:
 def grid_rows(space: Space, resolution: int | None = None, limit: int = ENUMERABLE) -> np.ndarray | None:
     """Return all allowed rows of a grid, in the order of the parameters, the last one fastest; None beyond ``limit``.
 
-    With ``resolution``, every number that has more values (or infinitely many) takes that many, evenly spaced on its own
-    scale; without, the space must be finite and all of it is returned.
+    With ``resolution``, every number that has more values (or infinitely many) takes that many, evenly spaced on its
+    own scale; without, the space must be finite and all of it is returned.
     """
     rows = np.full((1, len(space)), np.nan)
     for name in space.order:
@@ -69,12 +71,26 @@ def grid_rows(space: Space, resolution: int | None = None, limit: int = ENUMERAB
         rows = np.repeat(rows, counts, axis=0)
         within = np.arange(len(rows)) - np.repeat(starts, counts)
         rows[:, space.column[name]] = np.where(np.repeat(active, counts), levels[within], np.nan)
-    # of grids in a list, the same configuration may stand in several
-    return rows[space.feasible(rows)]
+    rows = rows[space.feasible(rows)]
+    return _distinct(space, rows) if space.hidden else rows
 
 
-def novel(space: Space, history: History, proposals: Iterable[Params], n: int, rng: np.random.Generator,
-          seen: set[str] | None = None) -> list[Params]:
+def _distinct(space: Space, rows: np.ndarray) -> np.ndarray:
+    """Keep the first of equal configurations: one may stand in several grids of a list."""
+    first: dict[str, int] = {}
+    for i, params in enumerate(space.decode(rows, activated=True)):
+        first.setdefault(space.key(params), i)
+    return rows[list(first.values())]
+
+
+def novel(
+    space: Space,
+    history: History,
+    proposals: Iterable[Params],
+    n: int,
+    rng: np.random.Generator,
+    seen: set[str] | None = None,
+) -> list[Params]:
     """Return the first ``n`` proposals that are neither in the history nor repeated, filled up with random new ones.
 
     When random draws keep colliding, a small space is gone through systematically. Fewer than ``n`` come back only when
@@ -85,7 +101,11 @@ def novel(space: Space, history: History, proposals: Iterable[Params], n: int, r
     if len(chosen) < n:
         randoms = (p for _ in range(TRIES) for p in space.decode(draw(space, n, rng), activated=True))
         chosen += itertools.islice(_unseen(space, randoms, seen), n - len(chosen))
-    if len(chosen) < n and all(codec.cells(p) is not None for p in space.values()) and (rows := grid_rows(space)) is not None:
+    if (
+        len(chosen) < n
+        and all(codec.cells(p) is not None for p in space.values())
+        and (rows := grid_rows(space)) is not None
+    ):
         rest = space.decode(rows[rng.permutation(len(rows))], activated=True)
         chosen += itertools.islice(_unseen(space, rest, seen), n - len(chosen))
     return chosen
@@ -97,4 +117,3 @@ def _unseen(space: Space, proposals: Iterable[Params], seen: set[str]) -> Iterat
         if key not in seen:
             seen.add(key)
             yield params
-

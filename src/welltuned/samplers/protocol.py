@@ -14,8 +14,8 @@ from welltuned.space import Params, Space
 class Sampler(Protocol):
     """Propose configurations from what was seen so far, and from nothing else.
 
-    A sampler holds settings, never what it learned: the same arguments give the same suggestions, in any process. It may
-    cache what it derived from a history, as long as dropping the cache changes nothing.
+    A sampler holds settings, never what it learned: the same arguments give the same suggestions, in any process. It
+    may cache what it derived from a history, as long as dropping the cache changes nothing.
 
     Attributes
     ----------

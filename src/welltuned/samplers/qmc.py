@@ -21,8 +21,8 @@ MAX_DIMENSION = 21_201  # of the direction numbers of Joe and Kuo (2008) that sc
 class QMC:
     """Take the points of a Sobol sequence with Owen's scrambling, one after the other.
 
-    The scrambling derives from the study's seed, the point from the trial's number, so trials may be proposed in any order
-    and by any process. Sobol (1967); Owen (1998).
+    The scrambling derives from the study's seed, the point from the trial's number, so trials may be proposed in any
+    order and by any process. Sobol (1967); Owen (1998).
     """
 
     model_based: ClassVar[bool] = False
@@ -38,14 +38,16 @@ class QMC:
 def sobol(space: Space, seed: int, first: int, n: int) -> np.ndarray:
     """Return points ``first … first + n - 1`` of the study's own sequence as activated rows, those that are allowed."""
     if len(space) > MAX_DIMENSION:
-        raise InvalidValue(f"qmc: {len(space)} parameters; a Sobol sequence has at most {MAX_DIMENSION} dimensions, use 'random'")
+        raise InvalidValue(
+            f"qmc: {len(space)} parameters; a Sobol sequence has at most {MAX_DIMENSION} dimensions, use 'random'"
+        )
     unit = to_priors(space, _points(len(space), seed % (1 << 63), first + n)[first : first + n].copy())
     return unit[space.feasible(unit)]
 
 
 def _points(dimension: int, seed: int, upto: int) -> np.ndarray:
     # powers of two, so that the cache answers nearly every call and the sequence keeps its balance
-    return _block(dimension, seed, max(3, int(np.ceil(np.log2(max(upto, 1)))) ))
+    return _block(dimension, seed, max(3, int(np.ceil(np.log2(max(upto, 1))))))
 
 
 @functools.lru_cache(maxsize=16)

@@ -24,7 +24,7 @@ def make_scheduler(spec: Any) -> Scheduler | None:
     if isinstance(spec, str):
         if spec not in SCHEDULERS:
             raise InvalidValue(f"scheduler={spec!r} is unknown; known are {sorted(SCHEDULERS)!r}")
-        return SCHEDULERS[spec]()  # type: ignore[no-any-return]
+        return SCHEDULERS[spec]()
     if isinstance(spec, Scheduler) and not isinstance(spec, type):
         return spec
     raise InvalidType(f"scheduler={spec!r} is neither a name out of {sorted(SCHEDULERS)!r} nor a scheduler")

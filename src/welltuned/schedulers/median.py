@@ -16,8 +16,8 @@ from welltuned.trial import Report, Trial
 class Median:
     """Stop a trial whose best value so far is worse than the median of the others' averages up to the same step.
 
-    Golovin et al., *Google Vizier: A Service for Black-Box Optimization*, KDD 2017, section 3.2.2. With several objectives a
-    trial is stopped only when it is worse in all of them.
+    Golovin et al., *Google Vizier: A Service for Black-Box Optimization*, KDD 2017, section 3.2.2. With several
+    objectives a trial is stopped only when it is worse in all of them.
 
     Parameters
     ----------

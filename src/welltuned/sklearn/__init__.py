@@ -1,8 +1,8 @@
 """Searches that are scikit-learn estimators: change the import and keep the program.
 
 ``GridSearchCV`` and ``RandomizedSearchCV`` take scikit-learn's arguments, ``BayesSearchCV`` scikit-optimize's;
-``GradientSearchCV`` and ``TunedSearchCV`` offer the rest. All of them can keep their fits in a file (``storage=``), stop at a time
-(``time_budget=``), and show one live line.
+``GradientSearchCV`` and ``TunedSearchCV`` offer the rest. All of them can keep their fits in a file (``storage=``),
+stop at a time (``time_budget=``), and show one live line.
 """
 
 try:

@@ -1,7 +1,7 @@
 """The names of scikit-learn that are private to it and that a search cannot do without, all in one place.
 
-They are the ones its own searches are made of, have been stable since 1.4, and are tested with the oldest and the newest
-supported release.
+They are the ones its own searches are made of, have been stable since 1.4, and are tested with the oldest and the
+newest supported release.
 """
 
 from sklearn.metrics._scorer import _check_multimetric_scoring as check_multimetric_scoring

@@ -49,8 +49,12 @@ class Fold:
 
     def to_report(self, step: int) -> Report:
         """Write the fold as a report of its trial."""
-        metrics = {"fit_time": self.fit_time, "score_time": self.score_time, "failed": float(self.error is not None),
-                   "several": float(self.several)}
+        metrics = {
+            "fit_time": self.fit_time,
+            "score_time": self.score_time,
+            "failed": float(self.error is not None),
+            "several": float(self.several),
+        }
         scores = {f"test_{k}": v for k, v in self.test.items()} | {f"train_{k}": v for k, v in self.train.items()}
         return Report(step, metrics | {k: float(v) for k, v in scores.items() if np.isfinite(v)})
 
@@ -64,7 +68,9 @@ class Fold:
 
 
 def fit_fold(plan: Plan, params: Mapping[str, Any], index: int) -> Fold:
-    """Fit a clone with ``params`` on fold ``index`` and score it; failures become ``error_score``, unless that is "raise"."""
+    """Fit a clone with ``params`` on fold ``index`` and score it; failures become ``error_score``, unless that
+    is "raise".
+    """
     train, test = plan.splits[index]
     estimator = clone(plan.estimator)
     began = time.perf_counter()
@@ -77,7 +83,9 @@ def fit_fold(plan: Plan, params: Mapping[str, Any], index: int) -> Fold:
     except Exception:
         if plan.error_score == "raise":
             raise
-        return Fold({}, {}, time.perf_counter() - began, 0.0, isinstance(plan.scorer, MultimetricScorer), traceback.format_exc())
+        return Fold(
+            {}, {}, time.perf_counter() - began, 0.0, isinstance(plan.scorer, MultimetricScorer), traceback.format_exc()
+        )
     fitted = time.perf_counter()
     X_test, y_test = safe_split(estimator, plan.X, plan.y, test, train)
     scores = _score(plan, estimator, X_test, y_test, test)
@@ -89,18 +97,26 @@ def fit_fold(plan: Plan, params: Mapping[str, Any], index: int) -> Fold:
 def _score(plan: Plan, estimator: Any, X: Any, y: Any, rows: np.ndarray) -> Any:
     score_params = check_method_params(plan.X, params=plan.score_params, indices=rows)
     try:
-        scores = plan.scorer(estimator, X, **score_params) if y is None else plan.scorer(estimator, X, y, **score_params)
+        scores = (
+            plan.scorer(estimator, X, **score_params) if y is None else plan.scorer(estimator, X, y, **score_params)
+        )
     except Exception:
         if plan.error_score == "raise":
             raise
-        warnings.warn(f"Scoring failed. The score on this train-test partition for these parameters will be set to "
-                      f"{plan.error_score}. Details: \n{traceback.format_exc()}", UserWarning, stacklevel=2)
+        warnings.warn(
+            f"Scoring failed. The score on this train-test partition for these parameters will be set to "
+            f"{plan.error_score}. Details: \n{traceback.format_exc()}",
+            UserWarning,
+            stacklevel=2,
+        )
         return plan.error_score
     if not isinstance(scores, Mapping):
         return scores
     # a scorer of several metrics returns the traceback in the place of one that failed
     if broken := {k: v for k, v in scores.items() if isinstance(v, str)}:
-        warnings.warn(f"Scoring failed for {sorted(broken)}. Details: \n{next(iter(broken.values()))}", UserWarning, stacklevel=2)
+        warnings.warn(
+            f"Scoring failed for {sorted(broken)}. Details: \n{next(iter(broken.values()))}", UserWarning, stacklevel=2
+        )
     return {k: plan.error_score if isinstance(v, str) else v for k, v in scores.items()}
 
 

@@ -29,7 +29,7 @@ from welltuned.trial import State
 Evaluate = Callable[[int], bool]
 
 
-class StudySearchCV(BaseSearchCV):  # type: ignore[misc]
+class StudySearchCV(BaseSearchCV):
     """The base of our searches. A subclass says what the space is, which study to run, and in which batches.
 
     Attributes
@@ -82,8 +82,17 @@ class StudySearchCV(BaseSearchCV):  # type: ignore[misc]
         if len(splits) != self.n_splits_ or not splits:
             raise InvalidValue(f"cv={self.cv!r} promises {self.n_splits_} splits and yields {len(splits)}")
         scorer, refit_metric = self._scorer()
-        plan = Plan(clone(self.estimator), X, y, splits, scorer, routed.estimator.fit, routed.scorer.score, self.error_score,
-                    self.return_train_score)
+        plan = Plan(
+            clone(self.estimator),
+            X,
+            y,
+            splits,
+            scorer,
+            routed.estimator.fit,
+            routed.scorer.score,
+            self.error_score,
+            self.return_train_score,
+        )
         self.study_ = self._study(plan, params)
         run = _Search(self, plan, self.study_)
         run.run()
@@ -106,8 +115,18 @@ class StudySearchCV(BaseSearchCV):  # type: ignore[misc]
         state = getattr(self, "random_state", None)
         name = "search"
         if self.storage is not None:
-            same = (type(self).__name__, plan.estimator, plan.X, plan.y, plan.splits, _scoring_name(self.scoring), space.to_json(),
-                    params, state if isinstance(state, (int, type(None))) else None, self.return_train_score)
+            same = (
+                type(self).__name__,
+                plan.estimator,
+                plan.X,
+                plan.y,
+                plan.splits,
+                _scoring_name(self.scoring),
+                space.to_json(),
+                params,
+                state if isinstance(state, (int, type(None))) else None,
+                self.return_train_score,
+            )
             name = f"{type(self).__name__}-{type(self.estimator).__name__}-{fingerprint(same)[:16]}"
         seed = None if state is None else int(check_random_state(state).randint(2**31 - 1))
         return self._open_study(space, name, self.storage, seed)
@@ -133,7 +152,9 @@ class StudySearchCV(BaseSearchCV):  # type: ignore[misc]
     def _refit_best(self, plan: Plan) -> None:
         best = clone(plan.estimator).set_params(**{k: clone(v, safe=False) for k, v in self.best_params_.items()})
         began = time.time()
-        self.best_estimator_ = best.fit(plan.X, **plan.fit_params) if plan.y is None else best.fit(plan.X, plan.y, **plan.fit_params)
+        self.best_estimator_ = (
+            best.fit(plan.X, **plan.fit_params) if plan.y is None else best.fit(plan.X, plan.y, **plan.fit_params)
+        )
         self.refit_time_ = time.time() - began
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
@@ -155,25 +176,33 @@ class _Search:
 
     def run(self) -> None:
         """Evaluate candidates; Ctrl-C keeps what is done, as soon as there is something."""
-        self.study.record_stop(None)
+        self.study.coordinator.record_stop(None)
         n_candidates = self.search._n_candidates()
         n_fits = None if n_candidates is None else n_candidates * len(self.plan.splits)
         if self.search.verbose > 0:
-            print(f"Fitting {len(self.plan.splits)} folds for each of {n_candidates} candidates, totalling {n_fits} fits")  # noqa: T201
-        with (Progress(type(self.search).__name__, n_fits, self.search.progress) as self.progress,
-              Parallel(n_jobs=self.search.n_jobs, pre_dispatch=self.search.pre_dispatch, return_as="generator_unordered") as self.parallel):
+            print(  # noqa: T201 - verbose= asks for it
+                f"Fitting {len(self.plan.splits)} folds for each of {n_candidates} candidates, totalling {n_fits} fits"
+            )
+        with (
+            Progress(type(self.search).__name__, n_fits, self.search.progress) as self.progress,
+            Parallel(
+                n_jobs=self.search.n_jobs, pre_dispatch=self.search.pre_dispatch, return_as="generator_unordered"
+            ) as self.parallel,
+        ):
             self._show()
             try:
                 self.search._run_search(self.evaluate)
             except KeyboardInterrupt:
-                self.study.interrupt()
+                self.study.coordinator.interrupt()
                 if self.study.history.best is None:
                     raise
                 self.reason = "interrupted"
-                warnings.warn("the search was interrupted; the best candidate so far is used", UserWarning, stacklevel=4)
+                warnings.warn(
+                    "the search was interrupted; the best candidate so far is used", UserWarning, stacklevel=4
+                )
             finally:
-                self.study.give_back()
-        self.study.record_stop(self.reason)
+                self.study.coordinator.give_back()
+        self.study.coordinator.record_stop(self.reason)
 
     def evaluate(self, n: int) -> bool:
         """Evaluate the next ``n`` candidates; False when there are none, or time is up."""
@@ -199,8 +228,12 @@ class _Search:
 
     def _fits(self, trials: list[LiveTrial]) -> Iterator[tuple[LiveTrial, int, Fold]]:
         """Run the missing (candidate, fold) pairs, side by side; yield each as it ends."""
-        missing = [(i, fold) for i, trial in enumerate(trials) for fold in range(len(self.plan.splits))
-                   if fold not in {r.step for r in trial.task.reports}]
+        missing = [
+            (i, fold)
+            for i, trial in enumerate(trials)
+            for fold in range(len(self.plan.splits))
+            if fold not in {r.step for r in trial.task.reports}
+        ]
         jobs = (delayed(_indexed_fit)(self.plan, trials[i].params, i, fold) for i, fold in missing)
         for i, fold, result in self.parallel(jobs) if missing else ():
             yield trials[i], fold, result
@@ -213,7 +246,11 @@ class _Search:
         means = {name: float(np.mean([f.test.get(name, self._error_score()) for f in folds])) for name in names}
         chosen = self._refit_metric if self._refit_metric in means else next(iter(means), None)
         if chosen is None or not np.isfinite(means[chosen]):
-            self.study.tell(trial, state=State.FAILED, error=_last_line(self.failures) or f"the mean score is {means.get(chosen or '')}")
+            self.study.tell(
+                trial,
+                state=State.FAILED,
+                error=_last_line(self.failures) or f"the mean score is {means.get(chosen or '')}",
+            )
             return
         scores = [f.test.get(chosen, self._error_score()) for f in folds]
         sem = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
@@ -234,8 +271,11 @@ class _Search:
         n = len(self.plan.splits)
         trials = [t for t in self.study.trials if t.state.finished and len(t.reports) == n]
         if not trials:
-            raise InvalidValue(f"no candidate was evaluated within time_budget={self.search.time_budget!r}" if self.search.time_budget
-                               else "no fits were performed: the search has no candidates")
+            raise InvalidValue(
+                f"no candidate was evaluated within time_budget={self.search.time_budget!r}"
+                if self.search.time_budget
+                else "no fits were performed: the search has no candidates"
+            )
         folds = [[Fold.from_report(r) for r in t.reports] for t in trials]
         flat = [fold for row in folds for fold in row]
         self._report_failures([f for f in flat if f.error is not None], len(flat))
@@ -243,7 +283,6 @@ class _Search:
         names = list(dict.fromkeys(name for f in flat for name in f.test)) or ["score"]
         out = [self._as_sklearn(f, names, first.several) for f in flat]
         return self.search._format_results([dict(sorted((t.params or {}).items())) for t in trials], n, out), first
-
 
     def _as_sklearn(self, fold: Fold, names: list[str], several: bool) -> dict[str, Any]:
         error = self._error_score()
@@ -260,8 +299,11 @@ class _Search:
         details = f" The last of this run:\n{self.failures[-1]}" if self.failures else ""
         if len(failed) == total:
             raise InvalidValue(f"all the {total} fits failed; set error_score='raise' to debug.{details}")
-        warnings.warn(f"{len(failed)} fits failed out of a total of {total}. Their score is {self.search.error_score}.{details}",
-                      FitFailedWarning, stacklevel=6)
+        warnings.warn(
+            f"{len(failed)} fits failed out of a total of {total}. Their score is {self.search.error_score}.{details}",
+            FitFailedWarning,
+            stacklevel=6,
+        )
 
 
 def _indexed_fit(plan: Plan, params: Mapping[str, Any], candidate: int, fold: int) -> tuple[int, int, Fold]:
@@ -296,5 +338,3 @@ def _check_options(search: Any) -> None:
             raise InvalidType(f"{name}={value!r} is not a whole number")
         if value is not None and value < 1:
             raise InvalidValue(f"{name}={value!r} must be at least 1")
-
-

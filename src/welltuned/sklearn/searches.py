@@ -22,8 +22,9 @@ from welltuned.study import Study
 COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
         As in ``sklearn.model_selection.GridSearchCV``.
     storage
-        A file such as ``"search.db"`` that keeps each finished (candidate, fold). The same ``fit`` again, after a crash or
-        for more candidates, runs only what is missing. Give ``cv`` and ``random_state`` whole numbers or fixed splits.
+        A file such as ``"search.db"`` that keeps each finished (candidate, fold). The same ``fit`` again, after a
+        crash or for more candidates, runs only what is missing. Give ``cv`` and ``random_state`` whole numbers or
+        fixed splits.
     time_budget
         Seconds after which no further candidate is started.
     progress
@@ -45,9 +46,16 @@ class _ListSearchCV(StudySearchCV):
     def _n_candidates(self) -> int | None:
         return len(self._candidate_list)
 
-    def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:
+    def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:  # noqa: ARG002
         self._candidate_list = self._candidates()
-        study = Study(space, direction={"score": "maximize"}, sampler="random", storage=storage, name=name, n_trials=len(self._candidate_list))
+        study = Study(
+            space,
+            direction={"score": "maximize"},
+            sampler="random",
+            storage=storage,
+            name=name,
+            n_trials=len(self._candidate_list),
+        )
         known = len(study.trials)
         study.enqueue(self._candidate_list[known:])
         return study
@@ -81,17 +89,42 @@ class GridSearchCV(_ListSearchCV):
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.svm import SVC
-    >>> search = GridSearchCV(SVC(), {"C": [0.1, 1, 10], "kernel": ["linear", "rbf"]}, cv=5).fit(*load_iris(return_X_y=True))
+    >>> search = GridSearchCV(SVC(), {"C": [0.1, 1, 10], "kernel": ["linear", "rbf"]}, cv=5).fit(
+    ...     *load_iris(return_X_y=True)
+    ... )
     >>> search.best_params_
     {'C': 1, 'kernel': 'linear'}
     """
 
-    def __init__(self, estimator: Any, param_grid: Any, *, scoring: Any = None, n_jobs: int | None = None, refit: Any = True,
-                 cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs", error_score: Any = np.nan,
-                 return_train_score: bool = False, resolution: int = 5, storage: Any = None, time_budget: float | None = None,
-                 progress: bool | None = None) -> None:
-        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
-                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        resolution: int = 5,
+        storage: Any = None,
+        time_budget: float | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
         self.param_grid = param_grid
         self.resolution = resolution
         self.storage = storage
@@ -109,7 +142,10 @@ class GridSearchCV(_ListSearchCV):
         space = self._space()
         rows = grid_rows(space, self.resolution, MAX_POINTS)
         if rows is None:
-            raise InvalidValue(f"param_grid has more than {MAX_POINTS:,} points at resolution={self.resolution}; use a lower one, or another search")
+            raise InvalidValue(
+                f"param_grid has more than {MAX_POINTS:,} points at resolution={self.resolution}; use a lower one, or "
+                "another search"
+            )
         return space.decode(rows, activated=True)
 
 
@@ -134,17 +170,43 @@ class RandomizedSearchCV(_ListSearchCV):
     >>> from scipy.stats import loguniform
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.svm import SVC
-    >>> search = RandomizedSearchCV(SVC(), {"C": loguniform(1e-2, 1e2)}, n_iter=5, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> search = RandomizedSearchCV(SVC(), {"C": loguniform(1e-2, 1e2)}, n_iter=5, random_state=0).fit(
+    ...     *load_iris(return_X_y=True)
+    ... )
     >>> len(search.cv_results_["params"])
     5
     """
 
-    def __init__(self, estimator: Any, param_distributions: Any, *, n_iter: int = 10, scoring: Any = None, n_jobs: int | None = None,
-                 refit: Any = True, cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs", random_state: Any = None,
-                 error_score: Any = np.nan, return_train_score: bool = False, storage: Any = None, time_budget: float | None = None,
-                 progress: bool | None = None) -> None:
-        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
-                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_iter: int = 10,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        storage: Any = None,
+        time_budget: float | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
         self.param_distributions = param_distributions
         self.n_iter = n_iter
         self.random_state = random_state
@@ -157,12 +219,22 @@ class RandomizedSearchCV(_ListSearchCV):
 
     def _candidates(self) -> list[Params]:
         grids = _grids(self.param_distributions)
-        if grids is None or any(p.when is not None for grid in grids for p in grid.values() if isinstance(p, (Float, Int, Categorical, Ordinal))):
+        if grids is None or any(
+            p.when is not None
+            for grid in grids
+            for p in grid.values()
+            if isinstance(p, (Float, Int, Categorical, Ordinal))
+        ):
             space = self._space()
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
             return space.decode(draw(space, self.n_iter, rng), activated=True)
-        return list(ParameterSampler([{k: _drawable(k, v) for k, v in grid.items()} for grid in grids], self.n_iter,
-                                     random_state=self.random_state))
+        return list(
+            ParameterSampler(
+                [{k: _drawable(k, v) for k, v in grid.items()} for grid in grids],
+                self.n_iter,
+                random_state=self.random_state,
+            )
+        )
 
 
 class _ModelSearchCV(StudySearchCV):
@@ -178,8 +250,15 @@ class _ModelSearchCV(StudySearchCV):
         return self._budget()
 
     def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:
-        return Study(space, direction={"score": "maximize"}, sampler=self._sampler(), storage=storage, name=name, seed=seed,
-                     n_trials=self._budget())
+        return Study(
+            space,
+            direction={"score": "maximize"},
+            sampler=self._sampler(),
+            storage=storage,
+            name=name,
+            seed=seed,
+            n_trials=self._budget(),
+        )
 
 
 @_with_common
@@ -192,8 +271,8 @@ class BayesSearchCV(_ModelSearchCV):
         The estimator, or pipeline, to tune.
     search_spaces
         A dict from parameter name to a ``(low, high)`` or ``(low, high, "log-uniform")`` tuple, a list, a frozen
-        ``scipy.stats`` distribution or one of welltuned's parameters; a list of such dicts; or a ``Space``. An estimator
-        that needs whole numbers gets them from ``Int``: ``Int(uniform(loc=32, scale=96))``.
+        ``scipy.stats`` distribution or one of welltuned's parameters; a list of such dicts; or a ``Space``. An
+        estimator that needs whole numbers gets them from ``Int``: ``Int(uniform(loc=32, scale=96))``.
     n_iter
         Number of candidates.
     optimizer_kwargs
@@ -207,18 +286,47 @@ class BayesSearchCV(_ModelSearchCV):
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.svm import SVC
-    >>> search = BayesSearchCV(SVC(), {"C": (1e-2, 1e2, "log-uniform")}, n_iter=8, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> search = BayesSearchCV(SVC(), {"C": (1e-2, 1e2, "log-uniform")}, n_iter=8, random_state=0).fit(
+    ...     *load_iris(return_X_y=True)
+    ... )
     >>> bool(search.best_score_ > 0.95)
     True
     """
 
-    def __init__(self, estimator: Any, search_spaces: Any, optimizer_kwargs: Mapping[str, Any] | None = None, n_iter: int = 50,
-                 scoring: Any = None, fit_params: Mapping[str, Any] | None = None, n_jobs: int | None = 1, n_points: int = 1,
-                 iid: Any = "deprecated", refit: Any = True, cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs",
-                 random_state: Any = None, error_score: Any = "raise", return_train_score: bool = False, *, storage: Any = None,
-                 time_budget: float | None = None, progress: bool | None = None) -> None:
-        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
-                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+    def __init__(
+        self,
+        estimator: Any,
+        search_spaces: Any,
+        optimizer_kwargs: Mapping[str, Any] | None = None,
+        n_iter: int = 50,
+        scoring: Any = None,
+        fit_params: Mapping[str, Any] | None = None,
+        n_jobs: int | None = 1,
+        n_points: int = 1,
+        iid: Any = "deprecated",
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = "raise",
+        return_train_score: bool = False,
+        *,
+        storage: Any = None,
+        time_budget: float | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
         self.search_spaces = search_spaces
         self.optimizer_kwargs = optimizer_kwargs
         self.n_iter = n_iter
@@ -276,12 +384,38 @@ class GradientSearchCV(_ModelSearchCV):
     True
     """
 
-    def __init__(self, estimator: Any, space: Any, *, n_iter: int = 50, step: float = 0.05, scoring: Any = None, n_jobs: int | None = None,
-                 n_points: int = 1, refit: Any = True, cv: Any = None, verbose: int = 0, pre_dispatch: Any = "2*n_jobs",
-                 random_state: Any = None, error_score: Any = np.nan, return_train_score: bool = False, storage: Any = None,
-                 time_budget: float | None = None, progress: bool | None = None) -> None:
-        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
-                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+    def __init__(
+        self,
+        estimator: Any,
+        space: Any,
+        *,
+        n_iter: int = 50,
+        step: float = 0.05,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        n_points: int = 1,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        storage: Any = None,
+        time_budget: float | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
         self.space = space
         self.n_iter = n_iter
         self.step = step
@@ -328,13 +462,38 @@ class TunedSearchCV(_ModelSearchCV):
     True
     """
 
-    def __init__(self, estimator: Any, space: Any, *, sampler: Any = "auto", n_trials: int = 50, scoring: Any = None,
-                 n_jobs: int | None = None, n_points: int = 1, refit: Any = True, cv: Any = None, verbose: int = 0,
-                 pre_dispatch: Any = "2*n_jobs", random_state: Any = None, error_score: Any = np.nan,
-                 return_train_score: bool = False, storage: Any = None, time_budget: float | None = None,
-                 progress: bool | None = None) -> None:
-        super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
-                         pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score)
+    def __init__(
+        self,
+        estimator: Any,
+        space: Any,
+        *,
+        sampler: Any = "auto",
+        n_trials: int = 50,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        n_points: int = 1,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        storage: Any = None,
+        time_budget: float | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
         self.space = space
         self.sampler = sampler
         self.n_trials = n_trials
@@ -386,12 +545,18 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
         values = list(values)
     if isinstance(values, (list, np.ndarray, range)):
         if np.ndim(values) > 1 and isinstance(values, np.ndarray):
-            raise InvalidValue(f"parameter {name!r}: {values!r} has {values.ndim} dimensions; give a flat list of values")
+            raise InvalidValue(
+                f"parameter {name!r}: {values!r} has {values.ndim} dimensions; give a flat list of values"
+            )
         if not len(values):
             raise InvalidValue(f"parameter {name!r}: {values!r} is empty; give at least one value")
         values = _distinct(values)
-    elif not (isinstance(values, (tuple, Mapping, Float, Int, Categorical, Ordinal)) or is_frozen(values) or hasattr(values, "transform")
-              or callable(getattr(values, "rvs", None))):
+    elif not (
+        isinstance(values, (tuple, Mapping, Float, Int, Categorical, Ordinal))
+        or is_frozen(values)
+        or hasattr(values, "transform")
+        or callable(getattr(values, "rvs", None))
+    ):
         raise InvalidType(f"parameter {name!r}: {values!r} is not a list of values; write [{values!r}]")
     return as_parameter(name, values)
 
@@ -411,7 +576,9 @@ def _as_list(values: Any) -> list[Any] | None:
     if isinstance(values, (Categorical, Ordinal)):
         return None if values.when is not None else list(values.choices)
     if isinstance(values, tuple):
-        scaled = len(values) == 3 and isinstance(values[2], str) and all(isinstance(v, (int, float)) for v in values[:2])
+        scaled = (
+            len(values) == 3 and isinstance(values[2], str) and all(isinstance(v, (int, float)) for v in values[:2])
+        )
         return None if scaled else list(values)
     if isinstance(values, (list, range, np.ndarray)):
         return list(values)
@@ -424,7 +591,7 @@ class _Drawable:
     def __init__(self, parameter: Parameter) -> None:
         self.parameter = parameter
 
-    def rvs(self, size: Any = None, random_state: Any = None) -> Any:
+    def rvs(self, size: Any = None, random_state: Any = None) -> Any:  # noqa: ARG002 - one at a time is asked for
         """Draw one value that follows the parameter's scale and prior."""
         u = check_random_state(random_state).random_sample(1)
         return codec.from_unit(self.parameter, codec.apply_prior(self.parameter, u))[0]

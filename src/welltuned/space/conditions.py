@@ -20,9 +20,14 @@ from welltuned.space.labels import find
 from welltuned.space.parameters import Choice, Parameter
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
 }
-_COMPARISON = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*([-+0-9.eE]+)\s*")
+_COMPARISON = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,12 @@ class Test:
         if isinstance(parameter, Choice):
             return np.isin(codec.indices(parameter, u), self.indices)
         values = codec.numbers(parameter, u)
+        # a number that went through a scale may differ in its last digits from the one that was written down
+        equal = np.isclose(values[:, None], np.array(self.operands)[None], rtol=1e-9, atol=1e-300)
         if self.comparison is None:
-            return np.isin(values, self.operands)
-        return np.asarray(OPERATORS[self.comparison](values, self.operands[0]))
+            return np.asarray(equal.any(axis=1))
+        beyond = np.asarray(OPERATORS[self.comparison](values, self.operands[0]))
+        return np.where(equal[:, 0], "=" in self.comparison and self.comparison != "!=", beyond)
 
 
 @dataclass(frozen=True)
@@ -58,21 +66,30 @@ class Condition:
 
 def compile_condition(name: str, parameter: Parameter, parameters: Mapping[str, Parameter]) -> Condition | None:
     """Turn ``when=`` into tests; refuse unknown parents and values that the parent cannot take."""
-    if parameter.when is None:
-        return None
-    clauses = [parameter.when] if isinstance(parameter.when, Mapping) else parameter.when
-    return Condition(tuple(tuple(_test(name, parent, wanted, parameters) for parent, wanted in clause.items())
-                           for clause in clauses))
+    return None if parameter.when is None else compile_clauses(f"parameter {name!r}: when", parameter.when, parameters)
 
 
-def _test(name: str, parent: str, wanted: Any, parameters: Mapping[str, Parameter]) -> Test:
+def compile_clauses(where: str, when: Any, parameters: Mapping[str, Parameter]) -> Condition:
+    """Turn one dict of tests, or a list of them, into a condition; ``where`` is what errors begin with."""
+    clauses = [when] if isinstance(when, Mapping) else when
+    return Condition(
+        tuple(
+            tuple(_test(where, parent, wanted, parameters) for parent, wanted in clause.items()) for clause in clauses
+        )
+    )
+
+
+def _test(where: str, parent: str, wanted: Any, parameters: Mapping[str, Parameter]) -> Test:
     if parent not in parameters:
-        raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}} names an unknown parameter; "
-                           f"known are {sorted(parameters)!r}")
-    return (_choice_test if isinstance(parameters[parent], Choice) else _number_test)(name, parent, wanted, parameters[parent])
+        raise InvalidValue(
+            f"{where}={{{parent!r}: {wanted!r}}} names an unknown parameter; known are {sorted(parameters)!r}"
+        )
+    return (_choice_test if isinstance(parameters[parent], Choice) else _number_test)(
+        where, parent, wanted, parameters[parent]
+    )
 
 
-def _choice_test(name: str, parent: str, wanted: Any, parameter: Any) -> Test:
+def _choice_test(where: str, parent: str, wanted: Any, parameter: Any) -> Test:
     # a value that is itself a choice is meant as one, also when it is a list or a tuple
     if (index := find(parameter.choices, wanted)) is not None:
         return Test(parent, indices=(index,))
@@ -80,24 +97,40 @@ def _choice_test(name: str, parent: str, wanted: Any, parameter: Any) -> Test:
     found = [find(parameter.choices, want) for want in wants]
     for want, index in zip(wants, found, strict=True):
         if index is None:
-            raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}}, but {want!r} is not among "
-                               f"the choices {list(parameter.choices)!r}")
+            raise InvalidValue(
+                f"{where}={{{parent!r}: {wanted!r}}}, but {want!r} is not among the choices {list(parameter.choices)!r}"
+            )
     if not found:
-        raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}} allows no value at all")
+        raise InvalidValue(f"{where}={{{parent!r}: {wanted!r}}} allows no value at all")
     return Test(parent, indices=tuple(sorted(i for i in found if i is not None)))
 
 
-def _number_test(name: str, parent: str, wanted: Any, parameter: Any) -> Test:
+def _number_test(where: str, parent: str, wanted: Any, parameter: Any) -> Test:
     if isinstance(wanted, str):
         match = _COMPARISON.fullmatch(wanted)
         if not match:
-            raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}} is no comparison; write it like '>= 2'")
-        return Test(parent, comparison=match[1], operands=(float(match[2]),))
+            raise InvalidValue(f"{where}={{{parent!r}: {wanted!r}}} is no comparison; write it like '>= 2'")
+        bound = float(match[2])
+        if not any(
+            OPERATORS[match[1]](v, bound)
+            for v in (parameter.low, parameter.high, bound)
+            if parameter.low <= v <= parameter.high
+        ):
+            raise InvalidValue(f"{where}={{{parent!r}: {wanted!r}}} never holds for {parameter!r}")
+        return Test(parent, comparison=match[1], operands=(bound,))
     wants = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+    if not wants:
+        raise InvalidValue(f"{where}={{{parent!r}: {wanted!r}}} allows no value at all")
     for want in wants:
-        if isinstance(want, bool) or not isinstance(want, (int, float, np.number)) or not parameter.low <= want <= parameter.high:
-            raise InvalidValue(f"parameter {name!r}: when={{{parent!r}: {wanted!r}}}, but {want!r} is not a value of "
-                               f"{parameter!r}; write a number or a comparison like '>= 2'")
+        if (
+            isinstance(want, bool)
+            or not isinstance(want, (int, float, np.number))
+            or not parameter.low <= want <= parameter.high
+        ):
+            raise InvalidValue(
+                f"{where}={{{parent!r}: {wanted!r}}}, but {want!r} is not a value of "
+                f"{parameter!r}; write a number or a comparison like '>= 2'"
+            )
     return Test(parent, operands=tuple(float(w) for w in wants))
 
 

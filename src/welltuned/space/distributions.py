@@ -50,8 +50,11 @@ class Distribution:
 
     def to_json(self) -> dict[str, Any]:
         """Return its name and arguments."""
-        return {"name": self.name, "args": [float(a) for a in self.frozen.args],
-                "kwds": {k: float(v) for k, v in self.frozen.kwds.items()}}
+        return {
+            "name": self.name,
+            "args": [float(a) for a in self.frozen.args],
+            "kwds": {k: float(v) for k, v in self.frozen.kwds.items()},
+        }
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Distribution:
@@ -61,7 +64,10 @@ class Distribution:
         family = getattr(stats, str(body["name"]), None)
         if not isinstance(family, (stats.rv_continuous, stats.rv_discrete)):
             raise InvalidValue(f"{body['name']!r} is not a distribution of scipy.stats")
-        return cls(family(*body["args"], **body["kwds"]))
+        try:
+            return cls(family(*body["args"], **body["kwds"]))
+        except TypeError as error:
+            raise InvalidValue(f"{body!r} does not fit scipy.stats.{body['name']}: {error}") from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Distribution) and self.to_json() == other.to_json()

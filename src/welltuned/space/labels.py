@@ -30,7 +30,7 @@ def make_labels(kind: str, choices: Sequence[Any]) -> tuple[Label, ...]:
         if (first := find(choices[:index], choice)) is not None:
             raise InvalidValue(f"{kind}: {choice!r} stands twice among the choices, at {first} and {index}")
         label = _label(choice)
-        if label_key(label) in seen:
+        while label_key(label) in seen:
             label = f"{label}#{index}"
         seen.add(label_key(label))
         labels.append(label)
@@ -38,11 +38,15 @@ def make_labels(kind: str, choices: Sequence[Any]) -> tuple[Label, ...]:
 
 
 def _label(choice: Any) -> Label:
-    plain = choice.item() if type(choice).__module__ == "numpy" and hasattr(choice, "item") and not _shape(choice) else choice
+    plain = (
+        choice.item()
+        if type(choice).__module__ == "numpy" and hasattr(choice, "item") and not _shape(choice)
+        else choice
+    )
     if isinstance(plain, enum.Enum):
         return f"{type(plain).__name__}.{plain.name}"
     if plain is None or type(plain) in (str, bool, int) or (type(plain) is float and math.isfinite(plain)):
-        return plain  # type: ignore[no-any-return]
+        return plain
     if isinstance(plain, type) or callable(plain):
         return str(getattr(plain, "__qualname__", None) or type(plain).__qualname__)
     # an address in a repr changes from run to run, so it cannot be part of a label

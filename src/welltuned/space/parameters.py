@@ -18,15 +18,21 @@ When: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
 def _number(kind: str, what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidType(f"{kind}: {what}={value!r} is not a number")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise InvalidValue(f"{kind}: {what}={value!r} is not finite")
-    return float(value)
+    return number
 
 
 def _integer(kind: str, what: str, value: Any) -> int:
     number = _number(kind, what, value)
     if number != int(number):
         raise InvalidValue(f"{kind}: {what}={value!r} is not a whole number; use Float for fractions")
+    if abs(number) > 2**53:
+        raise InvalidValue(f"{kind}: {what}={value!r} is beyond 2**53, where whole numbers lose digits")
     return int(number)
 
 
@@ -45,6 +51,8 @@ def _check_bounds(kind: str, low: float, high: float, log: bool) -> None:
         raise InvalidValue(f"{kind}: low={low!r} is above high={high!r}; write {kind}({high!r}, {low!r})")
     if low == high:
         raise InvalidValue(f"{kind}: low and high are both {low!r}; write Categorical([{low!r}]) for a constant")
+    if not math.isfinite(high - low):
+        raise InvalidValue(f"{kind}: the range {low!r} … {high!r} is too wide for a floating-point number")
     if log and low <= 0:
         raise InvalidValue(f"{kind}: low={low!r} with log=True; a log scale needs low > 0")
 
@@ -105,6 +113,7 @@ class Float:
         if self.step is not None:
             put(self, "step", _number("Float", "step", self.step))
             _check_step(self)
+        _check_mass(self, "Float")
         _check_default(self, "Float")
 
     def __repr__(self) -> str:
@@ -146,6 +155,7 @@ class Int:
             _check_bounds("Int", self.low, self.high, self.log)
         put(self, "step", _integer("Int", "step", self.step))
         _check_step(self)
+        _check_mass(self, "Int")
         _check_default(self, "Int")
 
     def __repr__(self) -> str:
@@ -228,10 +238,14 @@ def _take_distribution(parameter: Float | Int, kind: str) -> None:
     if distribution is None:
         return
     if parameter.log or parameter.step not in (None, 1):
-        raise InvalidValue(f"{kind}: log and step cannot be combined with a distribution, whose quantiles are the scale")
+        raise InvalidValue(
+            f"{kind}: log and step cannot be combined with a distribution, whose quantiles are the scale"
+        )
     if kind == "Float" and distribution.discrete:
         raise InvalidValue(f"Float: {distribution!r} is discrete; write Int({distribution!r})")
     low, high = distribution.support()
+    if math.isnan(low) or math.isnan(high) or not low < high:
+        raise InvalidValue(f"{kind}: {distribution!r} has the support {low!r} … {high!r}; check its arguments")
     if kind == "Int":
         low, high = (round(b) if math.isfinite(b) else b for b in (low, high))
     put(parameter, "low", low)
@@ -247,6 +261,14 @@ def _take_prior(parameter: Float | Int, kind: str) -> None:
     object.__setattr__(parameter, "prior", Distribution(prior))
 
 
+def _check_mass(parameter: Float | Int, kind: str) -> None:
+    prior = parameter.prior
+    if prior is not None and not prior.cdf(parameter.high) - prior.cdf(parameter.low) > 1e-9:
+        raise InvalidValue(
+            f"{kind}: prior={prior!r} has no probability between {parameter.low!r} and {parameter.high!r}"
+        )
+
+
 def _check_step(parameter: Float | Int) -> None:
     kind = type(parameter).__name__
     if parameter.step is None:
@@ -256,7 +278,9 @@ def _check_step(parameter: Float | Int) -> None:
     if kind == "Float" and parameter.log:
         raise InvalidValue(f"Float: step={parameter.step!r} with log=True; use Ordinal with the values you want")
     if parameter.step > parameter.high - parameter.low:
-        raise InvalidValue(f"{kind}: step={parameter.step!r} is wider than the range {parameter.low!r} … {parameter.high!r}")
+        raise InvalidValue(
+            f"{kind}: step={parameter.step!r} is wider than the range {parameter.low!r} … {parameter.high!r}"
+        )
 
 
 def _check_default(parameter: Float | Int, kind: str) -> None:
@@ -266,6 +290,13 @@ def _check_default(parameter: Float | Int, kind: str) -> None:
     default = check(kind, "default", parameter.default)
     if not parameter.low <= default <= parameter.high:
         raise InvalidValue(f"{kind}: default={default!r} is outside {parameter.low!r} … {parameter.high!r}")
+    if parameter.step is not None:
+        steps = (default - parameter.low) / parameter.step
+        if abs(steps - round(steps)) > 1e-6:
+            raise InvalidValue(
+                f"{kind}: default={default!r} is not one of {parameter.low!r}, {parameter.low + parameter.step!r}, …"
+            )
+        default = parameter.low + round(steps) * parameter.step
     object.__setattr__(parameter, "default", default)
 
 
@@ -273,11 +304,13 @@ def _check_choices(parameter: Categorical | Ordinal, kind: str) -> None:
     choices, given = parameter.choices, None
     if isinstance(choices, Mapping):
         given, choices = tuple(choices), tuple(choices.values())
+        if odd := [label for label in given if label is not None and not isinstance(label, (str, int, float, bool))]:
+            raise InvalidType(f"{kind}: the label {odd[0]!r} is neither a string nor a number")
     elif isinstance(choices, (str, bytes)) or not hasattr(choices, "__iter__"):
         raise InvalidType(f"{kind}: choices={choices!r} is not a list; write [{choices!r}] for a constant")
     choices = tuple(choices)
     if not choices:
-        raise InvalidValue(f"{kind}: choices is empty; give at least one value")
+        raise InvalidValue(f"{kind}: choices={parameter.choices!r} is empty; give at least one value")
     put = object.__setattr__
     put(parameter, "choices", choices)
     put(parameter, "labels", parameter.labels or given or make_labels(kind, choices))
@@ -290,11 +323,13 @@ def _check_choices(parameter: Categorical | Ordinal, kind: str) -> None:
 
 def _weights(kind: str, prior: Any, n: int) -> tuple[float, ...]:
     if isinstance(prior, (str, bytes)) or not hasattr(prior, "__iter__"):
-        raise InvalidType(f"{kind}: prior={prior!r} is not a list of {n} weights")
+        given = Distribution(prior) if is_frozen(prior) else prior
+        raise InvalidType(f"{kind}: prior={given!r} is not a list of {n} weights")
     weights = tuple(_number(kind, "prior", w) for w in prior)
     if len(weights) != n or min(weights) < 0 or sum(weights) <= 0:
         raise InvalidValue(f"{kind}: prior={list(weights)!r} must be {n} weights, none below 0, not all 0")
-    return tuple(w / sum(weights) for w in weights)
+    # weights that are normalised already stay as they are, to the last digit
+    return weights if abs(sum(weights) - 1.0) < 1e-12 else tuple(w / sum(weights) for w in weights)
 
 
 def _describe(parameter: Parameter) -> str:
@@ -306,7 +341,12 @@ def _describe(parameter: Parameter) -> str:
     else:
         args = [repr(parameter.low), repr(parameter.high)]
         args += ["log=True"] if parameter.log else []
-        args += [f"step={parameter.step!r}"] if parameter.step not in (None, 1) or (
-            parameter.step == 1 and isinstance(parameter, Float)) else []
-    args += [f"{name}={value!r}" for name in ("default", "when", "prior") if (value := getattr(parameter, name)) is not None]
+        args += (
+            [f"step={parameter.step!r}"]
+            if parameter.step not in (None, 1) or (parameter.step == 1 and isinstance(parameter, Float))
+            else []
+        )
+    args += [
+        f"{name}={value!r}" for name in ("default", "when", "prior") if (value := getattr(parameter, name)) is not None
+    ]
     return f"{type(parameter).__name__}({', '.join(args)})"

@@ -66,9 +66,13 @@ def _as_parameter(spec: Any) -> Parameter:
     if spec is None or isinstance(spec, (str, bool, numbers.Real)):
         return Categorical([spec])
     if callable(getattr(spec, "rvs", None)):
-        raise InvalidType(f"{spec!r} can be drawn from but has no quantile function (ppf), which maps it to the unit "
-                          "interval; use a frozen scipy.stats distribution")
-    raise InvalidType(f"{spec!r} is neither a parameter, a list, a (low, high) tuple nor a frozen scipy.stats distribution")
+        raise InvalidType(
+            f"{spec!r} can be drawn from but has no quantile function (ppf), which maps it to the unit "
+            "interval; use a frozen scipy.stats distribution"
+        )
+    raise InvalidType(
+        f"{spec!r} is neither a parameter, a list, a (low, high) tuple nor a frozen scipy.stats distribution"
+    )
 
 
 def _from_distribution(frozen: Any) -> Parameter:
@@ -104,6 +108,8 @@ def _bounds(low: Any, high: Any, *, log: bool) -> Parameter:
 def _from_list(values: list[Any]) -> Parameter:
     """Read a list of choices; distinct numbers are an ordinal, in ascending or descending order as given."""
     values = [v.item() if isinstance(v, np.generic) else v for v in values]
+    if len(values) == 3 and isinstance(values[2], str) and values[2] in SCALES and all(map(_is_number, values[:2])):
+        return _bounds(*values[:2], log=SCALES[values[2]])  # YAML and JSON have no tuples
     if len(values) > 1 and all(_is_number(v) and np.isfinite(v) for v in values) and len(set(values)) == len(values):
         ordered = sorted(values)
         return Ordinal(values if values in (ordered, ordered[::-1]) else ordered)
@@ -119,7 +125,8 @@ def _from_dimension(dimension: Any) -> Parameter:
     if hasattr(dimension, "categories"):
         return Categorical(list(dimension.categories))
     return (Int if type(dimension).__name__ == "Integer" else Float)(
-        dimension.low, dimension.high, log=dimension.prior == "log-uniform")
+        dimension.low, dimension.high, log=dimension.prior == "log-uniform"
+    )
 
 
 def _from_description(spec: Mapping[str, Any]) -> Parameter:
@@ -129,20 +136,22 @@ def _from_description(spec: Mapping[str, Any]) -> Parameter:
     if kind is None:
         whole = all(isinstance(body.get(k), int) for k in ("low", "high"))
         kind = "categorical" if "choices" in body else "int" if whole else "float"
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidValue(f"type={kind!r} is unknown; known are {sorted(KINDS)!r}")
     if isinstance(body.get("prior"), Mapping):
         from welltuned.space.distributions import Distribution
 
+        if "name" not in body["prior"]:
+            raise InvalidValue(f"prior={dict(body['prior'])!r} lacks 'name', that of a distribution of scipy.stats")
         body["prior"] = Distribution.from_json({"args": [], "kwds": {}, **body["prior"]})
     if kind in ("categorical", "ordinal"):
         if "choices" not in body:
             raise InvalidValue(f"{dict(spec)!r} lacks 'choices'")
-        return KINDS[kind](body.pop("choices"), **_known(kind, body, spec))  # type: ignore[no-any-return]
+        return KINDS[kind](body.pop("choices"), **_known(kind, body, spec))
     for key in ("low", "high"):
         if key not in body:
             raise InvalidValue(f"{dict(spec)!r} lacks {key!r}")
-    return KINDS[kind](body.pop("low"), body.pop("high"), **_known(kind, body, spec))  # type: ignore[no-any-return]
+    return KINDS[kind](body.pop("low"), body.pop("high"), **_known(kind, body, spec))
 
 
 def _known(kind: str, body: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,9 +165,11 @@ def _from_mapping(spec: Mapping[str, Any]) -> Space:
     """Read a dict of parameters, or the outer form with ``parameters``, ``forbidden`` and ``constraints``."""
     if isinstance(spec.get("parameters"), Mapping) and set(spec) <= {"parameters", "forbidden", "constraints"}:
         return Space(spec["parameters"], forbidden=spec.get("forbidden", ()), constraints=spec.get("constraints", ()))
-    for name in spec:
-        if isinstance(name, str) and "@" in name:
-            raise InvalidValue(f"Space: the name {name!r} holds '@', which is reserved")
+    if isinstance(spec.get("parameters"), Mapping) and not {"type", "low", "high", "choices"} & set(spec["parameters"]):
+        odd = sorted(set(spec) - {"parameters", "forbidden", "constraints"}, key=repr)
+        raise InvalidValue(
+            f"Space: {odd!r} beside 'parameters' is unknown; only 'forbidden' and 'constraints' may stand there"
+        )
     return Space(spec)
 
 
@@ -172,11 +183,17 @@ def _from_bounds(spec: Any) -> Space:
         elif not isinstance(pair, (tuple, Float, Int, Categorical, Ordinal)) and not is_frozen(pair):
             raise InvalidType(f"bound {i}: {bound!r} is not a (low, high) pair; give a dict to name the parameters")
         parameters[f"x{i}"] = as_parameter(f"x{i}", pair)
+        odd = [c for c in getattr(parameters[f"x{i}"], "choices", ()) if not _is_number(c)]
+        if odd:
+            raise InvalidType(f"bound {i}: {odd[0]!r} is not a number; give a dict to name the parameters")
     return Space(parameters, positional=True)
 
 
 def _from_grids(grids: Sequence[Mapping[str, Any]]) -> Space:
     """Read a list of grids: a hidden choice of the grid, and columns that are active in theirs."""
+    for name in itertools.chain.from_iterable(grids):
+        if isinstance(name, str) and "@" in name:
+            raise InvalidValue(f"Space: the name {name!r} holds '@', which is reserved")
     parsed = [{name: as_parameter(name, spec) for name, spec in grid.items()} for grid in grids]
     if len(parsed) == 1:
         return Space(parsed[0])
@@ -190,10 +207,12 @@ def _from_grids(grids: Sequence[Mapping[str, Any]]) -> Space:
         for group in groups:
             parameter = parsed[group[0]][name]
             if parameter.when is not None and len(groups) > 1:
-                raise InvalidValue(f"parameter {name!r}: when={parameter.when!r} inside a list of grids whose ranges differ")
+                raise InvalidValue(
+                    f"parameter {name!r}: when={parameter.when!r} inside a list of grids whose ranges differ"
+                )
             column = name if len(groups) == 1 else f"{name}@{group[0]}"
             columns[column] = dataclasses.replace(parameter, when=_within(parameter.when, group))
-    return Space(columns)
+    return Space(columns, grids=True)
 
 
 def _within(when: Any, group: list[int]) -> Any:
@@ -215,8 +234,10 @@ def _dataclass_fields(spec: Any) -> dict[str, Any]:
         if searched is not None:
             found[f.name] = _with_default(f.name, searched, given)
         elif given is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise InvalidValue(f"field {f.name!r} of {owner.__name__}: {hints[f.name]!r} does not say what to search; write "
-                               "Annotated[float, wt.Float(low, high)] or give it a default")
+            raise InvalidValue(
+                f"field {f.name!r} of {owner.__name__}: {hints[f.name]!r} does not say what to search; write "
+                "Annotated[float, wt.Float(low, high)] or give it a default"
+            )
     return found
 
 
@@ -246,8 +267,10 @@ def load(source: str | Path) -> Any:
     if is_path:
         try:
             text = Path(source).expanduser().read_text(encoding="utf-8")
-        except OSError as error:
-            raise InvalidValue(f"cannot read the space from {str(source)!r}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:
+            raise InvalidValue(
+                f"cannot read the space from {str(source)!r}: {getattr(error, 'strerror', None) or error}"
+            ) from error
     body = _load_text(text, str(source) if is_path else "the text")
     if not isinstance(body, (dict, list)):
         raise InvalidValue(f"{text[:80]!r} is no space; write a mapping from name to parameter, or the path of a file")
@@ -266,13 +289,18 @@ def _load_text(text: str, where: str) -> Any:
                 raise InvalidValue(f"{where}: the name {twice[0]!r} stands twice, line {node.start_mark.line + 1}")
             return super().construct_mapping(node, deep)
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(
-        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"), list("-+0123456789."))
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
+        list("-+0123456789."),
+    )
     try:
-        return json.loads(text, object_pairs_hook=_unique) if text.lstrip()[:1] in ("{", "[") else yaml.load(text, Loader)  # noqa: S506
+        return (
+            json.loads(text, object_pairs_hook=_unique) if text.lstrip()[:1] in ("{", "[") else yaml.load(text, Loader)
+        )
     except json.JSONDecodeError:
         try:
-            return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader with other numbers
+            return yaml.load(text, Loader)
         except yaml.YAMLError as error:
             raise InvalidValue(f"{where} is neither JSON nor YAML: {error}") from None
     except yaml.YAMLError as error:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from welltuned.errors import InvalidValue
 from welltuned.space.distributions import Distribution
 from welltuned.space.labels import find
-from welltuned.space.parameters import KINDS, Choice, Numeric, Parameter
+from welltuned.space.parameters import KINDS, Choice, Int, Numeric, Parameter
 from welltuned.space.space import Space
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
     """Describe a space in JSON. Choices appear by label, constraints by name."""
-    body: dict[str, Any] = {"parameters": {name: parameter_to_json(space, name, p) for name, p in space.items()}}
+    body: dict[str, Any] = {"parameters": {name: parameter_to_json(space, p) for name, p in space.items()}}
     if space.forbidden:
         body["forbidden"] = [_labelled(space, f) for f in space.forbidden]
     if space.constraints:
@@ -24,7 +26,7 @@ def space_to_json(space: Space) -> dict[str, Any]:
     return body
 
 
-def parameter_to_json(space: Mapping[str, Parameter], name: str, parameter: Parameter) -> dict[str, Any]:
+def parameter_to_json(space: Mapping[str, Parameter], parameter: Parameter) -> dict[str, Any]:
     """Describe one parameter in JSON."""
     body: dict[str, Any] = {"type": type(parameter).__name__.lower()}
     if isinstance(parameter, Numeric):
@@ -32,7 +34,12 @@ def parameter_to_json(space: Mapping[str, Parameter], name: str, parameter: Para
             body["distribution"] = parameter.distribution.to_json()
         else:
             body |= {"low": parameter.low, "high": parameter.high}
-        body |= {k: v for k, v in (("log", parameter.log), ("step", parameter.step)) if v not in (False, None, 1)}
+        body |= {"log": True} if parameter.log else {}
+        body |= (
+            {}
+            if parameter.step is None or (isinstance(parameter, Int) and parameter.step == 1)
+            else {"step": parameter.step}
+        )
         body |= {} if parameter.default is None else {"default": parameter.default}
         body |= {} if parameter.prior is None else {"prior": parameter.prior.to_json()}
     else:
@@ -57,7 +64,14 @@ def _label_wanted(parameter: Parameter, wanted: Any) -> Any:
             return [parameter.labels[index]]
         found = [find(parameter.choices, w) for w in wanted]
         return [parameter.labels[i] for i in found if i is not None]
-    return sorted(wanted) if isinstance(wanted, (set, frozenset)) else list(wanted) if isinstance(wanted, tuple) else wanted
+    if isinstance(wanted, (set, frozenset)):
+        return sorted(_plain(w) for w in wanted)
+    return [_plain(w) for w in wanted] if isinstance(wanted, (list, tuple)) else _plain(wanted)
+
+
+def _plain(value: Any) -> Any:
+    """Return a numpy scalar as the Python number that JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def space_from_json(body: Mapping[str, Any]) -> Space:
@@ -66,7 +80,12 @@ def space_from_json(body: Mapping[str, Any]) -> Space:
         parameters = {name: parameter_from_json(p) for name, p in body["parameters"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidValue(f"{dict(body)!r} does not describe a space: {error!r}") from None
-    return Space(parameters, forbidden=body.get("forbidden", ()), positional=bool(body.get("positional", False)))
+    return Space(
+        parameters,
+        grids=any("@" in name for name in parameters),
+        forbidden=body.get("forbidden", ()),
+        positional=bool(body.get("positional", False)),
+    )
 
 
 def parameter_from_json(body: Mapping[str, Any]) -> Parameter:
@@ -77,9 +96,8 @@ def parameter_from_json(body: Mapping[str, Any]) -> Parameter:
         args["low"] = Distribution.from_json(args.pop("distribution")).frozen
     if isinstance(args.get("prior"), Mapping):
         args["prior"] = Distribution.from_json(args["prior"])
-    return kind(args.pop("choices") if "choices" in args else args.pop("low"), *_second(args), **args)  # type: ignore[no-any-return]
+    return kind(args.pop("choices") if "choices" in args else args.pop("low"), *_second(args), **args)
 
 
 def _second(args: dict[str, Any]) -> list[Any]:
     return [args.pop("high")] if "high" in args else []
-

@@ -11,9 +11,9 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import codec
-from welltuned.space.conditions import Condition, compile_condition, topological_order
+from welltuned.space.conditions import Condition, compile_clauses, compile_condition, topological_order
 from welltuned.space.labels import find
-from welltuned.space.parameters import Choice, Int, Parameter
+from welltuned.space.parameters import Choice, Float, Parameter
 
 Params = dict[str, Any]
 
@@ -38,25 +38,39 @@ class Space(Mapping[str, Parameter]):
 
     Examples
     --------
-    >>> space = Space({"C": Float(1e-3, 1e3, log=True), "kernel": ["rbf", "poly"], "degree": Int(2, 5, when={"kernel": "poly"})})
+    >>> space = Space(
+    ...     {"C": Float(1e-3, 1e3, log=True), "kernel": ["rbf", "poly"], "degree": Int(2, 5, when={"kernel": "poly"})}
+    ... )
     >>> list(space)
     ['C', 'kernel', 'degree']
     """
 
-    def __init__(self, parameters: Mapping[str, Any], *, forbidden: Sequence[Mapping[str, Any]] = (),
-                 constraints: Iterable[Callable[[Params], bool]] = (), positional: bool = False) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        forbidden: Sequence[Mapping[str, Any]] = (),
+        constraints: Iterable[Callable[[Params], bool]] = (),
+        positional: bool = False,
+        grids: bool = False,
+    ) -> None:
         from welltuned.space.parse import as_parameter
 
         if isinstance(parameters, Space) or not isinstance(parameters, Mapping):
-            raise InvalidType(f"Space: {type(parameters).__name__} is not a dict of parameters; use Space.parse for other forms")
+            raise InvalidType(
+                f"Space: {type(parameters).__name__} is not a dict of parameters; use Space.parse for other forms"
+            )
         if not parameters:
             raise InvalidValue("Space: {} has no parameters; give at least one")
-        self._parameters: dict[str, Parameter] = {_check_name(n): as_parameter(n, spec) for n, spec in parameters.items()}
+        self._parameters: dict[str, Parameter] = {
+            _check_name(n, grids): as_parameter(n, spec) for n, spec in parameters.items()
+        }
         self.conditions: dict[str, Condition | None] = {
-            name: compile_condition(name, p, self._parameters) for name, p in self._parameters.items()}
+            name: compile_condition(name, p, self._parameters) for name, p in self._parameters.items()
+        }
         self.order = topological_order(self.conditions)
         self.forbidden = tuple(dict(f) for f in _check_list("forbidden", forbidden))
-        self._forbidden = tuple(compile_condition("forbidden", _Clause(f), self._parameters) for f in self.forbidden)  # type: ignore[arg-type]
+        self._forbidden = tuple(compile_clauses(f"forbidden={f!r}", f, self._parameters) for f in self.forbidden)
         self.constraints = tuple(_check_list("constraints", constraints))
         for constraint in self.constraints:
             if not callable(constraint):
@@ -69,10 +83,10 @@ class Space(Mapping[str, Parameter]):
     def parse(cls, spec: Any) -> Space:
         """Build a space from what people already have.
 
-        Understands: a ``Space``; a dict of parameters, lists, ``(low, high)`` and ``(low, high, "log-uniform")`` tuples,
-        frozen ``scipy.stats`` distributions; a scikit-learn parameter grid or a list of them; a list of bounds, as
-        ``scipy.optimize`` takes it (the objective then receives an array); a dataclass whose annotations say what to
-        search; JSON or YAML, as text or as the path of a file.
+        Understands: a ``Space``; a dict of parameters, lists, ``(low, high)`` and ``(low, high, "log-uniform")``
+        tuples, frozen ``scipy.stats`` distributions; a scikit-learn parameter grid or a list of them; a list of
+        bounds, as ``scipy.optimize`` takes it (the objective then receives an array); a dataclass whose annotations
+        say what to search; JSON or YAML, as text or as the path of a file.
 
         Raises
         ------
@@ -159,8 +173,7 @@ class Space(Mapping[str, Parameter]):
         """Tell which activated rows, shape (n, p), break no forbidden combination and no constraint; shape (n,)."""
         ok = np.ones(len(unit), dtype=bool)
         for condition in self._forbidden:
-            if condition is not None:
-                ok &= ~self._holds(condition, unit)
+            ok &= ~self._holds(condition, unit)
         if self.constraints:
             for i in np.flatnonzero(ok):
                 ok[i] = self._satisfies(self.decode(unit[i : i + 1], activated=True)[0])
@@ -215,8 +228,11 @@ class Space(Mapping[str, Parameter]):
                 row[0, self.column[name]] = _check_value(shown, parameter, params[shown])
                 used += 1
         if used < len(params) and not self.partial:
-            unknown = sorted(set(params) - {public(n) for n, u in zip(self, row[0], strict=True) if not np.isnan(u)})
-            raise InvalidValue(f"{dict(params)!r} sets {unknown!r}, which the space does not know or which is inactive here")
+            known = {public(n) for n, u in zip(self, row[0], strict=True) if not np.isnan(u)}
+            unknown = sorted(set(params) - known, key=repr)
+            raise InvalidValue(
+                f"{dict(params)!r} sets {unknown!r}, which the space does not know or which is inactive here"
+            )
         return row[0]
 
     # configurations as dicts
@@ -233,7 +249,7 @@ class Space(Mapping[str, Parameter]):
             raise InvalidType(f"{params!r} is not a dict of parameters")
         found = self.decode(self.encode_row(params)[None], activated=True)[0]
         # a real number stays what it was; its image through a log may differ in the last digit
-        found |= {n: float(params[n]) for n, v in found.items() if isinstance(v, float) and isinstance(params[n], (int, float))}
+        found |= {n: float(params[n]) for n in found if all(_is_real(p) for p in self._by_public[n])}
         if not self.allows(found):
             raise InvalidValue(f"{found!r} is forbidden by the space's constraints")
         return found
@@ -297,23 +313,20 @@ class Space(Mapping[str, Parameter]):
         return space_from_json(body)
 
 
-class _Clause:
-    """What ``compile_condition`` needs of a parameter, for a forbidden combination."""
-
-    def __init__(self, when: Mapping[str, Any]) -> None:
-        self.when = when
-
-
 def public(column: str) -> str:
-    """Return the name that the objective sees: ``C`` for the column ``C@1`` of the second grid, nothing for ``@grid``."""
+    """Return the name that the objective sees: ``C`` for the column ``C@1`` of the second grid, nothing for
+    ``@grid``.
+    """
     return column.partition("@")[0]
 
 
-def _check_name(name: Any) -> str:
+def _check_name(name: Any, grids: bool) -> str:
     if not isinstance(name, str):
         raise InvalidType(f"Space: the name {name!r} is not a string")
     if not name:
         raise InvalidValue("Space: a parameter has the empty name ''")
+    if "@" in name and not grids:
+        raise InvalidValue(f"Space: the name {name!r} holds '@', which is reserved")
     return name
 
 
@@ -322,7 +335,9 @@ def _check_list(what: str, value: Any) -> Any:
         raise InvalidType(f"Space: {what}={value!r} is not a list")
     items = tuple(value)
     if what == "forbidden" and not all(isinstance(item, Mapping) and item for item in items):
-        raise InvalidType(f"Space: forbidden={value!r} is not a list of dicts like {{'optimizer': 'sgd', 'lr': '> 0.1'}}")
+        raise InvalidType(
+            f"Space: forbidden={value!r} is not a list of dicts like {{'optimizer': 'sgd', 'lr': '> 0.1'}}"
+        )
     return items
 
 
@@ -333,12 +348,29 @@ def _check_value(name: str, parameter: Parameter, value: Any) -> float:
         if index is None:
             raise InvalidValue(f"parameter {name!r}: {value!r} is not among the choices {list(parameter.choices)!r}")
         return (index + 0.5) / len(parameter.choices)
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+    number = _as_float(value)
+    if number is None:
         raise InvalidValue(f"parameter {name!r}: {value!r} is not a finite number; expected {parameter!r}")
-    if not parameter.low <= value <= parameter.high:
+    if not parameter.low <= number <= parameter.high:
         raise InvalidValue(f"parameter {name!r}: {value!r} is outside {parameter.low!r} … {parameter.high!r}")
-    u = codec.to_unit(parameter, np.array([float(value)]))
-    near = codec.numbers(parameter, u)[0]
-    if (isinstance(parameter, Int) or parameter.step is not None) and abs(near - value) > 1e-9 * max(1.0, abs(near)):
-        raise InvalidValue(f"parameter {name!r}: {value!r} is not one of its steps; the nearest is {near:g}")
+    u = codec.to_unit(parameter, np.array([number]))
+    if not _is_real(parameter):
+        near = float(codec.numbers(parameter, u)[0])
+        if abs(near - number) > 1e-6 * (parameter.step or 1) + 1e-12 * abs(near):
+            raise InvalidValue(f"parameter {name!r}: {value!r} is not one of its steps; the nearest is {near:g}")
     return float(np.clip(u[0], 0.0, 1.0))
+
+
+def _as_float(value: Any) -> float | None:
+    """Return a number as a float; None for anything else, and for what is not finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _is_real(parameter: Parameter) -> bool:
+    return isinstance(parameter, Float) and parameter.step is None

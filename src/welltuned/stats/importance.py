@@ -14,12 +14,14 @@ from welltuned.surrogate.threads import single_threaded
 MIN_TRIALS = 4
 
 
-def importance(history: History, objective: str | None = None, *, samples: int = 2048, seed: int = 0) -> dict[str, float]:
+def importance(
+    history: History, objective: str | None = None, *, samples: int = 2048, seed: int = 0
+) -> dict[str, float]:
     """Return for each parameter the share of the objective's variance that involves it, largest first.
 
-    The share counts interactions in full for each parameter that takes part, so the shares may add up to more than 1. They
-    are those of a model fitted to the trials, over the whole space: with few trials they are rough. Jansen (1999), as in
-    Saltelli et al., *Variance based sensitivity analysis of model output*, 2010, table 2 (f).
+    The share counts interactions in full for each parameter that takes part, so the shares may add up to more than
+    1. They are those of a model fitted to the trials, over the whole space: with few trials they are rough. Jansen
+    (1999), as in Saltelli et al., *Variance based sensitivity analysis of model output*, 2010, table 2 (f).
 
     Parameters
     ----------
@@ -60,7 +62,15 @@ def _shares(history: History, objective: str | None, samples: int, seed: int) ->
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def _effect(space: Space, model: gp.Posterior, embed: Embedding, base: np.ndarray, other: np.ndarray, predicted: np.ndarray, j: int) -> float:
+def _effect(
+    space: Space,
+    model: gp.Posterior,
+    embed: Embedding,
+    base: np.ndarray,
+    other: np.ndarray,
+    predicted: np.ndarray,
+    j: int,
+) -> float:
     """Return E[(f(x) - f(x with coordinate j drawn anew))²] / 2, over rows in which both are allowed."""
     changed = np.where(np.isnan(base), other, base)
     changed[:, j] = other[:, j]

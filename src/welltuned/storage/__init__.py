@@ -27,9 +27,9 @@ def open_storage(spec: Any) -> Storage:
     StorageError
         When a file cannot be opened.
     """
-    if spec is None or spec == "memory":
+    if spec is None or (isinstance(spec, str) and spec in ("memory", ":memory:")):
         return MemoryStorage()
-    if isinstance(spec, Storage) and not isinstance(spec, (str, os.PathLike)):
+    if isinstance(spec, Storage) and not isinstance(spec, (str, os.PathLike, type)):
         return spec
     if isinstance(spec, os.PathLike):
         return SQLiteStorage(spec)
@@ -46,4 +46,13 @@ def open_storage(spec: Any) -> Storage:
     return STORAGES[scheme](rest[1:] if rest.startswith("/") else rest)
 
 
-__all__ = ["MAX_ATTEMPTS", "STORAGES", "Changes", "MemoryStorage", "SQLiteStorage", "Storage", "StudyRow", "open_storage"]
+__all__ = [
+    "MAX_ATTEMPTS",
+    "STORAGES",
+    "Changes",
+    "MemoryStorage",
+    "SQLiteStorage",
+    "Storage",
+    "StudyRow",
+    "open_storage",
+]

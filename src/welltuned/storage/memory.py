@@ -49,8 +49,14 @@ class MemoryStorage:
             raise StorageError(f"there is no study {study} in memory")
         return self._studies[study - 1]
 
-    def update(self, study: int, *, space: Mapping[str, Any] | None = None, stop_reason: str | None = None,
-               clear_stop: bool = False) -> StudyRow:
+    def update(
+        self,
+        study: int,
+        *,
+        space: Mapping[str, Any] | None = None,
+        stop_reason: str | None = None,
+        clear_stop: bool = False,
+    ) -> StudyRow:
         """See :meth:`Storage.update`."""
         with self._lock:
             found = self._study(study)
@@ -69,8 +75,13 @@ class MemoryStorage:
                     break
                 fresh.append(found.trials[number])
             dropped = tuple(n for revision, n in found.dropped if revision > since and n not in found.trials)
-            return Changes(found.revision, tuple(sorted(fresh, key=lambda t: t.number)), found.row.stop_reason,
-                           len(found.row.spaces), dropped)
+            return Changes(
+                found.revision,
+                tuple(sorted(fresh, key=lambda t: t.number)),
+                found.row.stop_reason,
+                len(found.row.spaces),
+                dropped,
+            )
 
     def _put(self, study: _Study, trial: Trial) -> Trial:
         study.revision += 1
@@ -94,31 +105,54 @@ class MemoryStorage:
     def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
         """See :meth:`Storage.claim`."""
         with self._lock:
-            found, now, claimed = self._study(study), time.time(), []
+            found, now = self._study(study), time.time()
+            claimed: list[Trial] = []
             for trial in list(found.trials.values()):
                 if trial.state is State.RUNNING and trial.lease_until is not None and trial.lease_until < now:
                     self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))
             waiting = sorted(k for k, t in found.trials.items() if t.state is State.WAITING)[:n]
-            for number in waiting:
-                claimed.append(self._start(found, found.trials[number], owner, now, lease))
+            claimed += [self._start(found, found.trials[number], owner, now, lease) for number in waiting]
             used = sum(t.origin is not Origin.ADDED for t in found.trials.values())
             while len(claimed) < n and (budget is None or used < budget):
-                blank = Trial(max(found.trials, default=-1) + 1, State.WAITING, objectives=tuple(found.row.directions),
-                              space_version=max(len(found.row.spaces), 1))
+                blank = Trial(
+                    max(found.trials, default=-1) + 1,
+                    State.WAITING,
+                    objectives=tuple(found.row.directions),
+                    space_version=max(len(found.row.spaces), 1),
+                )
                 claimed.append(self._start(found, blank, owner, now, lease))
                 used += 1
             return claimed
 
     def _start(self, study: _Study, trial: Trial, owner: str, now: float, lease: float) -> Trial:
-        return self._put(study, replace(trial, state=State.RUNNING, owner=owner, token=trial.token + 1, started=now,
-                                        attempts=trial.attempts + 1, lease_until=now + lease))
+        return self._put(
+            study,
+            replace(
+                trial,
+                state=State.RUNNING,
+                owner=owner,
+                token=trial.token + 1,
+                started=now,
+                attempts=trial.attempts + 1,
+                lease_until=now + lease,
+            ),
+        )
 
     def _held(self, study: int, number: int, token: int) -> Trial | None:
         trial = self._study(study).trials.get(number)
         return trial if trial is not None and trial.state is State.RUNNING and trial.token == token else None
 
-    def assign(self, study: int, number: int, token: int, params: Mapping[str, Any], key: str, space_version: int, *,
-               unique: bool = True) -> bool:
+    def assign(
+        self,
+        study: int,
+        number: int,
+        token: int,
+        params: Mapping[str, Any],
+        key: str,
+        space_version: int,
+        *,
+        unique: bool = True,
+    ) -> bool:
         """See :meth:`Storage.assign`."""
         with self._lock:
             found, trial = self._study(study), self._held(study, number, token)
@@ -145,10 +179,21 @@ class MemoryStorage:
             trial = self._held(study, number, token)
             if trial is None:
                 return False
-            self._put(self._study(study), replace(
-                trial, state=outcome.state, metrics=dict(outcome.metrics), sems=dict(outcome.sems), gradient=outcome.gradient,
-                reason=outcome.reason, error=outcome.error, seconds=outcome.seconds, attributes=dict(outcome.attributes),
-                lease_until=None))
+            self._put(
+                self._study(study),
+                replace(
+                    trial,
+                    state=outcome.state,
+                    metrics=dict(outcome.metrics),
+                    sems=dict(outcome.sems),
+                    gradient=outcome.gradient,
+                    reason=outcome.reason,
+                    error=outcome.error,
+                    seconds=outcome.seconds,
+                    attributes=dict(outcome.attributes),
+                    lease_until=None,
+                ),
+            )
             return True
 
     def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:

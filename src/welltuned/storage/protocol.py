@@ -13,7 +13,9 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class StudyRow:
-    """What is stored of a study besides its trials. ``spaces`` holds every version of its space, oldest first, as JSON."""
+    """What is stored of a study besides its trials. ``spaces`` holds every version of its space, oldest first,
+    as JSON.
+    """
 
     id: int
     name: str
@@ -42,9 +44,9 @@ class Changes:
 class Storage(Protocol):
     """Keep studies and their trials. Every method is atomic, and safe to call from threads and, if shared, processes.
 
-    Trials go in and come out as :class:`welltuned.Trial` records whose ``params`` hold labels instead of choices, so that
-    they are plain JSON. A claim is a lease: it carries a token that grows with every attempt, and only the holder of the
-    current token can report, assign or finish.
+    Trials go in and come out as :class:`welltuned.Trial` records whose ``params`` hold labels instead of choices, so
+    that they are plain JSON. A claim is a lease: it carries a token that grows with every attempt, and only the
+    holder of the current token can report, assign or finish.
     """
 
     def open(self, row: StudyRow) -> StudyRow:
@@ -53,25 +55,41 @@ class Storage(Protocol):
     def studies(self) -> list[StudyRow]:
         """Return all studies, oldest first."""
 
-    def update(self, study: int, *, space: Mapping[str, Any] | None = None, stop_reason: str | None = None,
-               clear_stop: bool = False) -> StudyRow:
+    def update(
+        self,
+        study: int,
+        *,
+        space: Mapping[str, Any] | None = None,
+        stop_reason: str | None = None,
+        clear_stop: bool = False,
+    ) -> StudyRow:
         """Append a version of the space, or set or clear the reason for which the study stopped."""
 
     def read(self, study: int, since: int = 0) -> Changes:
         """Return what changed after revision ``since``; with 0, everything."""
 
     def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:
-        """Append trials, waiting or finished ones, under new numbers, which are returned. Unless ``known``, a trial whose key
-        is stored already is passed over."""
+        """Append trials, waiting or finished ones, under new numbers, which are returned. Unless ``known``, a trial
+        whose key is stored already is passed over."""
 
     def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
-        """Claim up to ``n`` trials until ``lease`` seconds from now: first waiting ones (and those whose lease ran out), in
-        the order of their numbers, then new slots, as long as fewer than ``budget`` trials that use budget exist."""
+        """Claim up to ``n`` trials until ``lease`` seconds from now: first waiting ones (and those whose lease ran
+        out), in the order of their numbers, then new slots, as long as fewer than ``budget`` trials that use budget
+        exist."""
 
-    def assign(self, study: int, number: int, token: int, params: Mapping[str, Any], key: str, space_version: int, *,
-               unique: bool = True) -> bool:
-        """Store the configuration of a claimed slot. False when the token is stale or, if ``unique``, when another trial
-        already has this key."""
+    def assign(
+        self,
+        study: int,
+        number: int,
+        token: int,
+        params: Mapping[str, Any],
+        key: str,
+        space_version: int,
+        *,
+        unique: bool = True,
+    ) -> bool:
+        """Store the configuration of a claimed slot. False when the token is stale or, if ``unique``, when another
+        trial already has this key."""
 
     def report(self, study: int, number: int, token: int, report: Report) -> bool:
         """Store intermediate metrics; a step that exists stays as it is. False when the token is stale."""
@@ -83,7 +101,9 @@ class Storage(Protocol):
         """Extend the leases of ``(number, token)`` claims; return the numbers of those that are no longer held."""
 
     def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
-        """Give a claim back: the trial waits again, or with ``drop`` its unassigned slot disappears. False when stale."""
+        """Give a claim back: the trial waits again, or with ``drop`` its unassigned slot disappears. False
+        when stale.
+        """
 
     def close(self) -> None:
         """Let go of files and connections. Calling it twice is fine."""

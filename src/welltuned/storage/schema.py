@@ -20,10 +20,10 @@ def _first(db: sqlite3.Connection) -> None:
             study INTEGER NOT NULL REFERENCES study, version INTEGER NOT NULL, body TEXT NOT NULL,
             PRIMARY KEY (study, version))""",
         """CREATE TABLE trial (
-            study INTEGER NOT NULL REFERENCES study, number INTEGER NOT NULL, state TEXT NOT NULL, params TEXT, key TEXT,
-            metrics TEXT NOT NULL DEFAULT '{}', sems TEXT NOT NULL DEFAULT '{}', gradient TEXT, reason TEXT, error TEXT,
-            origin TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, token INTEGER NOT NULL DEFAULT 0,
-            lease_until REAL, started REAL, seconds REAL, attributes TEXT NOT NULL DEFAULT '{}',
+            study INTEGER NOT NULL REFERENCES study, number INTEGER NOT NULL, state TEXT NOT NULL, params TEXT, key
+            TEXT, metrics TEXT NOT NULL DEFAULT '{}', sems TEXT NOT NULL DEFAULT '{}', gradient TEXT, reason TEXT,
+            error TEXT, origin TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, token INTEGER NOT NULL
+            DEFAULT 0, lease_until REAL, started REAL, seconds REAL, attributes TEXT NOT NULL DEFAULT '{}',
             space_version INTEGER NOT NULL, revision INTEGER NOT NULL,
             PRIMARY KEY (study, number))""",
         "CREATE INDEX trial_revision ON trial (study, revision)",
@@ -46,12 +46,16 @@ def migrate(db: sqlite3.Connection, where: str) -> None:
     """Bring the schema to ``VERSION``; refuse a database that a newer welltuned wrote, or that is not ours."""
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and "welltuned_migration" not in tables:
-        raise StorageError(f"{where} is a database of something else (tables {sorted(tables)[:3]!r}); give another file")
+        raise StorageError(
+            f"{where} is a database of something else (tables {sorted(tables)[:3]!r}); give another file"
+        )
     if "welltuned_migration" in tables and _version(db, where) == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        db.execute("CREATE TABLE IF NOT EXISTS welltuned_migration (version INTEGER PRIMARY KEY, applied TEXT NOT NULL)")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS welltuned_migration (version INTEGER PRIMARY KEY, applied TEXT NOT NULL)"
+        )
         for version in range(_version(db, where), VERSION):
             MIGRATIONS[version](db)
             db.execute("INSERT INTO welltuned_migration VALUES (?, datetime('now'))", (version + 1,))
@@ -64,5 +68,7 @@ def migrate(db: sqlite3.Connection, where: str) -> None:
 def _version(db: sqlite3.Connection, where: str) -> int:
     version = db.execute("SELECT COALESCE(MAX(version), 0) FROM welltuned_migration").fetchone()[0]
     if version > VERSION:
-        raise StorageError(f"{where} has schema version {version}, this welltuned knows {VERSION}; upgrade welltuned to open it")
+        raise StorageError(
+            f"{where} has schema version {version}, this welltuned knows {VERSION}; upgrade welltuned to open it"
+        )
     return int(version)

@@ -61,7 +61,9 @@ class Ledger:
         if history is None or history.space is not space:
             history, changed = (history or History(space, (), self.row.directions)), True
         if changed or history.budget != self.budget or history.workers != self.workers:
-            self._history = history.replace(self._trials.values(), space=space, budget=self.budget, workers=self.workers)
+            self._history = history.replace(
+                self._trials.values(), space=space, budget=self.budget, workers=self.workers
+            )
         return self._history or history
 
     def _view(self, trial: Trial) -> Trial:
@@ -98,8 +100,15 @@ class Ledger:
     def assign(self, number: int, params: Params, *, unique: bool = True) -> bool:
         """Store the configuration of a claimed slot; False when another trial has it, or the claim is lost."""
         assert self.space is not None
-        return self.storage.assign(self.row.id, number, self.claims[number], self.space.to_labels(params), self.space.key(params),
-                                   max(len(self.row.spaces), 1), unique=unique)
+        return self.storage.assign(
+            self.row.id,
+            number,
+            self.claims[number],
+            self.space.to_labels(params),
+            self.space.key(params),
+            max(len(self.row.spaces), 1),
+            unique=unique,
+        )
 
     def report(self, number: int, token: int, report: Report) -> bool:
         """Store a report; False when the claim is lost."""
@@ -108,16 +117,19 @@ class Ledger:
     def finish(self, number: int, token: int, outcome: Outcome) -> bool:
         """Store how a trial ended; False when the claim is lost."""
         with self._lock:
+            done = self.storage.finish(self.row.id, number, token, replace(outcome, params=None, domains=None))
+            # only now: a claim whose result could not be stored is still to be given back
             if self.claims.get(number) == token:
                 del self.claims[number]
-            return self.storage.finish(self.row.id, number, token, replace(outcome, params=None, domains=None))
+            return done
 
     def release(self, number: int, *, drop: bool = False) -> None:
         """Give a claim of this process back."""
         with self._lock:
-            token = self.claims.pop(number, None)
+            token = self.claims.get(number)
             if token is not None:
                 self.storage.release(self.row.id, number, token, drop=drop)
+                del self.claims[number]
 
     def release_all(self) -> None:
         """Give all claims of this process back."""

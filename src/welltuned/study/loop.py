@@ -38,18 +38,20 @@ class Options:
 
 def run(study: Study, objective: Objective, options: Options) -> None:
     """Run trials until the study stops; store why."""
-    executor = make_executor(options.executor, Job(objective, study.objectives, study.receive_report), options.workers)
+    executor = make_executor(
+        options.executor, Job(objective, study.objectives, study.coordinator.receive_report), options.workers
+    )
     label = f"{study.name}" if study.name else "tuning"
     try:
         with Progress(label, study.n_trials, options.progress) as progress:
             _Run(study, executor, options, progress).until_stopped()
     except KeyboardInterrupt:
         executor.close()
-        study.interrupt()
+        study.coordinator.interrupt()
         raise
     finally:
         executor.close()
-        study.give_back()
+        study.coordinator.give_back()
 
 
 class _Run:
@@ -72,7 +74,7 @@ class _Run:
                 break
             for finished in self.executor.wait(self._patience()):
                 self._record(finished)
-        self.study.record_stop(self.reason or "budget: all trials are done")
+        self.study.coordinator.record_stop(self.reason or "budget: all trials are done")
 
     def _should_stop(self) -> str | None:
         history = self.study.history
@@ -88,7 +90,7 @@ class _Run:
         return 1.0 if left is None else min(left + 0.001, 1.0)
 
     def _start(self, n: int) -> bool:
-        tasks, exhausted = self.study.next_tasks(n)
+        tasks, exhausted = self.study.coordinator.next_tasks(n)
         for task in tasks:
             self.running[task.number] = task
             self.executor.submit(task)
@@ -101,13 +103,15 @@ class _Run:
         del self.running[task.number]
         outcome = finished.outcome or self._lost(task, finished.error or "")
         if outcome is None:
-            self.study.put_back(task)
+            self.study.coordinator.put_back(task)
             return
-        trial = self.study.receive_outcome(task, outcome)
+        trial = self.study.coordinator.receive_outcome(task, outcome)
         if trial is None:
             return
         if outcome.state is State.FAILED:
-            log.warning("trial %d failed (%s): %s", task.number, outcome.reason.value if outcome.reason else "?", outcome.error)
+            log.warning(
+                "trial %d failed (%s): %s", task.number, outcome.reason.value if outcome.reason else "?", outcome.error
+            )
             self._maybe_raise(outcome)
         self._show()
         for callback in self.options.callbacks:
@@ -120,7 +124,11 @@ class _Run:
         return failure(Reason.LOST, f"{error} in each of {attempts} attempts") if attempts >= MAX_ATTEMPTS else None
 
     def _maybe_raise(self, outcome: Outcome) -> None:
-        if outcome.reason is Reason.ERROR and outcome.exception is not None and not isinstance(outcome.exception, self.options.catch):
+        if (
+            outcome.reason is Reason.ERROR
+            and outcome.exception is not None
+            and not isinstance(outcome.exception, self.options.catch)
+        ):
             raise outcome.exception
 
     def _show(self) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 def _machine() -> str:
     """Return the host and, where processes are numbered apart (containers), the numbering."""
     try:
-        return f"{platform.node()}/{os.readlink('/proc/self/ns/pid')}"
+        return f"{platform.node()}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return platform.node()
 
 
 def _born(pid: int) -> str | None:
-    """Return when a process started, in the kernel's ticks; None when it is gone (or a zombie), '?' where that is not told."""
+    """Return when a process started, in the kernel's ticks; None when it is gone (or a zombie), '?' where that
+    is not told.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]

@@ -51,12 +51,19 @@ class Patience:
         """See :class:`Rule`."""
         done = [i for i, t in enumerate(history.trials) if t.state.finished and t.origin is not Origin.ADDED]
         # in the order in which they ended, which with several workers is not that of their numbers
-        done.sort(key=lambda i: ((history.trials[i].started or 0.0) + (history.trials[i].seconds or 0.0), history.trials[i].number))
+        done.sort(
+            key=lambda i: (
+                (history.trials[i].started or 0.0) + (history.trials[i].seconds or 0.0),
+                history.trials[i].number,
+            )
+        )
         if len(done) <= self.trials:
             return None
         losses = history.losses[done]
         before, since = losses[: -self.trials], losses[-self.trials :]
-        if np.isnan(before).all() or any(_gain(before[:, j], since[:, j]) > self.min_delta for j in range(losses.shape[1])):
+        if np.isnan(before).all() or any(
+            _gain(before[:, j], since[:, j]) > self.min_delta for j in range(losses.shape[1])
+        ):
             return None
         return f"patience: no improvement in the last {self.trials} trials"
 
@@ -93,7 +100,8 @@ class Target:
 
 @dataclass(frozen=True)
 class MaxCost:
-    """Stop when the trials have cost ``total`` in all: seconds of evaluation, or another metric that the objective returns.
+    """Stop when the trials have cost ``total`` in all: seconds of evaluation, or another metric that the objective
+    returns.
 
     Unlike ``timeout=``, which counts one call, it counts over restarts and over all workers.
 

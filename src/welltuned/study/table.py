@@ -9,12 +9,22 @@ from welltuned.trial import Trial
 
 
 def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one dict a trial: number, state, metrics, ``params_*`` for each of ``names``, and facts about the evaluation."""
-    return [{
-        "number": t.number, "state": t.state.value, **{name: t.metrics.get(name) for name in t.objectives},
-        **{f"params_{name}": (t.params or {}).get(name) for name in names},
-        **{f"metrics_{k}": v for k, v in t.metrics.items() if k not in t.objectives},
-        **{f"sem_{k}": v for k, v in t.sems.items()},
-        "seconds": t.seconds, "origin": t.origin.value, "attempts": t.attempts,
-        "reason": t.reason.value if t.reason else None, "error": t.error,
-    } for t in trials]
+    """Return one dict a trial: number, state, metrics, ``params_*`` for each of ``names``, and facts about the
+    evaluation.
+    """
+    return [
+        {
+            "number": t.number,
+            "state": t.state.value,
+            **{name: t.metrics.get(name) for name in t.objectives},
+            **{f"params_{name}": (t.params or {}).get(name) for name in names},
+            **{f"metrics_{k}": v for k, v in t.metrics.items() if k not in t.objectives},
+            **{f"sem_{k}": v for k, v in t.sems.items()},
+            "seconds": t.seconds,
+            "origin": t.origin.value,
+            "attempts": t.attempts,
+            "reason": t.reason.value if t.reason else None,
+            "error": t.error,
+        }
+        for t in trials
+    ]

@@ -1,7 +1,7 @@
 """Expected improvement in logarithms, with running trials as fantasies and with the probability of success.
 
-Ament et al., *Unexpected Improvements to Expected Improvement for Bayesian Optimization* (NeurIPS 2023), section 4.1, for
-the stable logarithm; Snoek, Larochelle and Adams (NIPS 2012), section 3.2, for the fantasies. We minimise.
+Ament et al., *Unexpected Improvements to Expected Improvement for Bayesian Optimization* (NeurIPS 2023), section
+4.1, for the stable logarithm; Snoek, Larochelle and Adams (NIPS 2012), section 3.2, for the fantasies. We minimise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Acquisition(Protocol):
 def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log h(z) for h(z) = φ(z) + z Φ(z), and the ratios Φ/h and φ/h; exact down to z = -1e150.
 
-    For z ≤ -1, with M = √(π/2) erfcx(-z/√2) = Φ/φ and t = 1 + zM: log h = -z²/2 - log √(2π) + log t, Φ/h = M/t, φ/h = 1/t.
+    For z ≤ -1, with M = √(π/2) erfcx(-z/√2) = Φ/φ and t = 1 + zM: log h = -z²/2 - log √(2π) + log t, Φ/h = M/t, φ/h
+    = 1/t.
     """
     near = np.maximum(z, -1.0)
     pdf, cdf = np.exp(-0.5 * near * near) / ROOT_2PI, ndtr(near)
@@ -40,15 +41,19 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # 1 + zM cancels; below -1e3 its expansion 1/z² is exact to the last digit but four
     t = np.where(far < -1e3, 1.0 / (far * far), np.maximum(1.0 + far * M, 1e-300))
     low = z <= -1.0
-    return (np.where(low, -0.5 * far * far - np.log(ROOT_2PI) + np.log(t), np.log(h)),
-            np.where(low, M / t, cdf / h), np.where(low, 1.0 / t, pdf / h))
+    return (
+        np.where(low, -0.5 * far * far - np.log(ROOT_2PI) + np.log(t), np.log(h)),
+        np.where(low, M / t, cdf / h),
+        np.where(low, 1.0 / t, pdf / h),
+    )
 
 
 @dataclass(frozen=True)
 class LogEI:
     """log E[max(f* - f, 0)], averaged over fantasies of what the running trials will return.
 
-    All fantasies share the posterior's variance, conditioned once on where the running trials are; only their means differ.
+    All fantasies share the posterior's variance, conditioned once on where the running trials are; only their means
+    differ.
 
     Attributes
     ----------
@@ -71,7 +76,7 @@ class LogEI:
         V = k @ p.Li.T
         sd = np.sqrt(np.maximum(p.s2 - (V * V).sum(1), 1e-12 * p.s2))
         logs = log_h((self.best - p.mean - k @ self.alphas) / sd[:, None])[0]
-        return _log_mean_exp(logs) + np.log(sd)  # type: ignore[no-any-return]
+        return _log_mean_exp(logs) + np.log(sd)
 
     def gradient(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Acquisition`."""
@@ -91,10 +96,12 @@ class LogEI:
 
 def _log_mean_exp(logs: np.ndarray) -> np.ndarray:
     top = logs.max(1)
-    return top + np.log(np.exp(logs - top[:, None]).mean(1))  # type: ignore[no-any-return]
+    return top + np.log(np.exp(logs - top[:, None]).mean(1))
 
 
-def log_ei(posterior: Posterior, best: float, pending: np.ndarray, rng: np.random.Generator, fantasies: int = 16) -> LogEI:
+def log_ei(
+    posterior: Posterior, best: float, pending: np.ndarray, rng: np.random.Generator, fantasies: int = 16
+) -> LogEI:
     """Build the expected improvement over ``best`` given running trials at features ``pending``, shape (q, D)."""
     if not len(pending):
         return LogEI(posterior, posterior.alpha[:, None], np.array([best]))
@@ -111,7 +118,8 @@ def log_ei(posterior: Posterior, best: float, pending: np.ndarray, rng: np.rando
 class Feasible:
     """An acquisition plus the log probability that the evaluation succeeds.
 
-    ``success`` is a process fitted to +1 where a trial succeeded and -1 where it failed; P = Φ(mean / √(variance + 0.1)).
+    ``success`` is a process fitted to +1 where a trial succeeded and -1 where it failed; P = Φ(mean / √(variance +
+    0.1)).
     """
 
     base: Acquisition
@@ -120,7 +128,7 @@ class Feasible:
     def value(self, phi: np.ndarray) -> np.ndarray:
         """See :class:`Acquisition`."""
         mean, variance = self.success.predict(phi)
-        return self.base.value(phi) + log_ndtr(mean / np.sqrt(variance + 0.1))  # type: ignore[no-any-return]
+        return self.base.value(phi) + log_ndtr(mean / np.sqrt(variance + 0.1))
 
     def gradient(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Acquisition`."""
@@ -130,4 +138,6 @@ class Feasible:
         z = mean / sd
         log_p = log_ndtr(z)
         ratio = np.exp(-0.5 * z * z - log_p) / ROOT_2PI
-        return value + log_p, slope + ratio[:, None] * (d_mean / sd[:, None] - (0.5 * z / (variance + 0.1))[:, None] * d_variance)
+        return value + log_p, slope + ratio[:, None] * (
+            d_mean / sd[:, None] - (0.5 * z / (variance + 0.1))[:, None] * d_variance
+        )

@@ -1,9 +1,9 @@
 """One Euclidean embedding for every space: mixed, conditional, ordinal.
 
 A real, whole-number or ordinal parameter becomes one feature in [0, 1]; a categorical one with K choices becomes K
-features, its one-hot code divided by √2, so that squared distances count differing choices. An inactive number sits at 0.5
-and an inactive category at the zero vector, so that two configurations that lack a parameter do not differ in it, while
-the parent's own code keeps the branches apart. Features of one parameter share a length scale.
+features, its one-hot code divided by √2, so that squared distances count differing choices. An inactive number sits
+at 0.5 and an inactive category at the zero vector, so that two configurations that lack a parameter do not differ in
+it, while the parent's own code keeps the branches apart. Features of one parameter share a length scale.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Embedding:
     numeric
         For each numeric feature, its column in the cube.
     categorical
-        For each categorical parameter, its column in the cube and its number of choices. Its features follow those of the
-        numeric ones.
+        For each categorical parameter, its column in the cube and its number of choices. Its features follow those
+        of the numeric ones.
     group
         For each feature the group, from 0 to g-1, whose length scale it uses; shape (D,).
     """

@@ -71,7 +71,7 @@ class Posterior:
     @cached_property
     def w(self) -> np.ndarray:
         """Inverse length scale of each feature, shape (D,)."""
-        return np.exp(-self.theta[:-2])[self.group]  # type: ignore[no-any-return]
+        return np.exp(-self.theta[:-2])[self.group]
 
     @cached_property
     def Z(self) -> np.ndarray:
@@ -86,7 +86,7 @@ class Posterior:
     @cached_property
     def alpha(self) -> np.ndarray:
         """K⁻¹(y - m), shape (n,)."""
-        return self.Li.T @ (self.Li @ (self.y - self.mean))  # type: ignore[no-any-return]
+        return self.Li.T @ (self.Li @ (self.y - self.mean))
 
     def covariance(self, phi: np.ndarray) -> np.ndarray:
         """Return k(phi, observations), shape (q, n)."""
@@ -126,7 +126,9 @@ class Posterior:
         return self.y - self.alpha / np.diag(Ki), 1.0 / np.diag(Ki)
 
 
-def condition(theta: np.ndarray, group: np.ndarray, phi: np.ndarray, y: np.ndarray, mean: float | None = None) -> Posterior:
+def condition(
+    theta: np.ndarray, group: np.ndarray, phi: np.ndarray, y: np.ndarray, mean: float | None = None
+) -> Posterior:
     """Return the posterior for given hyperparameters; the mean, unless given, by generalised least squares."""
     Z = phi * np.exp(-theta[:-2])[group]
     r2 = squared_distances(Z, Z)
@@ -145,8 +147,8 @@ def condition(theta: np.ndarray, group: np.ndarray, phi: np.ndarray, y: np.ndarr
 def neg_log_posterior(theta: np.ndarray, group: np.ndarray, phi: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the negative log posterior density of ``theta = (log l, log s2, log nz)`` and its gradient.
 
-    The likelihood is eq. 5.8 of the book, its gradient eq. 5.9, by W = K⁻¹ - αα'. The mean is profiled out: at its optimum
-    its derivative vanishes, so it adds nothing to the gradient.
+    The likelihood is eq. 5.8 of the book, its gradient eq. 5.9, by W = K⁻¹ - αα'. The mean is profiled out: at its
+    optimum its derivative vanishes, so it adds nothing to the gradient.
     """
     g = len(theta) - 2
     s2, nz = np.exp(theta[-2:])
@@ -179,8 +181,8 @@ def neg_log_posterior(theta: np.ndarray, group: np.ndarray, phi: np.ndarray, y: 
 def log_prior(theta: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the log prior density of theta, up to a constant, and its gradient.
 
-    Length scales: -0.1 l² - 0.1/l², which forbids both extremes, up to 20 groups; beyond, the log-normal of Hvarfner et al.
-    (2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma(1.1, 30).
+    Length scales: -0.1 l² - 0.1/l², which forbids both extremes, up to 20 groups; beyond, the log-normal of Hvarfner
+    et al. (2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma(1.1, 30).
     """
     log_l, g = theta[:-2], len(theta) - 2
     s2, nz = np.exp(theta[-2:])
@@ -204,8 +206,11 @@ def default_theta(n_groups: int) -> np.ndarray:
     return np.concatenate([np.full(n_groups, log_l), [0.0, np.log(1e-3)]])
 
 
-def fit(phi: np.ndarray, y: np.ndarray, group: np.ndarray, starts: list[np.ndarray] | None = None, max_iter: int = 40) -> Posterior:
-    """Fit the hyperparameters to observations ``y``, shape (n,), at features ``phi``, shape (n, D); return the posterior.
+def fit(
+    phi: np.ndarray, y: np.ndarray, group: np.ndarray, starts: list[np.ndarray] | None = None, max_iter: int = 40
+) -> Posterior:
+    """Fit the hyperparameters to observations ``y``, shape (n,), at features ``phi``, shape (n, D); return the
+    posterior.
 
     ``y`` should have mean 0 and variance 1. The best of the L-BFGS-B runs from ``starts`` counts.
     """
@@ -213,8 +218,15 @@ def fit(phi: np.ndarray, y: np.ndarray, group: np.ndarray, starts: list[np.ndarr
     bounds = [LOG_L] * n_groups + [LOG_S2, LOG_NZ]
     best, best_value = default_theta(n_groups), np.inf
     for start in starts or [default_theta(n_groups)]:
-        found = minimize(neg_log_posterior, np.clip(start, *np.array(bounds).T), args=(group, phi, y), jac=True, method="L-BFGS-B",
-                         bounds=bounds, options={"maxiter": max_iter, "gtol": 1e-2, "ftol": 1e-7})
+        found = minimize(
+            neg_log_posterior,
+            np.clip(start, *np.array(bounds).T),
+            args=(group, phi, y),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": max_iter, "gtol": 1e-2, "ftol": 1e-7},
+        )
         if np.isfinite(found.fun) and found.fun < best_value:
             best, best_value = found.x, found.fun
     return condition(best, group, phi, y)

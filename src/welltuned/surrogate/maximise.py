@@ -33,7 +33,9 @@ def candidates(space: Space, best: np.ndarray, n: int, rng: np.random.Generator)
 
 
 def perturb(space: Space, unit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move a random subset of the coordinates of each row: numbers by a Gaussian of random width, categories by a draw."""
+    """Move a random subset of the coordinates of each row: numbers by a Gaussian of random width, categories
+    by a draw.
+    """
     n, p = unit.shape
     filled = np.where(np.isnan(unit), rng.random(unit.shape), unit)
     rate = np.maximum(rng.random((n, 1)), min(1.5 / p, 1.0))
@@ -56,8 +58,8 @@ def climb(fun: RowFunction, x: np.ndarray, upper: np.ndarray, iterations: int = 
 
     ``fun(x, rows)`` returns values and gradients for some of the rows, whose positions it is told.
 
-    Nocedal and Wright, *Numerical Optimization* (2006), algorithm 7.4 for the two loops, with coordinates that stand at a
-    bound and want out taken from the step, and backtracking by Armijo's rule. Rows finish independently.
+    Nocedal and Wright, *Numerical Optimization* (2006), algorithm 7.4 for the two loops, with coordinates that stand
+    at a bound and want out taken from the step, and backtracking by Armijo's rule. Rows finish independently.
     """
     f, g = fun(x, np.arange(len(x)))
     pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -96,8 +98,16 @@ def _two_loops(g: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray, np.ndarr
     return q
 
 
-def _line_search(fun: RowFunction, x: np.ndarray, f: np.ndarray, g: np.ndarray, direction: np.ndarray, upper: np.ndarray,
-                 active: np.ndarray, first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _line_search(
+    fun: RowFunction,
+    x: np.ndarray,
+    f: np.ndarray,
+    g: np.ndarray,
+    direction: np.ndarray,
+    upper: np.ndarray,
+    active: np.ndarray,
+    first: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     length = np.ones(len(x))
     if first:  # no curvature yet: move a tenth of the box at most
         length = 0.1 / np.maximum(np.abs(direction).max(1, initial=0.0), 0.1)
@@ -117,7 +127,9 @@ def _line_search(fun: RowFunction, x: np.ndarray, f: np.ndarray, g: np.ndarray, 
     return new_x, new_f, new_g, active & ~todo
 
 
-def polish(space: Space, embed: Embedding, acquisition: Acquisition, starts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def polish(
+    space: Space, embed: Embedding, acquisition: Acquisition, starts: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Move the real coordinates of ``starts``, rows of the cube, uphill; return activated rows, the allowed ones only.
 
     The search runs in coordinates divided by the length scales, where the acquisition is about equally curved in all
@@ -145,7 +157,9 @@ def polish(space: Space, embed: Embedding, acquisition: Acquisition, starts: np.
 
 
 def neighbours(space: Space, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return all rows that differ from ``row`` in one discrete parameter: another category, or a few cells up or down."""
+    """Return all rows that differ from ``row`` in one discrete parameter: another category, or a few cells up
+    or down.
+    """
     out = []
     for j, parameter in enumerate(space.values()):
         cells = codec.cells(parameter)

@@ -6,6 +6,7 @@ A class of one's own proves itself by a subclass that lacks only a fixture; ever
     import pytest
     from welltuned.testing import SamplerContract
 
+
     class TestMySampler(SamplerContract):
         @pytest.fixture
         def sampler(self):

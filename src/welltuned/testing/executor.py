@@ -29,6 +29,7 @@ class ExecutorContract:
     >>> from welltuned.executors import ProcessExecutor
     >>> class TestProcesses(ExecutorContract):
     ...     workers = 2
+    ...
     ...     @pytest.fixture
     ...     def make_executor(self):
     ...         return lambda job: ProcessExecutor(job, self.workers)
@@ -246,7 +247,7 @@ def text(trial: LiveTrial) -> str:
     return "0.5"
 
 
-class Stubborn(Exception):  # noqa: N818 - an example
+class Stubborn(Exception):
     """An exception that cannot be rebuilt from its arguments."""
 
     def __init__(self, _one: int, _two: int) -> None:

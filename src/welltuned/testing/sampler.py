@@ -62,7 +62,7 @@ def finite() -> Space:
 
 
 def finite_conditional() -> Space:
-    """Return six points: three with ``n`` and three without, one of them forbidden."""
+    """Return five points: three with ``n``, two without; a third is forbidden."""
     return Space(
         {"kind": Categorical(["a", "b", "c", "d"]), "n": Categorical([1, 2, 3], when={"kind": "a"})},
         forbidden=[{"kind": "d"}],
@@ -114,7 +114,7 @@ class SamplerContract:
     @pytest.mark.parametrize("at_once", [1, 4])
     def test_proposals_are_allowed_and_new(self, sampler: Sampler, name: str, at_once: int) -> None:
         """Proposals are configurations of the space, none of them twice, one or four at a time."""
-        trials = play(sampler, SPACES[name](), bowl, 24, at_once=at_once)
+        trials = play(sampler, SPACES[name](), bowl, 14, at_once=at_once)
         assert len(trials) >= 5
 
     @pytest.mark.parametrize("name", ["finite", "finite_conditional"])
@@ -123,7 +123,7 @@ class SamplerContract:
         """A finite space is gone through once; then there is nothing left to propose."""
         space = SPACES[name]()
         trials = play(sampler, space, bowl, 40, at_once=at_once)
-        assert len(trials) == {"finite": 12, "finite_conditional": 6}[name]
+        assert len(trials) == {"finite": 12, "finite_conditional": 5}[name]
         assert sampler.suggest(space, History(space, trials), at_once, trial_rng(0, len(trials))) == []
 
     def test_exhaustion_while_trials_run(self, sampler: Sampler) -> None:
@@ -136,11 +136,11 @@ class SamplerContract:
     def test_the_same_arguments_give_the_same_proposals(self, sampler: Sampler, name: str) -> None:
         """Nothing but the arguments counts: not an earlier call, a copy, or a history built anew."""
         space = SPACES[name]()
-        trials = play(sampler, space, bowl, 11)[: 5 if name == "finite_conditional" else 11]
+        trials = play(sampler, space, bowl, 9)[: 3 if name == "finite_conditional" else 9]
         history = History(space, trials)
         first = ask(sampler, history)
         assert first
-        play(sampler, mixed(), bowl, 6, seed=5)
+        play(sampler, mixed(), bowl, 3, seed=5)
         assert ask(sampler, history) == first
         assert ask(pickle.loads(pickle.dumps(sampler)), history) == first
         assert ask(copy.deepcopy(sampler), history) == first
@@ -148,7 +148,7 @@ class SamplerContract:
 
     def test_a_run_can_be_repeated(self, sampler: Sampler) -> None:
         """The same seed gives the same run."""
-        assert configurations(play(sampler, mixed(), bowl, 15)) == configurations(play(sampler, mixed(), bowl, 15))
+        assert configurations(play(sampler, mixed(), bowl, 12)) == configurations(play(sampler, mixed(), bowl, 12))
 
     def test_seeds_matter_or_nothing_is_random(self, sampler: Sampler) -> None:
         """A run follows its seed, not the global generator: either seeds give different runs or all runs are alike."""
@@ -170,36 +170,36 @@ class SamplerContract:
     @pytest.mark.parametrize("value", [0.0, 1e-9, -1e12, 1e300])
     def test_constant_objective(self, sampler: Sampler, value: float) -> None:
         """When all values are alike the search goes on."""
-        assert len(play(sampler, mixed(), lambda _: value, 16)) == 16
+        assert len(play(sampler, mixed(), lambda _: value, 11)) == 11
 
     def test_huge_and_tiny_values(self, sampler: Sampler) -> None:
         """Values of very different magnitudes do no harm."""
         values = [1e-9, 1e12, -1e12, 0.0, -1e-9, 3.0]
-        assert len(play(sampler, real(), lambda params: values[int(abs(params["x"]) * 1e6) % 6], 20)) == 20
+        assert len(play(sampler, real(), lambda params: values[int(abs(params["x"]) * 1e6) % 6], 12)) == 12
 
     def test_tiny_differences(self, sampler: Sampler) -> None:
         """Values that differ in their last digits do no harm."""
-        assert len(play(sampler, real(), lambda params: 1e12 + 1e-3 * params["x"], 16)) == 16
+        assert len(play(sampler, real(), lambda params: 1e12 + 1e-3 * params["x"], 10)) == 10
 
     @pytest.mark.parametrize("name", ["real", "mixed", "conditional"])
     def test_failures(self, sampler: Sampler, name: str) -> None:
         """Failed trials are not proposed again, and the search goes on, even when all fail."""
-        assert len(play(sampler, SPACES[name](), sometimes, 20)) == 20
-        assert len(play(sampler, SPACES[name](), lambda _: None, 14)) == 14
+        assert len(play(sampler, SPACES[name](), sometimes, 14)) == 14
+        assert len(play(sampler, SPACES[name](), lambda _: None, 8)) == 8
 
     def test_duplicates_in_the_history(self, sampler: Sampler) -> None:
         """The same configuration many times, with different values, does no harm."""
         space = real()
         rows = [{"x": 0.5, "lr": 1e-3}] * 8 + [{"x": -1.0, "lr": 1e-2}] * 4
         trials = [replace(done(space, n, p, float(n)), origin=Origin.ADDED) for n, p in enumerate(rows)]
-        assert len(play(sampler, space, bowl, 20, trials=trials)) == 20
+        assert len(play(sampler, space, bowl, 17, trials=trials)) == 17
 
     def test_trials_that_do_not_fit(self, sampler: Sampler) -> None:
         """Trials of an earlier version of the space are passed over where they do not fit."""
         old = Space({"x": (-9.0, -8.0), "gone": ["a", "b"]})
         trials = [done(old, n, {"x": -8.5 - n / 100, "gone": "a"}, float(n)) for n in range(6)]
         trials += [done(real(), n, {"x": n / 10, "lr": 1e-3}, float(n)) for n in range(6, 12)]
-        assert len(play(sampler, real(), bowl, 22, trials=trials)) == 22
+        assert len(play(sampler, real(), bowl, 16, trials=trials)) == 16
 
     def test_every_kind_of_trial(self, sampler: Sampler) -> None:
         """Running, waiting, pruned and blank trials are part of a history."""
@@ -209,12 +209,12 @@ class SamplerContract:
         trials[5] = replace(trials[5], state=State.WAITING, metrics={})
         trials[7] = replace(trials[7], state=State.PRUNED, metrics={})
         trials[13] = Trial(13, State.RUNNING, revision=14)
-        assert len(play(sampler, space, bowl, 20, trials=trials)) == 20
+        assert len(play(sampler, space, bowl, 17, trials=trials)) == 17
 
     def test_maximize_is_minimize_upside_down(self, sampler: Sampler) -> None:
         """The search for the largest value is that for the smallest of its negative."""
-        down = play(sampler, real(), bowl, 16)
-        up = play(sampler, real(), lambda params: -bowl(params), 16, directions={"value": "maximize"})
+        down = play(sampler, real(), bowl, 12)
+        up = play(sampler, real(), lambda params: -bowl(params), 12, directions={"value": "maximize"})
         assert configurations(up) == configurations(down)
 
     def test_several_objectives(self, sampler: Sampler) -> None:
@@ -222,7 +222,7 @@ class SamplerContract:
         if not sampler.several_objectives:
             pytest.skip("a sampler of one objective")
         directions = {"loss": "minimize", "acc": "maximize"}
-        assert len(play(sampler, mixed(), bowl, 18, directions=directions)) == 18
+        assert len(play(sampler, mixed(), bowl, 12, directions=directions)) == 12
 
     def test_one_parameter_one_value(self, sampler: Sampler) -> None:
         """A space of a single configuration has one proposal."""

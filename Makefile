@@ -1,0 +1,55 @@
+# Every target sets up what it needs under the checkout; the second run is fast.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-oldest lint format bench docs clean
+
+demo: $(VENV)/.demo
+	$(BIN)/welltuned demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-oldest: $(OLDEST)/.test
+	$(OLDEST)/bin/python -m pytest --ignore=tests/test_docs.py -W default
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/speedup.py
+	$(BIN)/python benchmarks/suggest_cost.py
+
+docs: $(VENV)/.test
+	$(BIN)/python -m pytest tests/test_docs.py
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python $(PIP) -e '.[demo]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python $(PIP) -e '.[test]'
+	touch $@
+
+$(VENV)/.lint: pyproject.toml | $(BIN)/python
+	$(BIN)/python $(PIP) -e '.[test,lint]'
+	touch $@
+
+$(OLDEST)/.test: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python $(PIP) -e '.[test]' -c tests/oldest.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

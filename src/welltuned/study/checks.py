@@ -1,0 +1,132 @@
+"""Checks of what is passed to a study, at the door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.storage import StudyRow
+from welltuned.trial import State
+
+DIRECTIONS = ("minimize", "maximize")
+
+
+def check_directions(direction: Any) -> dict[str, str]:
+    """Return objective name to direction from ``direction=``."""
+    if isinstance(direction, str):
+        named = {"value": direction}
+    elif isinstance(direction, Mapping):
+        named = dict(direction)
+    elif isinstance(direction, Sequence):
+        named = {"value" if len(direction) == 1 else f"value_{i}": d for i, d in enumerate(direction)}
+    else:
+        raise InvalidType(f"direction={direction!r} is not 'minimize' or 'maximize', nor a dict of them")
+    if not named:
+        raise InvalidValue(f"direction={direction!r} names no objective")
+    for name, value in named.items():
+        if not isinstance(name, str):
+            raise InvalidType(f"direction={direction!r}: the objective's name {name!r} is not a string")
+        if not name:
+            raise InvalidValue(f"direction={direction!r}: an objective has the empty name ''")
+        if value not in DIRECTIONS:
+            raise InvalidValue(f"direction={direction!r}: {value!r} is not one of {list(DIRECTIONS)!r}")
+    return named
+
+
+def check_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise InvalidType(f"Study: name={name!r} is not a string")
+    if not name.strip() or any(c in name for c in "/\\\n\0"):
+        raise InvalidValue(f"Study: name={name!r} must have letters, and no slash or line break")
+    return name
+
+
+def check_count(what: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InvalidType(f"{what}={value!r} is not a whole number")
+    if value < 1:
+        raise InvalidValue(f"{what}={value!r} must be at least 1")
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    if seed is None:
+        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise InvalidType(f"Study: seed={seed!r} is not a whole number")
+    if seed < 0:
+        raise InvalidValue(f"Study: seed={seed!r} must not be below 0")
+    return int(seed)
+
+
+def check_lease(lease: Any) -> float:
+    if isinstance(lease, bool) or not isinstance(lease, (int, float)):
+        raise InvalidType(f"Study: lease={lease!r} is not a number of seconds")
+    if not 0 < lease < float("inf"):
+        raise InvalidValue(f"Study: lease={lease!r} must be a finite number of seconds above 0")
+    return float(lease)
+
+
+def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -> None:
+    if dict(row.directions) != dict(directions):
+        raise InvalidValue(
+            f"study {row.name!r} exists with direction={dict(row.directions)!r}, not {dict(directions)!r}; "
+            "use the same, or another name="
+        )
+    if seed is not None and row.seed != seed:
+        raise InvalidValue(
+            f"study {row.name!r} exists with seed={row.seed}, not {seed}; leave seed out, or use another name="
+        )
+
+
+def check_state(state: Any) -> State:
+    try:
+        found = State(state)
+    except ValueError:
+        raise InvalidValue(f"tell: state={state!r} is unknown; write 'complete', 'pruned' or 'failed'") from None
+    if not found.finished:
+        raise InvalidValue(f"tell: state={state!r} is no end of a trial; write 'complete', 'pruned' or 'failed'")
+    return found
+
+
+def check_catch(catch: Any) -> tuple[type[BaseException], ...]:
+    kinds = tuple(catch) if isinstance(catch, (tuple, list)) else (catch,)
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise InvalidType(f"optimize: catch={catch!r} is not a class of exceptions, nor a tuple of them")
+    return kinds
+
+
+def check_checkpoints(given: Any) -> Path | None:
+    """Return the folder for checkpoints, where one was given."""
+    if given is not None and not isinstance(given, (str, os.PathLike)):
+        raise InvalidType(f"Study: checkpoints={given!r} is not the path of a folder")
+    return None if given is None else Path(given)
+
+
+def check_timeout(timeout: Any) -> float | None:
+    """Return a time limit in seconds, where there is one."""
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise InvalidValue(f"optimize: timeout={timeout!r} must be a number of seconds above 0")
+    return timeout
+
+
+def check_callbacks(callbacks: Any) -> tuple[Callable[..., object], ...]:
+    """Return functions of (study, trial) as a tuple."""
+    if not isinstance(callbacks, (list, tuple)) or not all(callable(c) for c in callbacks):
+        raise InvalidType(f"optimize: callbacks={callbacks!r} is not a list of functions of (study, trial)")
+    return tuple(callbacks)
+
+
+def check_progress(progress: Any) -> bool | None:
+    """Return whether to show the live line."""
+    if progress is not None and not isinstance(progress, bool):
+        raise InvalidType(f"optimize: progress={progress!r} is not True, False or None")
+    return progress

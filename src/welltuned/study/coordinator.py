@@ -1,0 +1,152 @@
+"""What happens to a trial between its claim and its result: the part of a study that loops are built on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from welltuned.history import History
+from welltuned.live import Task
+from welltuned.samplers import Auto, Sampler
+from welltuned.schedulers import Scheduler, Stop
+from welltuned.space import Params, Space
+from welltuned.streams import trial_rng
+from welltuned.study.ledger import Ledger
+from welltuned.surrogate.threads import single_threaded
+from welltuned.trial import Outcome, Report, Trial
+
+log = logging.getLogger("welltuned")
+
+
+class Coordinator:
+    """Claim trials, give them configurations, judge their reports, store their outcomes.
+
+    ``open_space`` says that the objective suggests its parameters itself.
+    """
+
+    def __init__(
+        self, ledger: Ledger, sampler: Sampler, scheduler: Scheduler | None, open_space: bool, checkpoints: Path | None
+    ) -> None:
+        self.ledger = ledger
+        self.sampler = sampler
+        self.scheduler = scheduler
+        self.open_space = open_space
+        self._checkpoints = checkpoints
+        self._said: str | None = None
+
+    @property
+    def space(self) -> Space:
+        """The current version of the space, which must exist."""
+        assert self.ledger.space is not None
+        return self.ledger.space
+
+    def next_tasks(self, n: int) -> tuple[list[Task], bool]:
+        """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted."""
+        self.ledger.recover()
+        claimed = self.ledger.claim(n)
+        blank = [t for t in claimed if t.params is None]
+        params, exhausted = self._suggest(blank) if blank else ({}, False)
+        tasks = [
+            self.task(replace(t, params=params.get(t.number, t.params)))
+            for t in claimed
+            if t.number in params or t.params is not None
+        ]
+        return tasks, exhausted
+
+    def _suggest(self, blank: list[Trial]) -> tuple[dict[int, Params], bool]:
+        """Find a configuration for each claimed slot and store it; slots without one are taken back."""
+        found: dict[int, Params] = {}
+        numbers = [t.number for t in blank]
+        for _ in range(20):
+            todo = [k for k in numbers if k not in found]
+            if not todo:
+                return found, False
+            proposals = self._proposals(self.ledger.sync().without(todo), len(todo), todo[0])
+            for number, params in zip(todo, proposals, strict=False):
+                # another process may have taken the same configuration in the meantime; then propose anew
+                if self.open_space or self.ledger.assign(number, params):
+                    found[number] = params  # noqa: PERF403
+            if len(proposals) < len(todo):
+                break
+        for number in numbers:
+            if number not in found:
+                self.ledger.release(number, drop=True)
+        return found, len(found) < len(numbers)
+
+    def _proposals(self, history: History, n: int, number: int) -> list[Params]:
+        if self.ledger.space is None:
+            return [{} for _ in range(n)]
+        if isinstance(self.sampler, Auto):
+            choice = self.sampler.choose(self.space, history)
+            if choice.name != self._said:
+                log.info("study %r uses %s from trial %d on: %s", self.ledger.row.name, choice.name, number, choice.why)
+                self._said = choice.name
+        with single_threaded():
+            return self.sampler.suggest(self.space, history, n, trial_rng(self.ledger.row.seed, number))
+
+    def task(self, trial: Trial) -> Task:
+        """Return what an executor needs to evaluate a claimed trial."""
+        folder = None if self._checkpoints is None else str(self._checkpoints / str(trial.number))
+        positional = self.ledger.space is not None and self.space.positional
+        return Task(
+            trial.number,
+            trial.token,
+            dict(trial.params or {}),
+            self.ledger.row.seed,
+            positional,
+            self.open_space,
+            folder,
+            trial.reports,
+        )
+
+    def receive_report(self, task: Task, report: Report) -> bool:
+        """Store a report and return whether the trial should stop."""
+        objectives = tuple(self.ledger.row.directions)
+        if len(objectives) == 1 and set(report.metrics) == {"value"}:
+            report = replace(report, metrics={objectives[0]: report.metrics["value"]})
+        if not self.ledger.report(task.number, task.token, report):
+            log.warning("trial %d was taken over by another process; its report is dropped", task.number)
+            return True
+        if self.scheduler is None:
+            return False
+        return isinstance(self.scheduler.decide(self.ledger.sync(), task.number, report), Stop)
+
+    def receive_outcome(self, task: Task, outcome: Outcome) -> Trial | None:
+        """Store how a trial ended and return its record; None when its claim was lost."""
+        if outcome.domains:
+            self._learn(outcome.domains)
+        if outcome.params is not None and self.ledger.space is not None and task.number in self.ledger.claims:
+            self.ledger.assign(task.number, dict(outcome.params), unique=False)
+        if not self.ledger.finish(task.number, task.token, outcome):
+            log.warning("trial %d was taken over by another process; this result is dropped", task.number)
+            return None
+        return self.ledger.sync().trials_by_number[task.number]
+
+    def _learn(self, domains: Mapping[str, Any]) -> None:
+        """Widen the space by parameters that an objective has declared."""
+        known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
+        if any(known.get(name) != parameter for name, parameter in domains.items()):
+            space = Space({**known, **domains})
+            space.partial = True
+            self.ledger.set_space(space)
+
+    def put_back(self, task: Task) -> None:
+        """Let a trial whose worker died be tried again."""
+        self.ledger.release(task.number)
+
+    def record_stop(self, reason: str | None) -> None:
+        """Store why the loop ended, unless a reason is stored already; with None, that the study goes on."""
+        self.ledger.sync()
+        self.ledger.set_stop(None if reason is None else self.ledger.stop_reason or reason)
+
+    def interrupt(self) -> None:
+        """Leave no trial running after Ctrl-C."""
+        self.ledger.release_all()
+        self.record_stop("interrupted")
+
+    def give_back(self) -> None:
+        """Give back whatever claims an ending loop still holds."""
+        self.ledger.release_all()

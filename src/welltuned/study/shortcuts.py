@@ -1,0 +1,55 @@
+"""A search in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from welltuned.errors import InvalidType
+from welltuned.evaluation import Objective
+from welltuned.study.study import Study
+
+
+def minimize(
+    objective: Objective, space: Any = None, n_trials: int | None = None, *, sampler: Any = "auto", **options: Any
+) -> Study:
+    """Minimise an objective over a space in one call; return the study.
+
+    Parameters
+    ----------
+    objective, space, n_trials, sampler
+        As in :class:`Study` and :meth:`Study.optimize`.
+    options
+        Any other argument of the two.
+
+    Examples
+    --------
+    >>> study = minimize(
+    ...     lambda x: (x[0] - 1) ** 2 + x[1] ** 2, [(-2, 2), (-2, 2)], n_trials=30, sampler="gradient", seed=0
+    ... )
+    >>> round(study.best.value, 3)
+    0.0
+    """
+    return _one_call("minimize", objective, space, n_trials, sampler, options)
+
+
+def maximize(
+    objective: Objective, space: Any = None, n_trials: int | None = None, *, sampler: Any = "auto", **options: Any
+) -> Study:
+    """Maximise an objective over a space in one call; return the study. See :func:`minimize`."""
+    return _one_call("maximize", objective, space, n_trials, sampler, options)
+
+
+RUN_OPTIONS = ("timeout", "workers", "stop", "callbacks", "catch", "executor", "progress")
+
+
+def _one_call(
+    direction: str, objective: Objective, space: Any, n_trials: int | None, sampler: Any, options: dict[str, Any]
+) -> Study:
+    known = {"storage", "name", "seed", "scheduler", "checkpoints", "lease", *RUN_OPTIONS}
+    if unknown := sorted(set(options) - known):
+        raise InvalidType(f"{direction}: unknown argument {unknown[0]!r}; known are {sorted(known)!r}")
+    study = Study(
+        space, direction=direction, sampler=sampler, **{k: v for k, v in options.items() if k not in RUN_OPTIONS}
+    )
+    study.optimize(objective, n_trials, **{k: v for k, v in options.items() if k in RUN_OPTIONS})
+    return study

@@ -1,0 +1,481 @@
+"""Whatever an objective returns or raises becomes a record; the live trial is a mapping that reports and suggests."""
+
+from __future__ import annotations
+
+import decimal
+import fractions
+import math
+
+import numpy as np
+import pytest
+
+from welltuned import (
+    Categorical,
+    Infeasible,
+    InvalidType,
+    InvalidValue,
+    Pruned,
+    Reason,
+    Result,
+    Space,
+    State,
+    Study,
+    WelltunedError,
+)
+from welltuned.evaluation import evaluate
+from welltuned.live import LiveTrial, Task
+from welltuned.trial import Report
+
+PARAMS = {"x": 1.5, "kind": "a"}
+
+
+def bug(reason, *values):
+    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason=reason))
+
+
+def task(**more):
+    return Task(3, 1, more.pop("params", PARAMS), **more)
+
+
+def outcome_of(returned, objectives=("value",)):
+    return evaluate(lambda trial: returned, LiveTrial(task()), objectives)
+
+
+def raising(error):
+    def objective(trial):
+        raise error
+
+    return evaluate(objective, LiveTrial(task()), ["value"])
+
+
+NUMBERS = [
+    2,
+    2.0,
+    np.float32(2),
+    np.float64(2),
+    np.int64(2),
+    np.array(2.0),
+    np.array([2.0]),
+    np.array([[2]]),
+    fractions.Fraction(2),
+    decimal.Decimal(2),
+    (2.0, None),
+]
+
+
+@pytest.mark.parametrize("returned", NUMBERS, ids=repr)
+def test_a_number(returned):
+    outcome = outcome_of(returned)
+    assert outcome.state is State.COMPLETE
+    assert outcome.metrics == {"value": 2.0}
+    assert type(outcome.metrics["value"]) is float
+    assert outcome.sems == {}
+    assert outcome.gradient is None
+    assert outcome.seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("returned", "sems"),
+    [
+        ((2.0, 0.1), {"value": 0.1}),
+        ((np.float32(2), np.float64(0.5)), {"value": 0.5}),
+        ((2.0, np.array(0.25)), {"value": 0.25}),
+        ((2.0, 0), {"value": 0.0}),
+        ((2.0, math.nan), {}),
+        (Result(2.0, sem=0.1), {"value": 0.1}),
+        (Result({"value": 2.0}, sem={"value": 0.1, "other": 0.2}), {"value": 0.1, "other": 0.2}),
+        (Result(2.0, sem={"value": None}), {}),
+    ],
+    ids=repr,
+)
+def test_a_value_with_its_standard_error(returned, sems):
+    outcome = outcome_of(returned)
+    assert outcome.state is State.COMPLETE
+    assert outcome.metrics == {"value": 2.0}
+    assert outcome.sems == sems
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        {"x": 1.0, "kind": 0.5},
+        [1.0, 0.5],
+        (1, 0.5),
+        np.array([1.0, 0.5]),
+        [np.float32(1), np.array(0.5)],
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("wrap", [lambda g: (2.0, g), lambda g: Result(2.0, gradient=g)], ids=["tuple", "Result"])
+def test_a_value_with_its_gradient(gradient, wrap):
+    outcome = outcome_of(wrap(gradient))
+    assert outcome.state is State.COMPLETE
+    assert outcome.metrics == {"value": 2.0}
+    assert outcome.gradient == {"x": 1.0, "kind": 0.5}
+    assert outcome.sems == {}
+
+
+def test_a_gradient_may_leave_parameters_out():
+    assert outcome_of((2.0, {"x": 1.0})).gradient == {"x": 1.0}
+    assert outcome_of((2.0, [1.0, None])).gradient == {"x": 1.0}
+
+
+@pytest.mark.parametrize("gradient", [[1.0, math.nan], {"x": math.inf}])
+def test_a_gradient_that_is_not_finite_is_passed_over(gradient):
+    outcome = outcome_of((2.0, gradient))
+    assert outcome.state is State.COMPLETE
+    assert outcome.gradient is None
+
+
+def test_a_dict_of_metrics_puts_the_objective_first():
+    outcome = outcome_of({"loss": 0.5, "value": 2, "bad": math.nan})
+    assert list(outcome.metrics.items()) == [("value", 2.0), ("loss", 0.5)]
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        (1.0, 2),
+        [1.0, 2],
+        {"b": 2, "a": 1.0},
+        Result({"a": 1.0, "b": 2.0}),
+        (np.float32(1), np.array([2.0])),
+    ],
+    ids=repr,
+)
+def test_several_objectives(returned):
+    outcome = outcome_of(returned, ("a", "b"))
+    assert list(outcome.metrics.items()) == [("a", 1.0), ("b", 2.0)]
+
+
+def test_attributes_of_a_result_are_kept():
+    outcome = outcome_of(Result(1.0, attributes={"epochs": 3, "odd": {1}, "nan": math.nan}))
+    assert outcome.attributes == {"epochs": 3, "odd": "{1}", "nan": "nan"}
+
+
+@pytest.mark.parametrize(
+    "bad", [math.nan, math.inf, -math.inf, np.float32("nan"), np.array([np.nan]), {"value": math.nan, "b": 1}], ids=repr
+)
+def test_a_value_that_is_not_finite(bad):
+    outcome = outcome_of(bad)
+    assert (outcome.state, outcome.reason) == (State.FAILED, Reason.NAN)
+    assert "value=" in outcome.error
+    assert outcome.metrics == {}
+
+
+def test_one_of_several_objectives_that_is_not_finite():
+    outcome = outcome_of((1.0, math.nan), ("a", "b"))
+    assert (outcome.state, outcome.reason) == (State.FAILED, Reason.NAN)
+    assert "b=nan" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("returned", "objectives", "words"),
+    [
+        (None, ["value"], "None"),
+        ("0.5", ["value"], "'0.5'"),
+        (b"1", ["value"], "b'1'"),
+        (1j, ["value"], "1j"),
+        (np.array([1.0, 2.0]), ["value"], "[1., 2.]"),
+        (object, ["value"], "object"),
+        bug("evaluation.py _number: OverflowError", 10**400, ["value"], "value="),
+        ({}, ["value"], "'value'"),
+        ({"loss": 1.0}, ["value"], "'loss'"),
+        ({"value": "x"}, ["value"], "'x'"),
+        ((1.0, "x"), ["value"], "'x'"),
+        ((1.0, -0.5), ["value"], "-0.5"),
+        ((1.0, [1.0]), ["value"], "'kind'"),
+        ((1.0, [1.0, 2.0, 3.0]), ["value"], "3"),
+        ((1.0, {"y": 1.0}), ["value"], "'y'"),
+        ((1.0, {"x": "steep"}), ["value"], "'steep'"),
+        bug("evaluation.py _gradient: len() of a number", Result(1.0, gradient=3.0), ["value"], "3.0"),
+        (Result(None), ["value"], "None"),
+        ((1.0, 2.0, 3.0), ["value"], "(1.0, 2.0, 3.0)"),
+        (1.0, ["a", "b"], "1.0"),
+        ((1.0, 2.0, 3.0), ["a", "b"], "(1.0, 2.0, 3.0)"),
+        ({"a": 1.0}, ["a", "b"], "'b'"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_no_objective_may_return(returned, objectives, words):
+    outcome = outcome_of(returned, objectives)
+    assert (outcome.state, outcome.reason) == (State.FAILED, Reason.ERROR)
+    assert words in outcome.error
+    assert isinstance(outcome.exception, WelltunedError)
+    assert outcome.metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (ValueError("no such kernel"), State.FAILED, Reason.ERROR),
+        (KeyError("lr"), State.FAILED, Reason.ERROR),
+        (ZeroDivisionError("division"), State.FAILED, Reason.ERROR),
+        (RecursionError("deep"), State.FAILED, Reason.ERROR),
+        (MemoryError("16 GiB"), State.FAILED, Reason.OUT_OF_MEMORY),
+        (Infeasible("too wide"), State.FAILED, Reason.INFEASIBLE),
+        (Pruned("enough"), State.PRUNED, None),
+    ],
+    ids=repr,
+)
+def test_what_an_objective_may_raise(error, state, reason):
+    outcome = raising(error)
+    assert (outcome.state, outcome.reason) == (state, reason)
+    assert outcome.seconds >= 0
+    if state is State.FAILED:
+        assert type(error).__name__ in outcome.error
+        assert str(error) in outcome.error
+        assert "test_evaluation.py:" in outcome.error
+        assert outcome.exception is error
+
+
+def test_an_error_without_words_still_has_its_name():
+    assert "RuntimeError" in raising(RuntimeError()).error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)], ids=repr)
+def test_an_interruption_gets_out(error):
+    with pytest.raises(type(error)):
+        raising(error)
+
+
+def test_notes_are_kept_when_the_objective_fails():
+    def objective(trial):
+        trial.note(epoch=3, model=object)
+        raise ValueError("late")
+
+    outcome = evaluate(objective, LiveTrial(task()), ["value"])
+    assert outcome.attributes == {"epoch": 3, "model": repr(object)}
+
+
+def test_a_positional_space_hands_over_an_array():
+    seen = []
+    evaluate(lambda x: seen.append(x) or 1.0, LiveTrial(task(params={"x0": 1.0, "x1": 2}, positional=True)), ["value"])
+    np.testing.assert_array_equal(seen[0], [1.0, 2.0])
+
+
+def test_a_trial_told_to_stop_ends_as_pruned_with_its_value():
+    def objective(trial):
+        trial.report(0.5, 1)
+        return 2.0
+
+    outcome = evaluate(objective, LiveTrial(task(), lambda task, report: True), ["value"])
+    assert outcome.state is State.PRUNED
+
+
+def test_prune_ends_the_trial():
+    assert evaluate(lambda trial: trial.prune(), LiveTrial(task()), ["value"]).state is State.PRUNED
+
+
+def test_a_study_records_how_each_trial_ended():
+    ends = [lambda: 1.0, lambda: (2.0, 0.1), lambda: math.nan, lambda: None, lambda: 1 / 0]
+    study = Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(lambda trial: ends[trial.number](), n_trials=5)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 2 + [State.FAILED] * 3
+    assert [t.reason for t in study.trials[2:]] == [Reason.NAN, Reason.ERROR, Reason.ERROR]
+    assert study.trials[1].sems == {"value": 0.1}
+    assert study.best.number == 0
+
+
+# the live trial
+
+
+def test_a_live_trial_is_a_mapping_of_its_parameters():
+    trial = LiveTrial(task())
+    assert trial["x"] == 1.5
+    assert dict(trial) == dict(**trial) == PARAMS == trial
+    assert list(trial) == ["x", "kind"]
+    assert len(trial) == 2
+    assert "x" in trial
+    assert "y" not in trial
+    assert trial.get("y", 7) == 7
+    assert list(trial.items()) == [("x", 1.5), ("kind", "a")]
+    assert trial.number == 3
+    assert repr(trial) == "LiveTrial(3, {'x': 1.5, 'kind': 'a'})"
+    with pytest.raises(KeyError, match="y"):
+        trial["y"]
+    with pytest.raises(TypeError):
+        trial["x"] = 2.0
+
+
+def test_params_are_a_copy():
+    trial = LiveTrial(task())
+    trial.params["x"] = 9.0
+    assert trial["x"] == 1.5
+    assert PARAMS["x"] == 1.5
+
+
+def collecting(stop=lambda report: False, **more):
+    reports = []
+
+    def receive(task, report):
+        reports.append(report)
+        return stop(report)
+
+    return LiveTrial(task(**more), receive), reports
+
+
+@pytest.mark.parametrize(
+    ("value", "metrics"),
+    [
+        (0.5, {"value": 0.5}),
+        (np.float32(0.5), {"value": 0.5}),
+        (np.array(0.5), {"value": 0.5}),
+        ({"loss": 1, "value": 0.5}, {"loss": 1.0, "value": 0.5}),
+        ({"loss": math.nan, "value": 0.5}, {"value": 0.5}),
+    ],
+    ids=repr,
+)
+def test_report(value, metrics):
+    trial, reports = collecting()
+    trial.report(value, np.int64(4))
+    assert reports == [Report(4, metrics)]
+    assert type(reports[0].step) is int
+    assert all(type(v) is float for v in reports[0].metrics.values())
+
+
+def test_a_step_is_reported_once_and_nothing_infinite_is():
+    trial, reports = collecting(reports=(Report(1, {"value": 0.0}),))
+    for value, step in ((9.0, 1), (math.nan, 2), (0.5, 2), (0.7, 2), (math.inf, 3)):
+        trial.report(value, step)
+    assert reports == [Report(2, {"value": 0.5})]
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "words"),
+    [
+        bug("live.py report: float() reads strings", "0.5", 1, "'0.5'"),
+        bug("live.py report: float() reads bytes", b"1", 1, "b'1'"),
+        bug("live.py report: OverflowError", 10**400, 1, "report"),
+        (None, 1, "None"),
+        ([1.0], 1, "[1.0]"),
+        ({"a": "x"}, 1, "'x'"),
+        ({"a": None}, 1, "None"),
+        (1j, 1, "1j"),
+        (0.5, 1.5, "1.5"),
+        (0.5, "1", "'1'"),
+        (0.5, None, "None"),
+        (0.5, True, "True"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_report_that_is_refused(value, step, words):
+    trial, reports = collecting()
+    with pytest.raises(InvalidType) as caught:
+        trial.report(value, step)
+    assert words in str(caught.value)
+    assert reports == []
+
+
+def test_should_stop_stays_true():
+    trial, _ = collecting(stop=lambda report: report.step == 2)
+    seen = []
+    for step in range(1, 5):
+        trial.report(1.0, step)
+        seen.append((trial.should_stop(), trial.should_prune()))
+    assert seen == [(False, False), (True, True), (True, True), (True, True)]
+
+
+def test_a_trial_without_a_listener_reports_into_the_void():
+    trial = LiveTrial(task())
+    trial.report(1.0, 1)
+    assert not trial.should_stop()
+
+
+def test_a_checkpoint_folder_is_made(tmp_path):
+    folder = LiveTrial(task(checkpoint=str(tmp_path / "a" / "3"))).checkpoint
+    assert folder.is_dir()
+    with pytest.raises(InvalidValue, match="checkpoint"):
+        _ = LiveTrial(task()).checkpoint
+
+
+def test_suggest_in_a_given_space_returns_what_was_chosen():
+    trial = LiveTrial(task(params={"x": 1.5, "n": 4, "kind": "a"}))
+    assert trial.suggest_float("x", 0, 2) == 1.5
+    assert trial.suggest_int("n", 1, 9) == 4
+    assert trial.suggest_categorical("kind", ["a", "b"]) == "a"
+    with pytest.raises(InvalidValue, match="'depth'"):
+        trial.suggest_int("depth", 1, 3)
+
+
+def suggest_all(trial):
+    return (
+        trial.suggest_float("lr", 1e-5, 1e-1, log=True),
+        trial.suggest_float("drop", 0.0, 0.5, step=0.25),
+        trial.suggest_int("n", 1, 64, log=True),
+        trial.suggest_int("k", 1, 9, step=4),
+        trial.suggest_categorical("act", ["relu", None, (1, 2)]),
+    )
+
+
+def open_trial(number=0, seed=0, **more):
+    return LiveTrial(Task(number, 1, more.pop("params", {}), seed, open_space=True, **more))
+
+
+def test_suggestions_are_within_their_bounds():
+    found = [suggest_all(open_trial(number)) for number in range(200)]
+    for lr, drop, n, k, act in found:
+        assert 1e-5 <= lr <= 1e-1
+        assert drop in (0.0, 0.25, 0.5)
+        assert 1 <= n <= 64
+        assert k in (1, 5, 9)
+        assert act in ("relu", None, (1, 2))
+    assert len({f[0] for f in found}) == 200
+    assert 40 < sum(f[0] < 1e-3 for f in found) < 160
+    assert {f[1] for f in found} == {0.0, 0.25, 0.5}
+    assert {f[4] for f in found} == {"relu", None, (1, 2)}
+
+
+def test_suggestions_depend_on_seed_number_and_name_alone():
+    trial = open_trial(5, 7)
+    backwards = trial.suggest_int("k", 1, 9, step=4), trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+    assert backwards == (suggest_all(open_trial(5, 7))[3], suggest_all(open_trial(5, 7))[0])
+    assert suggest_all(open_trial(5, 7))[0] != suggest_all(open_trial(6, 7))[0]
+    assert suggest_all(open_trial(5, 7))[0] != suggest_all(open_trial(5, 8))[0]
+
+
+def test_suggest_takes_the_proposal_where_it_fits():
+    trial = open_trial(params={"lr": 0.01, "k": 3, "act": "gelu", "n": True})
+    lr, _, n, k, act = suggest_all(trial)
+    assert lr == 0.01
+    assert k in (1, 5, 9)
+    assert act in ("relu", None, (1, 2))
+    assert n is not True
+    assert trial.params.keys() == {"lr", "drop", "n", "k", "act"}
+    assert isinstance(trial.domains["act"], Categorical)
+
+
+def test_the_same_name_gives_the_same_value():
+    trial = open_trial()
+    assert trial.suggest_float("x", 0, 1) == trial.suggest_float("x", 0, 1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t: t.suggest_float("x", 2.0, 1.0),
+        lambda t: t.suggest_float("x", 0.0, 1.0, log=True),
+        lambda t: t.suggest_int("x", 1, "9"),
+        lambda t: t.suggest_categorical("x", []),
+        lambda t: t.suggest_int("x", 1, 9, step=0),
+    ],
+    ids=["reversed", "log over zero", "string", "no choices", "step"],
+)
+def test_a_bad_suggestion_is_refused(call):
+    trial = open_trial()
+    with pytest.raises((InvalidValue, InvalidType)):
+        call(trial)
+    assert dict(trial) == {}
+
+
+def test_an_objective_may_declare_its_parameters():
+    def objective(trial):
+        kind = trial.suggest_categorical("kind", ["linear", "tree"])
+        return trial.suggest_int("depth", 1, 9) if kind == "tree" else trial.suggest_float("C", 1e-3, 1e3, log=True)
+
+    study = Study(seed=0, sampler="random")
+    study.optimize(objective, n_trials=12)
+    assert {t.state for t in study.trials} == {State.COMPLETE}
+    assert {tuple(sorted(t.params)) for t in study.trials} == {("depth", "kind"), ("C", "kind")}
+    assert isinstance(study.space, Space)
+    assert set(study.space) == {"kind", "depth", "C"}

@@ -1,0 +1,356 @@
+"""Executors: the contract for both; worker processes that die, and functions that travel."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import welltuned as wt
+from welltuned.executors import EXECUTORS, Finished, Job, ProcessExecutor, available_cores, check_workers, make_executor
+from welltuned.executors.processes import THREAD_VARIABLES
+from welltuned.live import Task
+from welltuned.testing import ExecutorContract
+from welltuned.testing.executor import finish, never, run_all
+from welltuned.trial import State
+
+HERE = Path(__file__).parent
+
+
+class TestInline(ExecutorContract):
+    @pytest.fixture
+    def make_executor(self):
+        return lambda job: EXECUTORS["inline"](job, 1)
+
+    def test_close_ends_everything(self, start):
+        """There is nothing to end: a task that nobody waited for has not begun."""
+        executor = start(fails_if_called)
+        executor.submit(Task(0, 1, {}))
+        executor.close()
+        executor.close()
+        assert executor.wait() == []
+
+
+class TestProcesses(ExecutorContract):
+    workers = 2
+
+    @pytest.fixture
+    def make_executor(self):
+        return lambda job: EXECUTORS["processes"](job, self.workers)
+
+
+def fails_if_called(trial):
+    raise SystemExit("evaluated after close()")
+
+
+@pytest.fixture
+def processes():
+    """Make process executors that are closed in the end."""
+    made = []
+
+    def processes(objective, workers=2, on_report=never):
+        made.append(ProcessExecutor(Job(objective, ("value",), on_report), workers))
+        return made[-1]
+
+    yield processes
+    for executor in made:
+        executor.close()
+
+
+def wait_for(executor, seconds=60):
+    """Wait for one task to end."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if done := executor.wait(1.0):
+            return done[0]
+    raise AssertionError("nothing ended")
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pids, seconds=15):
+    """Tell whether all processes are gone within some seconds."""
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+# workers that die
+
+
+@pytest.mark.parametrize(
+    ("objective", "how"),
+    [
+        (lambda p: os._exit(3), "exit code 3"),
+        (lambda p: os._exit(0), "exit code 0"),
+        (lambda p: os.kill(os.getpid(), signal.SIGKILL), "signal 9"),
+        (lambda p: os.kill(os.getpid(), signal.SIGSEGV), "signal 11"),
+    ],
+)
+def test_a_worker_that_dies_is_lost_and_replaced(processes, objective, how):
+    executor = processes(lambda p: objective(p) if p["x"] == 0 else float(p["x"]))
+    executor.submit(Task(0, 1, {"x": 0}))
+    lost = wait_for(executor)
+    assert lost == Finished(Task(0, 1, {"x": 0}), None, lost.error)
+    assert how in lost.error
+    assert finish(executor, [Task(1, 1, {"x": 1}), Task(2, 1, {"x": 2})], 2)[2].metrics == {"value": 2.0}
+
+
+def test_a_worker_killed_from_outside_is_lost_and_the_others_go_on(processes, tmp_path):
+    def objective(p):
+        (tmp_path / str(p["x"])).write_text(str(os.getpid()))
+        time.sleep(60 if p["x"] == 0 else 0.3)
+        return p["x"]
+
+    executor = processes(objective)
+    executor.submit(Task(0, 1, {"x": 0}))
+    executor.submit(Task(1, 1, {"x": 1}))
+    assert wait_for(executor).outcome.metrics == {"value": 1.0}
+    os.kill(int((tmp_path / "0").read_text()), signal.SIGKILL)
+    lost = wait_for(executor)
+    assert (lost.task.number, lost.outcome) == (0, None)
+
+
+def test_an_idle_worker_that_died_costs_no_more_than_one_attempt(processes):
+    executor = processes(lambda p: float(os.getpid()), workers=1)
+    pid = int(run_all(executor, 1, 1)[0].metrics["value"])
+    os.kill(pid, signal.SIGKILL)
+    assert gone([pid])
+    executor.submit(Task(1, 1, {"x": 1}))
+    lost = wait_for(executor)
+    assert lost.outcome is None
+    assert finish(executor, [Task(1, 2, {"x": 1})])[1].state is State.COMPLETE
+
+
+def test_close_leaves_no_process(processes, tmp_path):
+    def objective(p):
+        (tmp_path / str(p["x"])).write_text(str(os.getpid()))
+        time.sleep(60)
+
+    executor = processes(objective)
+    for x in range(2):
+        executor.submit(Task(x, 1, {"x": x}))
+    while len(list(tmp_path.iterdir())) < 2 or not all(f.read_text() for f in tmp_path.iterdir()):
+        time.sleep(0.02)
+    executor.close()
+    assert gone([int(f.read_text()) for f in tmp_path.iterdir()], seconds=2)
+
+
+def test_a_trial_whose_workers_keep_dying_fails_as_lost():
+    """It is tried three times; the study goes on to its budget."""
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(lambda p: os._exit(1) if p.number == 2 else p["x"], 8, workers=2)
+    failed = [t for t in study.trials if t.state is State.FAILED]
+    assert [(t.number, t.reason, t.attempts) for t in failed] == [(2, wt.Reason.LOST, 3)]
+    assert sum(t.state is State.COMPLETE for t in study.trials) == 7
+
+
+@pytest.mark.xfail(strict=True, reason="once the space is exhausted the loop starts nothing, not even what was put back")
+def test_the_last_trials_of_a_finite_space_are_tried_again_too():
+    """A worker that dies after the space ran out of new configurations: its trial must not be left waiting."""
+    study = wt.Study({"x": [0, 1, 2, 3]}, sampler=wt.Grid(shuffle=False), seed=0)
+    study.optimize(lambda p: os._exit(1) if p["x"] == 3 else p["x"], workers=2)
+    assert [(t.params["x"], t.state.value, t.attempts) for t in study.trials][3] == (3, "failed", 3)
+
+
+@pytest.mark.xfail(strict=True, reason="wait() starts its time-out anew after every report")
+def test_reports_do_not_prolong_waiting(processes):
+    def objective(p):
+        for step in range(60):
+            p.report(0.0, step)
+            time.sleep(0.05)
+
+    executor = processes(objective)
+    executor.submit(Task(0, 1, {"x": 0}))
+    began = time.monotonic()
+    assert executor.wait(0.5) == []
+    assert time.monotonic() - began < 2.0
+
+
+# functions that travel
+
+
+def test_lambdas_closures_and_callable_objects(processes):
+    class Callable:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __call__(self, p):
+            return self.factor * p["x"]
+
+    factor = 3.0
+    for objective in (lambda p: 3.0 * p["x"], lambda p: factor * p["x"], Callable(3.0), Callable(3.0).__call__):
+        assert run_all(processes(objective), 3, 2)[2].metrics == {"value": 6.0}
+
+
+@pytest.mark.parametrize("make", [threading.Lock, lambda: (i for i in range(3))], ids=["lock", "generator"])
+def test_an_objective_that_cannot_travel_is_refused(make):
+    held = make()
+    try:
+        with pytest.raises(wt.InvalidType, match="cannot be sent to worker processes"):
+            wt.minimize(lambda p: p["x"] if held else 0, {"x": (0.0, 1.0)}, 4, workers=2)
+    finally:
+        getattr(held, "close", lambda: None)()
+
+
+def test_an_objective_that_cannot_be_loaded_is_named(processes, tmp_path, monkeypatch):
+    """Its module is there for the parent but raises in the worker."""
+    (tmp_path / "fragile.py").write_text("import os\nif os.getpid() != int(os.environ['PARENT']): raise OSError('no licence')\n"
+                                         "def objective(p): return 0.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PARENT", str(os.getpid()))
+    import fragile
+
+    executor = processes(fragile.objective)
+    executor.submit(Task(0, 1, {}))
+    with pytest.raises(wt.WelltunedError, match="no licence"):
+        wait_for(executor)
+
+
+SCRIPT = """
+import json, os
+import welltuned as wt
+STARTS = open({starts!r}, "a"); print(os.getpid(), file=STARTS, flush=True); STARTS.close()
+class Worse(Exception): pass
+def helper(x): return x * 2
+def objective(p):
+    if p["x"] == 3: raise Worse("three")
+    return helper(p["x"])
+study = wt.Study({{"x": [1, 2, 3, 4]}}, sampler="grid", seed=0)
+study.optimize(objective, workers=2)
+print(json.dumps([sorted(t.value for t in study.trials if t.value), study.stop_reason, [t.error for t in study.trials if t.error]]))
+"""
+
+
+def test_scripts_need_no_guard(tmp_path):
+    """Functions and exceptions of ``__main__`` without ``if __name__ == "__main__"``; the script runs once."""
+    script, starts = tmp_path / "script.py", tmp_path / "starts"
+    script.write_text(SCRIPT.format(starts=str(starts)))
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    values, reason, errors = json.loads(run.stdout)
+    assert values == [2, 4, 8]
+    assert reason.startswith("space exhausted")
+    assert len(errors) == 1 and "Worse: three" in errors[0]
+    assert len(starts.read_text().split()) == 1
+
+
+def test_programs_from_standard_input_work_too():
+    program = "import welltuned as wt\nprint(wt.minimize(lambda p: p['x'], {'x': [1, 2]}, sampler='grid', workers=2).best.value)"
+    run = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "1.0", run.stderr
+
+
+# the parent's end, and what workers inherit
+
+SLEEPER = """
+import os, sys, time
+import welltuned as wt
+def objective(p):
+    open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+    time.sleep(120)
+wt.minimize(objective, {"x": (0.0, 1.0)}, 4, workers=2)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_die_with_their_parent(tmp_path, how):
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    pids.mkdir()
+    script.write_text(SLEEPER.replace("sys.argv[1]", repr(str(pids))))
+    parent = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(pids.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [int(f.name) for f in pids.iterdir()]
+    assert len(workers) == 2 and all(map(alive, workers))
+    parent.send_signal(how)
+    assert parent.wait(30) != 0
+    assert gone(workers)
+
+
+def test_workers_share_the_cores(processes, monkeypatch):
+    for variable in THREAD_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+    def threads(trial):
+        trial.note(**{v: os.environ.get(v) for v in THREAD_VARIABLES})
+        return 0.0
+
+    for workers in (1, 2, 64):
+        share = str(max(1, available_cores() // workers))
+        assert run_all(processes(threads, workers), 1, 1)[0].attributes == dict.fromkeys(THREAD_VARIABLES, share)
+
+
+def test_what_the_user_set_is_left_alone(processes, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert run_all(processes(lambda p: float(os.environ["OMP_NUM_THREADS"])), 1, 1)[0].metrics == {"value": 7.0}
+
+
+def test_workers_have_the_parents_folder_and_path(processes, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "neighbour.py").write_text("VALUE = 5.0\n")
+
+    def objective(trial):
+        import neighbour
+
+        trial.note(cwd=os.getcwd())
+        return neighbour.VALUE
+
+    outcome = run_all(processes(objective), 1, 1)[0]
+    assert (outcome.metrics, outcome.attributes) == ({"value": 5.0}, {"cwd": str(tmp_path)})
+
+
+def test_tasks_run_side_by_side(processes):
+    """Two sleeping tasks overlap."""
+
+    def objective(trial):
+        began = time.time()
+        time.sleep(0.4)
+        trial.note(began=began, ended=time.time())
+        return 0.0
+
+    executor = processes(objective)
+    run_all(executor, 2, 2)  # the workers start here
+    a, b = (o.attributes for o in run_all(executor, 2, 2).values())
+    assert a["began"] < b["ended"] and b["began"] < a["ended"]
+
+
+# names and numbers
+
+
+def test_the_default_follows_the_number_of_workers():
+    job = Job(lambda p: 0.0, ("value",), never)
+    assert isinstance(make_executor(None, job, 1), EXECUTORS["inline"])
+    executor = make_executor(None, job, 2)
+    assert isinstance(executor, ProcessExecutor)
+    executor.close()
+
+
+@pytest.mark.parametrize(("name", "workers"), [("threads", 1), ("inline", 2)])
+def test_executors_that_do_not_fit(name, workers):
+    with pytest.raises(wt.InvalidValue, match="executor="):
+        make_executor(name, Job(lambda p: 0.0, ("value",), never), workers)
+
+
+def test_workers_are_counted():
+    assert check_workers(3) == 3
+    assert check_workers(-1) == available_cores() >= 1
+
+
+@pytest.mark.parametrize(("workers", "error"), [(0, wt.InvalidValue), (-2, wt.InvalidValue), (1.5, wt.InvalidType), (True, wt.InvalidType)])
+def test_bad_numbers_of_workers(workers, error):
+    with pytest.raises(error, match="workers="):
+        check_workers(workers)

@@ -1,0 +1,706 @@
+"""The study: from outside by ask and tell, and its own loop."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import welltuned as wt
+from welltuned.storage import SQLiteStorage
+from welltuned.study import Added
+from welltuned.trial import Origin, State
+
+SPACE = {"x": (0.0, 1.0), "n": [1, 2, 3]}
+
+
+def value(p):
+    return (p["x"] - 0.3) ** 2 + p["n"]
+
+
+def new(**options):
+    return wt.Study(SPACE, **{"sampler": "random", "seed": 0, **options})
+
+
+def params(study):
+    return [t.params for t in study.trials]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "study.db")
+
+
+# ask and tell
+
+
+def test_ask_and_tell():
+    study = new()
+    trial = study.ask()
+    assert (trial.number, set(trial), dict(**trial)) == (0, {"x", "n"}, trial.params)
+    assert study.trials[0].state is State.RUNNING
+    record = study.tell(trial, 0.5)
+    assert (record.number, record.state, record.value, record.params) == (0, State.COMPLETE, 0.5, trial.params)
+    assert study.trials == (record,)
+    assert study.ask().number == 1
+
+
+def test_ask_for_several():
+    study = new(n_trials=6)
+    first = study.ask(4)
+    assert [t.number for t in first] == [0, 1, 2, 3]
+    assert len({study.space.key(t.params) for t in first}) == 4
+    assert [t.number for t in study.ask(4)] == [4, 5]
+    with pytest.raises(wt.StudyStopped, match="budget of 6 trials"):
+        study.ask()
+
+
+@pytest.mark.parametrize(("n", "error"), [(0, wt.InvalidValue), (-1, wt.InvalidValue), (1.5, wt.InvalidType), (True, wt.InvalidType)])
+def test_ask_for_nonsense(n, error):
+    with pytest.raises(error, match="n="):
+        new().ask(n)
+
+
+def test_tell_by_number_in_any_order():
+    study = new()
+    study.ask(3)
+    for number in (2, 0, 1):
+        assert study.tell(number, float(number)).number == number
+    assert [t.value for t in study.trials] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "metrics", "sems", "gradient"),
+    [
+        (1, {"value": 1.0}, {}, None),
+        (np.float32(0.5), {"value": 0.5}, {}, None),
+        (np.array([2.0]), {"value": 2.0}, {}, None),
+        ((1.0, 0.25), {"value": 1.0}, {"value": 0.25}, None),
+        ({"size": 3, "value": 1.0}, {"value": 1.0, "size": 3.0}, {}, None),
+        ((1.0, {"x": -2.0}), {"value": 1.0}, {}, {"x": -2.0}),
+        ((1.0, [1.0, 2.0]), {"value": 1.0}, {}, {"x": 1.0, "n": 2.0}),
+        (wt.Result(1.0, sem=0.5, gradient={"x": 3.0}), {"value": 1.0}, {"value": 0.5}, {"x": 3.0}),
+    ],
+)
+def test_what_may_be_told(told, metrics, sems, gradient):
+    study = new()
+    record = study.tell(study.ask(), told)
+    assert (record.state, record.metrics, record.sems, record.gradient) == (State.COMPLETE, metrics, sems, gradient)
+
+
+@pytest.mark.parametrize("told", ["0.5", None, [1.0, 2.0], {"other": 1.0}, (1.0, -0.5), (1.0, {"y": 1.0}), object()])
+def test_what_may_not_be_told_leaves_the_trial_running(told):
+    study = new()
+    trial = study.ask()
+    with pytest.raises((wt.InvalidType, wt.InvalidValue), match="the objective returned"):
+        study.tell(trial, told)
+    assert study.trials[0].state is State.RUNNING
+    assert study.tell(trial, 1.0).value == 1.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -np.inf])
+def test_what_is_not_finite_is_a_failure(bad):
+    study = new()
+    record = study.tell(study.ask(), bad)
+    assert (record.state, record.reason, record.metrics) == (State.FAILED, wt.Reason.NAN, {})
+
+
+def test_tell_failed_and_pruned():
+    study = new()
+    failed = study.tell(study.ask(), state="failed", error="out of luck")
+    assert (failed.state, failed.reason, failed.error) == (State.FAILED, wt.Reason.ERROR, "out of luck")
+    assert study.tell(study.ask(), state=State.PRUNED).state is State.PRUNED
+
+
+@pytest.mark.parametrize("state", ["running", "waiting", "nonsense", None, State.PAUSED])
+def test_tell_no_end(state):
+    study = new()
+    with pytest.raises(wt.InvalidValue, match="state="):
+        study.tell(study.ask(), 1.0, state=state)
+
+
+def test_tell_twice_changes_nothing():
+    study = new()
+    trial = study.ask()
+    record = study.tell(trial, 1.0)
+    for again in (trial, 0):
+        with pytest.raises(wt.LeaseLost):
+            study.tell(again, 2.0)
+    assert study.trials == (record,)
+
+
+@pytest.mark.parametrize(("number", "error"), [(5, wt.InvalidValue), ("0", wt.InvalidType), (True, wt.InvalidType), (None, wt.InvalidType)])
+def test_tell_of_no_trial(number, error):
+    with pytest.raises(error, match="tell"):
+        new().tell(number, 1.0)
+
+
+def test_reports_and_scheduler():
+    study = new(scheduler=wt.Median(startup=2, warmup=1))
+    for level in (0.0, 1.0, 2.0):
+        trial = study.ask()
+        trial.report(level, step=1)
+        trial.report({"value": level, "acc": 0.5}, step=2)
+        assert not trial.should_stop()
+        study.tell(trial, level)
+    bad = study.ask()
+    bad.report(9.0, step=1)
+    assert bad.should_stop() and bad.should_prune()
+    bad.report(9.0, step=1)
+    study.tell(bad, state="pruned")
+    assert [(r.step, r.metrics) for r in study.trials[0].reports] == [(1, {"value": 0.0}), (2, {"value": 0.0, "acc": 0.5})]
+    assert [r.step for r in study.trials[3].reports] == [1]
+
+
+# enqueue and add
+
+
+def test_enqueued_trials_run_next_in_their_order():
+    study = new(n_trials=4)
+    study.ask()
+    assert study.enqueue([{"x": 0.25, "n": 2}, {"n": 1, "x": 0}]) == [1, 2]
+    assert [study.ask().params for _ in range(2)] == [{"x": 0.25, "n": 2}, {"x": 0.0, "n": 1}]
+    assert [t.origin for t in study.trials[1:]] == [Origin.ENQUEUED] * 2
+    assert study.ask().number == 3
+    with pytest.raises(wt.StudyStopped):
+        study.ask()
+
+
+@pytest.mark.parametrize("bad", [{"x": 2.0, "n": 1}, {"x": 0.5}, {"x": 0.5, "n": 1, "y": 0}, {"x": 0.5, "n": 7}, {"x": float("nan"), "n": 1}])
+def test_enqueue_refuses_all_or_nothing(bad):
+    study = new()
+    with pytest.raises(wt.InvalidValue):
+        study.enqueue([{"x": 0.5, "n": 1}, bad])
+    assert study.trials == ()
+
+
+def test_added_results_use_no_budget_and_count():
+    study = new(n_trials=2)
+    added = study.add([({"x": 0.3, "n": 1}, 1.0), ({"x": 0.4, "n": 1}, (2.0, 0.5)), ({"x": 7, "n": 1}, 1.0), ({"x": 0.1, "n": 1}, "bad")])
+    assert isinstance(added, Added)
+    assert added.numbers == (0, 1)
+    assert [row[0]["x"] for row, _ in added.refused] == [7, 0.1]
+    assert "outside" in added.refused[0][1] and "not a number" in added.refused[1][1]
+    assert study.best.number == 0 and study.trials[1].sems == {"value": 0.5}
+    study.optimize(value, 2)
+    assert [t.origin for t in study.trials] == [Origin.ADDED] * 2 + [Origin.SAMPLER] * 2
+
+
+def test_add_one_by_one():
+    study, other = new(), new(seed=1)
+    assert study.add({"x": 0.3, "n": 1}, 1.0).numbers == (0,)
+    assert study.add({"x": 0.3, "n": 2}, float("nan")).numbers == (1,)
+    assert study.trials[1].reason is wt.Reason.NAN
+    other.optimize(value, 2)
+    assert study.add(other.trials[1]).numbers == (2,)
+    assert (study.trials[2].params, study.trials[2].value) == (other.trials[1].params, other.trials[1].value)
+    with pytest.raises(wt.InvalidValue):
+        study.add({"x": 3.0, "n": 1}, 1.0)
+
+
+@pytest.mark.xfail(strict=True, reason="add() keeps the state of a running trial, and nobody will ever finish it")
+def test_adding_a_running_trial_leaves_none_running():
+    other, study = new(seed=1), new()
+    other.ask()
+    try:
+        study.add(other.trials)
+    except wt.WelltunedError:
+        pass
+    assert all(t.state is not State.RUNNING for t in study.trials)
+
+
+@pytest.mark.parametrize("stored", [False, pytest.param(True)])
+def test_adding_a_trial_of_another_objective(path, stored, request):
+    """It is refused, or has no value here; in no case is it the best."""
+    if not stored:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="add() keeps the names of the other study's objectives"))
+    other, study = new(seed=1), new(direction={"acc": "maximize"}, storage=path if stored else None)
+    other.optimize(value, 1)
+    try:
+        study.add(other.trials)
+    except wt.WelltunedError:
+        pass
+    with pytest.raises(wt.NoCompletedTrial):
+        _ = study.best_value
+
+
+# what is known
+
+
+def test_best_in_both_directions():
+    for direction, best in (("minimize", 0), ("maximize", 2)):
+        study = new(direction=direction)
+        for number in range(3):
+            study.tell(study.ask(), float(number))
+        study.tell(study.ask(), state="failed")
+        assert study.best.number == study.best_trial.number == best
+        assert study.best_value == float(best)
+        assert study.best_params == study.trials[best].params
+
+
+def test_the_first_of_equals_is_best():
+    study = new()
+    for _ in range(3):
+        study.tell(study.ask(), 1.0)
+    assert study.best.number == 0
+
+
+def test_no_best_yet():
+    study = new()
+    with pytest.raises(wt.NoCompletedTrial, match="no completed trial yet"):
+        _ = study.best
+    study.tell(study.ask(), state="failed", error="out of luck")
+    with pytest.raises(wt.NoCompletedTrial, match="out of luck"):
+        _ = study.best
+
+
+def test_several_objectives():
+    study = new(direction={"loss": "minimize", "acc": "maximize"})
+    for told in ({"loss": 1.0, "acc": 0.5}, (2.0, 0.4), {"loss": 2.0, "acc": 0.9, "size": 7}, [0.5, 0.1]):
+        study.tell(study.ask(), told)
+    assert [t.number for t in study.best_trials] == [0, 2, 3]
+    assert study.trials[1].values == (2.0, 0.4)
+    assert study.trials[2].metrics == {"loss": 2.0, "acc": 0.9, "size": 7.0}
+    with pytest.raises(wt.InvalidValue, match="best_trials"):
+        _ = study.best
+    with pytest.raises(wt.InvalidValue, match="loss"):
+        _ = study.trials[0].value
+
+
+@pytest.mark.parametrize("sampler", ["auto", "bayes", "random"])
+def test_several_objectives_in_the_loop(sampler):
+    study = new(direction=["minimize", "maximize"], sampler=sampler)
+    study.optimize(lambda p: (p["x"], p["x"] * p["n"]), 15)
+    assert study.objectives == ("value_0", "value_1")
+    assert len(study.trials) == 15
+    for a in study.best_trials:
+        assert not any(b.values[0] < a.values[0] and b.values[1] > a.values[1] for b in study.trials)
+
+
+def test_to_frame():
+    study = new()
+    study.optimize(lambda p: {"value": value(p), "size": 2} if p.number else 1 / 0, 3)
+    frame = study.to_frame()
+    assert list(frame["number"]) == [0, 1, 2]
+    assert {"state", "value", "params_x", "params_n", "metrics_size", "seconds", "reason", "error"} <= set(frame.columns)
+    assert list(frame["state"]) == ["failed", "complete", "complete"]
+    assert frame["params_x"][2] == study.trials[2].params["x"]
+    assert "ZeroDivisionError" in frame["error"][0]
+
+
+# the loop
+
+
+def test_callbacks_see_the_study_and_each_record():
+    seen = []
+    study = new()
+    study.optimize(value, 4, callbacks=[lambda s, t: seen.append((s, t.number, t.state)), lambda s, t: t.number == 2 and s.stop("enough")])
+    assert seen == [(study, n, State.COMPLETE) for n in range(3)]
+    assert study.stop_reason == "enough"
+
+
+def test_stop_from_the_objective_ends_after_this_trial_and_is_taken_back():
+    study = new()
+    study.optimize(lambda p: study.stop() if p.number == 1 else 0.0, 5)
+    assert len(study.trials) == 2
+    assert study.stop_reason == "stopped by the user"
+    study.optimize(value, 5)
+    assert len(study.trials) == 5
+    assert study.stop_reason.startswith("budget")
+
+
+def test_failures_are_recorded_and_the_study_goes_on():
+    study = new()
+    study.optimize(lambda p: 1 / 0 if p.number % 2 else value(p), 6)
+    assert [t.state is State.FAILED for t in study.trials] == [False, True] * 3
+    assert "ZeroDivisionError" in study.trials[1].error and "test_study.py" in study.trials[1].error
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_catch(workers):
+    """What is not to be caught is recorded, and raised as itself; nothing is left running."""
+    study = new()
+    with pytest.raises(ZeroDivisionError):
+        study.optimize(lambda p: 1 / 0 if p.number == 2 else value(p), 9, catch=(ValueError, KeyError), workers=workers)
+    assert study.trials[2].state is State.FAILED
+    assert not any(t.state is State.RUNNING for t in study.trials)
+    assert len(study.trials) <= 2 + 2 * workers
+
+
+@pytest.mark.parametrize("catch", [(), (ValueError,)])
+def test_nan_is_never_raised(catch):
+    study = new()
+    study.optimize(lambda p: float("nan"), 3, catch=catch)
+    assert [t.reason for t in study.trials] == [wt.Reason.NAN] * 3
+
+
+def test_pruned_and_infeasible():
+    def objective(p):
+        if p.number == 0:
+            p.report(3.0, 1)
+            p.prune()
+        raise wt.Infeasible("no")
+
+    study = new()
+    study.optimize(objective, 2)
+    assert [(t.state, t.reason) for t in study.trials] == [(State.PRUNED, None), (State.FAILED, wt.Reason.INFEASIBLE)]
+
+
+def test_keyboard_interrupt_leaves_nothing_running(path):
+    def objective(p):
+        if p.number == 3:
+            raise KeyboardInterrupt
+        return value(p)
+
+    study = new(storage=path)
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(objective, 6)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 3 + [State.WAITING]
+    assert study.stop_reason == "interrupted"
+    interrupted = params(study)
+    again = new(storage=path)
+    again.optimize(value, 6)
+    whole = new()
+    whole.optimize(value, 6)
+    assert params(again) == params(whole)
+    assert params(again)[3] == interrupted[3]
+
+
+INTERRUPTED = """
+import os, sys, time
+import welltuned as wt
+def objective(p):
+    open(os.path.join(sys.argv[2], str(os.getpid())), "w").close()
+    time.sleep(60)
+wt.Study({"x": (0.0, 1.0)}, storage=sys.argv[1], seed=0).optimize(objective, 9, workers=int(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_leaves_nothing_running(path, tmp_path, workers):
+    busy = tmp_path / "busy"
+    busy.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, path, str(busy), str(workers)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list(busy.iterdir())) < workers and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+    study = wt.Study(storage=path)
+    assert [t.state for t in study.trials] == [State.WAITING] * workers
+    assert study.stop_reason == "interrupted"
+
+
+def test_the_same_call_goes_on_to_the_same_total(path):
+    whole = new()
+    whole.optimize(value, 12)
+    for total in (3, 3, 7, 12, 12):
+        study = new(storage=path)
+        study.optimize(value, total)
+        assert len(study.trials) == total
+    assert params(study) == params(whole)
+
+
+@pytest.mark.parametrize("sampler", ["auto", "bayes", "gradient", "qmc", "random"])
+def test_seeds_make_runs_equal(sampler, path):
+    """In memory, in a file, and reopened in between: one seed, one run; another seed, another run."""
+    runs = []
+    for storage, seed in ((None, 3), (path, 3), (None, 4)):
+        wt.Study(SPACE, sampler=sampler, seed=seed, storage=storage).optimize(value, 7)
+        study = wt.Study(SPACE, sampler=sampler, seed=seed, storage=storage)
+        study.optimize(value, 14)
+        runs.append(params(study))
+    assert runs[0] == runs[1]
+    assert (runs[0] != runs[2]) or sampler == "gradient"
+
+
+def test_a_seed_is_drawn_and_kept(path):
+    first = wt.Study(SPACE, storage=path)
+    assert wt.Study(SPACE, storage=path).seed == first.seed != wt.Study(SPACE).seed
+
+
+def test_the_global_generator_is_left_alone():
+    np.random.seed(0)  # noqa: NPY002 - this is what must not matter
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    new(sampler="bayes").optimize(value, 12)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+
+
+def test_something_must_end_the_search():
+    with pytest.raises(wt.InvalidValue, match="nothing would end the search"):
+        new().optimize(value)
+    study = wt.Study({"n": [1, 2, 3]}, sampler="random")
+    study.optimize(lambda p: p["n"])
+    assert sorted(t.params["n"] for t in study.trials) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"n_trials": 0}, wt.InvalidValue),
+        ({"n_trials": 2.5}, wt.InvalidType),
+        ({"timeout": 0}, wt.InvalidValue),
+        ({"timeout": "1"}, wt.InvalidValue),
+        ({"n_trials": 1, "workers": 0}, wt.InvalidValue),
+        ({"n_trials": 1, "stop": 3}, wt.InvalidType),
+        ({"n_trials": 1, "stop": wt.Patience}, wt.InvalidType),
+        ({"n_trials": 1, "catch": 3}, wt.InvalidType),
+        ({"n_trials": 1, "executor": "threads"}, wt.InvalidValue),
+    ],
+)
+def test_bad_options_of_optimize(options, error):
+    study = new()
+    with pytest.raises(error):
+        study.optimize(value, **options)
+    assert study.trials == ()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"direction": "up"}, {"direction": {}}, {"direction": 3}, {"name": ""}, {"name": "a/b"}, {"name": 3}, {"seed": -1}, {"seed": 1.5},
+     {"seed": True}, {"lease": 0}, {"lease": float("inf")}, {"n_trials": 0}, {"sampler": "nope"}, {"scheduler": "nope"}, {"storage": 3}],
+)
+def test_bad_options_of_a_study(options):
+    with pytest.raises((wt.InvalidValue, wt.InvalidType), match=next(iter(options))):
+        new(**options)
+
+
+def test_an_objective_must_be_callable():
+    with pytest.raises(wt.InvalidType, match="objective="):
+        new().optimize(3, 1)
+
+
+# define by run
+
+
+def by_run(trial):
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    if kind == "a":
+        return trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+    return trial.suggest_int("n", 1, 9) + trial.suggest_float("f", 0.0, 1.0, step=0.25)
+
+
+@pytest.mark.parametrize("sampler", ["auto", "bayes", "random"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_define_by_run(sampler, workers):
+    study = wt.Study(sampler=sampler, seed=0)
+    study.optimize(by_run, 25, workers=workers)
+    assert all(t.state is State.COMPLETE for t in study.trials)
+    assert {tuple(t.params) for t in study.trials} == {("kind", "lr"), ("kind", "n", "f")}
+    for t in study.trials:
+        assert t.value == t.params["lr"] if t.params["kind"] == "a" else t.value == t.params["n"] + t.params["f"]
+        assert 1e-5 <= t.params.get("lr", 1e-3) <= 1e-1 and t.params.get("n", 1) in range(1, 10)
+    assert set(study.space) == {"kind", "lr", "n", "f"}
+    assert study.best_params["kind"] == "a"
+
+
+def test_define_by_run_resumes_to_the_same_run(path):
+    whole = wt.Study(sampler="bayes", seed=0)
+    whole.optimize(by_run, 14)
+    for total in (1, 5, 14):
+        study = wt.Study(sampler="bayes", seed=0, storage=path)
+        study.optimize(by_run, total)
+    assert params(study) == params(whole)
+
+
+def test_define_by_run_with_ask_and_tell():
+    study = wt.Study(seed=0, sampler="random")
+    trial = study.ask()
+    x = trial.suggest_float("x", -1.0, 1.0)
+    assert trial.suggest_float("x", -1.0, 1.0) == x
+    assert study.tell(trial, x).params == {"x": x}
+
+
+def test_a_name_that_the_space_does_not_have():
+    study = new()
+    study.optimize(lambda p: p.suggest_float("y", 0.0, 1.0), 1)
+    assert "'y' is not an active parameter" in study.trials[0].error
+
+
+def test_suggest_reads_a_given_space():
+    study = new()
+    study.optimize(lambda p: p.suggest_float("x", 0.0, 1.0) - p["x"], 3)
+    assert [t.value for t in study.trials] == [0.0] * 3
+
+
+def test_bounds_give_an_array():
+    study = wt.minimize(lambda x: float(x @ x), [(-1, 1), (-2.0, 2.0)], 5, sampler="random", seed=0)
+    assert study.best.value == pytest.approx(sum(v**2 for v in study.best.params.values()))
+
+
+# files
+
+
+def test_checkpoints_survive_an_interrupted_attempt(path):
+    steps = []
+
+    def objective(trial):
+        file = trial.checkpoint / "epoch"
+        epoch = int(file.read_text()) if file.exists() else 0
+        while epoch < 4:
+            epoch += 1
+            steps.append((trial.number, epoch))
+            file.write_text(str(epoch))
+            if (trial.number, epoch) == (1, 2) and len(steps) == 6:
+                raise KeyboardInterrupt
+        return value(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        new(storage=path).optimize(objective, 3)
+    study = new(storage=path)
+    study.optimize(objective, 3)
+    assert steps == [(n, e) for n in range(3) for e in range(1, 5)]
+    assert [t.attempts for t in study.trials] == [1, 2, 1]
+
+
+def test_checkpoints_of_studies_are_apart(path, tmp_path):
+    folders = {wt.Study(SPACE, storage=path, name=name, seed=0).ask().checkpoint for name in ("a", "b")}
+    folders.add(new(checkpoints=tmp_path / "here").ask().checkpoint)
+    assert len(folders) == 3 and all(f.is_dir() for f in folders)
+    with pytest.raises(wt.InvalidValue, match="checkpoint"):
+        _ = new().ask().checkpoint
+
+
+def test_a_stored_study_needs_no_space(path):
+    whole = new()
+    whole.optimize(value, 8)
+    new(storage=path, name="mine").optimize(value, 4)
+    study = wt.Study(storage=path, name="mine", sampler="random")
+    assert study.space == wt.Space.parse(SPACE)
+    assert (study.seed, len(study.trials)) == (0, 4)
+    study.optimize(value, 8)
+    assert params(study) == params(whole)
+
+
+def test_a_study_without_space_has_none_yet(path):
+    with pytest.raises(wt.InvalidValue, match="no space yet"):
+        _ = wt.Study(storage=path).space
+
+
+def test_another_seed_or_direction_is_refused(path):
+    new(storage=path).optimize(value, 2)
+    with pytest.raises(wt.InvalidValue, match="seed=0, not 1"):
+        new(storage=path, seed=1)
+    with pytest.raises(wt.InvalidValue, match="direction="):
+        new(storage=path, direction="maximize")
+    with pytest.raises(wt.InvalidValue, match="direction="):
+        wt.Study(storage=path, direction="maximize")
+    assert len(new(storage=path, seed=None).trials) == 2
+
+
+def test_studies_of_one_file_are_apart(path):
+    new(storage=path, name="a").optimize(value, 3)
+    new(storage=path, name="b", direction="maximize", seed=5).optimize(value, 2)
+    assert [len(wt.Study(storage=path, name=n, direction=d).trials) for n, d in (("a", "minimize"), ("b", "maximize"))] == [3, 2]
+
+
+# several studies on one storage
+
+
+def test_two_studies_share_the_budget_exactly(path):
+    studies = [new(storage=path) for _ in range(2)]
+    threads = [threading.Thread(target=s.optimize, args=(lambda p: time.sleep(0.002) or value(p), 60)) for s in studies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    trials = studies[0].trials
+    assert trials == studies[1].trials
+    assert [t.number for t in trials] == list(range(60))
+    assert all(t.state is State.COMPLETE and t.attempts == 1 for t in trials)
+    assert len({t.key for t in trials}) == 60
+
+
+def test_two_studies_in_turn(path):
+    one, two = new(storage=path, n_trials=5), new(storage=path, n_trials=5)
+    asked = [one.ask(), two.ask(), one.ask(), two.ask(), one.ask()]
+    assert [t.number for t in asked] == [0, 1, 2, 3, 4]
+    assert len({one.space.key(t.params) for t in asked}) == 5
+    for study in (one, two):
+        with pytest.raises(wt.StudyStopped):
+            study.ask()
+
+
+def test_a_lease_that_ran_out_is_taken_over(path):
+    """The trial of a process that shows no sign of life is given to another; the late result is refused."""
+    store = SQLiteStorage(path)
+    late, other = new(storage=path), new(storage=path)
+    trial = late.ask()
+    store.claim(1, "nobody", 60.0)  # number 1, so that the file is seen to be the same
+    store.renew(1, [(trial.number, trial.task.token)], -1.0)
+    again = other.ask()
+    assert (again.number, again.params) == (trial.number, trial.params)
+    with pytest.raises(wt.LeaseLost):
+        late.tell(trial, 1.0)
+    assert other.tell(again, 2.0).value == 2.0
+    store.close()
+
+
+def test_leases_of_live_studies_are_renewed(path):
+    """A trial may take much longer than its lease."""
+    study, other = new(storage=path, lease=0.3), new(storage=path)
+    trial = study.ask()
+    time.sleep(0.8)
+    assert other.ask().number == 1
+    assert study.tell(trial, 1.0).attempts == 1
+
+
+DIES = "import os, sys, welltuned as wt; wt.Study({'x': (0.0, 1.0)}, storage=sys.argv[1], seed=0, sampler='random').ask(3); os._exit(1)"
+
+
+def test_trials_of_a_dead_process_come_back_at_once(path):
+    subprocess.run([sys.executable, "-c", DIES, path], check=False, timeout=60)
+    study = wt.Study(storage=path, sampler="random")
+    left = params(study)
+    assert [t.state for t in study.trials] == [State.RUNNING] * 3
+    study.optimize(lambda p: p["x"], 4)
+    assert params(study)[:3] == left
+    assert [t.attempts for t in study.trials] == [2, 2, 2, 1]
+
+
+def test_a_stop_reaches_the_other_process(path):
+    """A study that waits for its trials hears of a stop from elsewhere."""
+    study, other = new(storage=path), new(storage=path)
+    study.optimize(lambda p: other.stop("elsewhere") if p.number == 2 else 0.0, 50)
+    assert (len(study.trials), study.stop_reason) == (3, "elsewhere")
+
+
+@pytest.mark.xfail(strict=True, reason="a study that finds no slot stores 'budget', which stops another one that still has trials to repeat")
+def test_a_study_that_is_done_does_not_stop_one_that_is_not(path):
+    """One has all slots taken and leaves; the other one's last worker dies: its trial must be tried again all the same."""
+    other = new(storage=path)
+
+    def objective(p):
+        if p.number == 3:
+            os._exit(1)
+        return value(p)
+
+    def finish_first(study, trial):
+        if trial.number == 2:
+            claimed.set()
+
+    claimed = threading.Event()
+    study = new(storage=path)
+
+    def leave():
+        claimed.wait(60)
+        other.optimize(value, 4)
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    study.optimize(lambda p: time.sleep(2) or objective(p) if p.number == 3 else objective(p), 4, workers=2, callbacks=[finish_first])
+    thread.join()
+    assert all(t.state.finished for t in study.trials)
+
+
+def test_minimize_and_maximize():
+    low = wt.minimize(value, SPACE, 6, sampler="random", seed=0)
+    high = wt.maximize(lambda p: -value(p), SPACE, 6, sampler="random", seed=0)
+    assert low.best.params == high.best.params
+    assert low.best_value == -high.best_value
+    with pytest.raises(wt.InvalidType, match="n_jobs"):
+        wt.minimize(value, SPACE, 6, n_jobs=2)
