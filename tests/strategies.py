@@ -90,7 +90,7 @@ def floats(draw) -> Float:
         low = draw(st.floats(-1e3, 1e3))
         bounds, log = (low, low + draw(st.floats(1e-3, 1e3))), False
     middle, width = sum(bounds) / 2, bounds[1] - bounds[0]
-    prior = draw(st.sampled_from([None, None, stats.norm(middle, width / 4), stats.uniform(*bounds)]))
+    prior = draw(st.sampled_from([None, None, stats.norm(middle, width / 4), stats.uniform(bounds[0], width)]))
     return Float(*bounds, log=log, prior=prior)
 
 

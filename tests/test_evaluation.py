@@ -29,10 +29,6 @@ from welltuned.trial import Report
 PARAMS = {"x": 1.5, "kind": "a"}
 
 
-def bug(reason, *values):
-    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
 def task(**more):
     return Task(3, 1, more.pop("params", PARAMS), **more)
 
@@ -178,7 +174,7 @@ def test_one_of_several_objectives_that_is_not_finite():
         (1j, ["value"], "1j"),
         (np.array([1.0, 2.0]), ["value"], "[1., 2.]"),
         (object, ["value"], "object"),
-        bug("evaluation.py _number: OverflowError", 10**400, ["value"], "value="),
+        pytest.param(10**400, ["value"], "value="),
         ({}, ["value"], "'value'"),
         ({"loss": 1.0}, ["value"], "'loss'"),
         ({"value": "x"}, ["value"], "'x'"),
@@ -188,7 +184,7 @@ def test_one_of_several_objectives_that_is_not_finite():
         ((1.0, [1.0, 2.0, 3.0]), ["value"], "3"),
         ((1.0, {"y": 1.0}), ["value"], "'y'"),
         ((1.0, {"x": "steep"}), ["value"], "'steep'"),
-        bug("evaluation.py _gradient: len() of a number", Result(1.0, gradient=3.0), ["value"], "3.0"),
+        pytest.param(Result(1.0, gradient=3.0), ["value"], "3.0"),
         (Result(None), ["value"], "None"),
         ((1.0, 2.0, 3.0), ["value"], "(1.0, 2.0, 3.0)"),
         (1.0, ["a", "b"], "1.0"),
@@ -344,9 +340,9 @@ def test_a_step_is_reported_once_and_nothing_infinite_is():
 @pytest.mark.parametrize(
     ("value", "step", "words"),
     [
-        bug("live.py report: float() reads strings", "0.5", 1, "'0.5'"),
-        bug("live.py report: float() reads bytes", b"1", 1, "b'1'"),
-        bug("live.py report: OverflowError", 10**400, 1, "report"),
+        pytest.param("0.5", 1, "'0.5'"),
+        pytest.param(b"1", 1, "b'1'"),
+        pytest.param(10**400, 1, "report"),
         (None, 1, "None"),
         ([1.0], 1, "[1.0]"),
         ({"a": "x"}, 1, "'x'"),

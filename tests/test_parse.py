@@ -211,7 +211,6 @@ def test_a_grid_search_visits_every_point_of_all_grids_once():
     assert len(found) == len(set(found)) == 2 + 6 + 1
 
 
-@pytest.mark.xfail(strict=True, reason="novel.py grid_rows: a configuration of two grids is counted twice")
 def test_grids_that_overlap_count_each_configuration_once():
     space = Space.parse([{"C": [1, 2]}, {"C": [2, 3]}])
     assert Grid().size(space) == 3
@@ -384,7 +383,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
     [
         pytest.param(
             b"x: [\xff\xfe]",
-            marks=pytest.mark.xfail(strict=True, reason="parse.py load: UnicodeDecodeError"),
             id="bytes",
         ),
         pytest.param(b"x: [1,", id="cut"),

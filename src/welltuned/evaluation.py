@@ -97,7 +97,9 @@ def _as_result(result: Any, objectives: Sequence[str]) -> Result:
         if isinstance(second, (Mapping, list, tuple)) or (isinstance(second, np.ndarray) and second.ndim == 1):
             return Result(value, gradient=second)  # type: ignore[arg-type]
         return Result(value, sem=second)
-    if isinstance(result, (tuple, list, np.ndarray)) and np.ndim(result) == 1 and len(result) == len(objectives) > 1:
+    if (isinstance(result, (tuple, list)) or (isinstance(result, np.ndarray) and result.ndim == 1)) and len(
+        result
+    ) == len(objectives) > 1:
         return Result(dict(zip(objectives, result, strict=True)))
     return Result(result)
 

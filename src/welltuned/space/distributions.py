@@ -46,7 +46,8 @@ class Distribution:
         x = np.asarray(x, dtype=float)
         if self.discrete:
             return np.asarray(0.5 * (self.frozen.cdf(x) + self.frozen.cdf(x - 1)), dtype=float)
-        return np.asarray(self.frozen.cdf(x), dtype=float)
+        with np.errstate(all="ignore"):  # a scale of 0 gives NaN, which the parameter refuses
+            return np.asarray(self.frozen.cdf(x), dtype=float)
 
     def to_json(self) -> dict[str, Any]:
         """Return its name and arguments."""

@@ -142,7 +142,7 @@ def _from_description(spec: Mapping[str, Any]) -> Parameter:
         from welltuned.space.distributions import Distribution
 
         if "name" not in body["prior"]:
-            raise InvalidValue(f"prior={dict(body['prior'])!r} lacks 'name', that of a distribution of scipy.stats")
+            raise InvalidValue(f"'prior': {dict(body['prior'])!r} lacks 'name', that of a distribution of scipy.stats")
         body["prior"] = Distribution.from_json({"args": [], "kwds": {}, **body["prior"]})
     if kind in ("categorical", "ordinal"):
         if "choices" not in body:

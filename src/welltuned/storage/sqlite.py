@@ -34,7 +34,8 @@ CLAIM_WAITING = f"""
         SELECT number FROM trial WHERE study = :study AND state = 'waiting' ORDER BY number LIMIT :n)
     RETURNING number"""
 CLAIM_NEW = f"""
-    INSERT INTO trial (study, number, state, origin, owner, token, attempts, started, lease_until, space_version, revision)
+    INSERT INTO trial (study, number, state, origin, owner, token, attempts, started, lease_until, space_version,
+                       revision)
     SELECT :study, COALESCE(MAX(number) + 1, 0), 'running', 'sampler', :owner, 1, 1, :now, :until,
            MAX(1, (SELECT COUNT(*) FROM space WHERE study = :study)), {NEXT_REVISION}
     FROM trial WHERE study = :study
@@ -50,8 +51,8 @@ class SQLiteStorage:
     """Keep studies in the SQLite file at ``path``, created when missing.
 
     Uses write-ahead logging, so that readers never wait for writers; a writer waits up to ``patience`` seconds for its
-    turn. A result is on disk when the call returns, as far as the process may die; a power cut may take the last moments,
-    never the file.
+    turn. A result is on disk when the call returns, as far as the process may die; a power cut may take the last
+    moments, never the file.
 
     Raises
     ------

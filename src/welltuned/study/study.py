@@ -108,8 +108,8 @@ class Study:
     ) -> None:
         parsed = None if space is None else Space.parse(space)
         directions = check_directions(direction)
-        sampler = make_sampler(sampler)
-        if len(directions) > 1 and not sampler.several_objectives:
+        searcher = make_sampler(sampler)
+        if len(directions) > 1 and not searcher.several_objectives:
             raise InvalidValue(
                 f"sampler={sampler!r} takes one objective, but there are {list(directions)!r}; use 'auto'"
             )
@@ -119,7 +119,7 @@ class Study:
         drawn, lease, folder = check_seed(seed), check_lease(lease), check_checkpoints(checkpoints)
         spaces = () if parsed is None else (parsed.to_json(),)
         wanted = StudyRow(
-            0, self.name, directions, drawn, describe_sampler(sampler), spaces, attributes={"open": parsed is None}
+            0, self.name, directions, drawn, describe_sampler(searcher), spaces, attributes={"open": parsed is None}
         )
         store = open_storage(storage)
         row = store.open(wanted)
@@ -131,7 +131,7 @@ class Study:
         self._ledger.budget = self._n_trials
         #: what claims trials and stores results, for loops other than ``optimize``
         self.coordinator = Coordinator(
-            self._ledger, sampler, scheduler, open_space, checkpoint_folder(folder, store, self.name)
+            self._ledger, searcher, scheduler, open_space, checkpoint_folder(folder, store, self.name)
         )
 
     def _use(self, parsed: Space | None, row: StudyRow, open_space: bool) -> None:
