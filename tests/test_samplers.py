@@ -150,7 +150,9 @@ def test_descriptions_make_the_same_sampler(name):
     assert make_sampler(describe_sampler(sampler)) == sampler
 
 
-@pytest.mark.parametrize("spec", ["nope", "", {"name": "nope"}, {"name": "grid", "resolutoin": 3}, {"name": "grid", "resolution": 1}])
+@pytest.mark.parametrize(
+    "spec", ["nope", "", {"name": "nope"}, {"name": "grid", "resolutoin": 3}, {"name": "grid", "resolution": 1}]
+)
 def test_bad_names_and_settings(spec):
     with pytest.raises(wt.InvalidValue):
         make_sampler(spec)

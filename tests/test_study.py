@@ -1,5 +1,6 @@
 """The study: from outside by ask and tell, and its own loop."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,7 +60,9 @@ def test_ask_for_several():
         study.ask()
 
 
-@pytest.mark.parametrize(("n", "error"), [(0, wt.InvalidValue), (-1, wt.InvalidValue), (1.5, wt.InvalidType), (True, wt.InvalidType)])
+@pytest.mark.parametrize(
+    ("n", "error"), [(0, wt.InvalidValue), (-1, wt.InvalidValue), (1.5, wt.InvalidType), (True, wt.InvalidType)]
+)
 def test_ask_for_nonsense(n, error):
     with pytest.raises(error, match="n="):
         new().ask(n)
@@ -133,14 +136,16 @@ def test_tell_twice_changes_nothing():
     assert study.trials == (record,)
 
 
-@pytest.mark.parametrize(("number", "error"), [(5, wt.InvalidValue), ("0", wt.InvalidType), (True, wt.InvalidType), (None, wt.InvalidType)])
+@pytest.mark.parametrize(
+    ("number", "error"), [(5, wt.InvalidValue), ("0", wt.InvalidType), (True, wt.InvalidType), (None, wt.InvalidType)]
+)
 def test_tell_of_no_trial(number, error):
     with pytest.raises(error, match="tell"):
         new().tell(number, 1.0)
 
 
 def test_reports_and_scheduler():
-    study = new(scheduler=wt.Median(startup=2, warmup=1))
+    study = new(scheduler=wt.Median(startup=3, warmup=1))
     for level in (0.0, 1.0, 2.0):
         trial = study.ask()
         trial.report(level, step=1)
@@ -152,7 +157,10 @@ def test_reports_and_scheduler():
     assert bad.should_stop() and bad.should_prune()
     bad.report(9.0, step=1)
     study.tell(bad, state="pruned")
-    assert [(r.step, r.metrics) for r in study.trials[0].reports] == [(1, {"value": 0.0}), (2, {"value": 0.0, "acc": 0.5})]
+    assert [(r.step, r.metrics) for r in study.trials[0].reports] == [
+        (1, {"value": 0.0}),
+        (2, {"value": 0.0, "acc": 0.5}),
+    ]
     assert [r.step for r in study.trials[3].reports] == [1]
 
 
@@ -170,7 +178,9 @@ def test_enqueued_trials_run_next_in_their_order():
         study.ask()
 
 
-@pytest.mark.parametrize("bad", [{"x": 2.0, "n": 1}, {"x": 0.5}, {"x": 0.5, "n": 1, "y": 0}, {"x": 0.5, "n": 7}, {"x": float("nan"), "n": 1}])
+@pytest.mark.parametrize(
+    "bad", [{"x": 2.0, "n": 1}, {"x": 0.5}, {"x": 0.5, "n": 1, "y": 0}, {"x": 0.5, "n": 7}, {"x": float("nan"), "n": 1}]
+)
 def test_enqueue_refuses_all_or_nothing(bad):
     study = new()
     with pytest.raises(wt.InvalidValue):
@@ -180,7 +190,14 @@ def test_enqueue_refuses_all_or_nothing(bad):
 
 def test_added_results_use_no_budget_and_count():
     study = new(n_trials=2)
-    added = study.add([({"x": 0.3, "n": 1}, 1.0), ({"x": 0.4, "n": 1}, (2.0, 0.5)), ({"x": 7, "n": 1}, 1.0), ({"x": 0.1, "n": 1}, "bad")])
+    added = study.add(
+        [
+            ({"x": 0.3, "n": 1}, 1.0),
+            ({"x": 0.4, "n": 1}, (2.0, 0.5)),
+            ({"x": 7, "n": 1}, 1.0),
+            ({"x": 0.1, "n": 1}, "bad"),
+        ]
+    )
     assert isinstance(added, Added)
     assert added.numbers == (0, 1)
     assert [row[0]["x"] for row, _ in added.refused] == [7, 0.1]
@@ -206,24 +223,22 @@ def test_add_one_by_one():
 def test_adding_a_running_trial_leaves_none_running():
     other, study = new(seed=1), new()
     other.ask()
-    try:
+    with contextlib.suppress(wt.WelltunedError):
         study.add(other.trials)
-    except wt.WelltunedError:
-        pass
     assert all(t.state is not State.RUNNING for t in study.trials)
 
 
-@pytest.mark.parametrize("stored", [False, pytest.param(True)])
+@pytest.mark.parametrize("stored", [False, True])
 def test_adding_a_trial_of_another_objective(path, stored, request):
     """It is refused, or has no value here; in no case is it the best."""
     if not stored:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="add() keeps the names of the other study's objectives"))
+        request.applymarker(
+            pytest.mark.xfail(strict=True, reason="add() keeps the names of the other study's objectives")
+        )
     other, study = new(seed=1), new(direction={"acc": "maximize"}, storage=path if stored else None)
     other.optimize(value, 1)
-    try:
+    with contextlib.suppress(wt.WelltunedError):
         study.add(other.trials)
-    except wt.WelltunedError:
-        pass
     with pytest.raises(wt.NoCompletedTrial):
         _ = study.best_value
 
@@ -286,7 +301,9 @@ def test_to_frame():
     study.optimize(lambda p: {"value": value(p), "size": 2} if p.number else 1 / 0, 3)
     frame = study.to_frame()
     assert list(frame["number"]) == [0, 1, 2]
-    assert {"state", "value", "params_x", "params_n", "metrics_size", "seconds", "reason", "error"} <= set(frame.columns)
+    assert {"state", "value", "params_x", "params_n", "metrics_size", "seconds", "reason", "error"} <= set(
+        frame.columns
+    )
     assert list(frame["state"]) == ["failed", "complete", "complete"]
     assert frame["params_x"][2] == study.trials[2].params["x"]
     assert "ZeroDivisionError" in frame["error"][0]
@@ -298,7 +315,11 @@ def test_to_frame():
 def test_callbacks_see_the_study_and_each_record():
     seen = []
     study = new()
-    study.optimize(value, 4, callbacks=[lambda s, t: seen.append((s, t.number, t.state)), lambda s, t: t.number == 2 and s.stop("enough")])
+    study.optimize(
+        value,
+        4,
+        callbacks=[lambda s, t: seen.append((s, t.number, t.state)), lambda s, t: t.number == 2 and s.stop("enough")],
+    )
     assert seen == [(study, n, State.COMPLETE) for n in range(3)]
     assert study.stop_reason == "enough"
 
@@ -373,8 +394,9 @@ def test_keyboard_interrupt_leaves_nothing_running(path):
 INTERRUPTED = """
 import os, sys, time
 import welltuned as wt
+busy = sys.argv[2]
 def objective(p):
-    open(os.path.join(sys.argv[2], str(os.getpid())), "w").close()
+    open(os.path.join(busy, str(os.getpid())), "w").close()
     time.sleep(60)
 wt.Study({"x": (0.0, 1.0)}, storage=sys.argv[1], seed=0).optimize(objective, 9, workers=int(sys.argv[3]))
 """
@@ -384,7 +406,9 @@ wt.Study({"x": (0.0, 1.0)}, storage=sys.argv[1], seed=0).optimize(objective, 9, 
 def test_ctrl_c_leaves_nothing_running(path, tmp_path, workers):
     busy = tmp_path / "busy"
     busy.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, path, str(busy), str(workers)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, path, str(busy), str(workers)], stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while len(list(busy.iterdir())) < workers and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -424,10 +448,10 @@ def test_a_seed_is_drawn_and_kept(path):
 
 
 def test_the_global_generator_is_left_alone():
-    np.random.seed(0)  # noqa: NPY002 - this is what must not matter
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(0)
+    state = np.random.get_state()[1].copy()
     new(sampler="bayes").optimize(value, 12)
-    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == state).all()
 
 
 def test_something_must_end_the_search():
@@ -461,8 +485,23 @@ def test_bad_options_of_optimize(options, error):
 
 @pytest.mark.parametrize(
     "options",
-    [{"direction": "up"}, {"direction": {}}, {"direction": 3}, {"name": ""}, {"name": "a/b"}, {"name": 3}, {"seed": -1}, {"seed": 1.5},
-     {"seed": True}, {"lease": 0}, {"lease": float("inf")}, {"n_trials": 0}, {"sampler": "nope"}, {"scheduler": "nope"}, {"storage": 3}],
+    [
+        {"direction": "up"},
+        {"direction": {}},
+        {"direction": 3},
+        {"name": ""},
+        {"name": "a/b"},
+        {"name": 3},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": True},
+        {"lease": 0},
+        {"lease": float("inf")},
+        {"n_trials": 0},
+        {"sampler": "nope"},
+        {"scheduler": "nope"},
+        {"storage": 3},
+    ],
 )
 def test_bad_options_of_a_study(options):
     with pytest.raises((wt.InvalidValue, wt.InvalidType), match=next(iter(options))):
@@ -595,7 +634,9 @@ def test_another_seed_or_direction_is_refused(path):
 def test_studies_of_one_file_are_apart(path):
     new(storage=path, name="a").optimize(value, 3)
     new(storage=path, name="b", direction="maximize", seed=5).optimize(value, 2)
-    assert [len(wt.Study(storage=path, name=n, direction=d).trials) for n, d in (("a", "minimize"), ("b", "maximize"))] == [3, 2]
+    assert [
+        len(wt.Study(storage=path, name=n, direction=d).trials) for n, d in (("a", "minimize"), ("b", "maximize"))
+    ] == [3, 2]
 
 
 # several studies on one storage
@@ -649,7 +690,11 @@ def test_leases_of_live_studies_are_renewed(path):
     assert study.tell(trial, 1.0).attempts == 1
 
 
-DIES = "import os, sys, welltuned as wt; wt.Study({'x': (0.0, 1.0)}, storage=sys.argv[1], seed=0, sampler='random').ask(3); os._exit(1)"
+DIES = """
+import os, sys, welltuned as wt
+wt.Study({"x": (0.0, 1.0)}, storage=sys.argv[1], seed=0, sampler="random").ask(3)
+os._exit(1)
+"""
 
 
 def test_trials_of_a_dead_process_come_back_at_once(path):
@@ -669,9 +714,12 @@ def test_a_stop_reaches_the_other_process(path):
     assert (len(study.trials), study.stop_reason) == (3, "elsewhere")
 
 
-@pytest.mark.xfail(strict=True, reason="a study that finds no slot stores 'budget', which stops another one that still has trials to repeat")
+@pytest.mark.xfail(
+    strict=True,
+    reason="a study that finds no slot stores 'budget', which stops another one that still has trials to repeat",
+)
 def test_a_study_that_is_done_does_not_stop_one_that_is_not(path):
-    """One has all slots taken and leaves; the other one's last worker dies: its trial must be tried again all the same."""
+    """One finds no slot and leaves; the other one's last worker dies: its trial must be tried again all the same."""
     other = new(storage=path)
 
     def objective(p):
@@ -692,7 +740,12 @@ def test_a_study_that_is_done_does_not_stop_one_that_is_not(path):
 
     thread = threading.Thread(target=leave)
     thread.start()
-    study.optimize(lambda p: time.sleep(2) or objective(p) if p.number == 3 else objective(p), 4, workers=2, callbacks=[finish_first])
+    study.optimize(
+        lambda p: time.sleep(2) or objective(p) if p.number == 3 else objective(p),
+        4,
+        workers=2,
+        callbacks=[finish_first],
+    )
     thread.join()
     assert all(t.state.finished for t in study.trials)
 

@@ -55,7 +55,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("target", metavar="FILE:OBJECTIVE")
+@click.argument("where", metavar="FILE:OBJECTIVE")
 @click.option(
     "--space",
     "space",
@@ -63,16 +63,16 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="YAML or JSON file, or FILE:NAME in Python; the name `space` in FILE unless given.",
 )
 @search_options
-def run(target: str, space: str | None, **options: Any) -> None:
+def run(where: str, space: str | None, **options: Any) -> None:
     """Tune a Python function: FILE:OBJECTIVE, such as train.py:objective.
 
     The function takes one trial, a mapping of the parameters, and returns the value to minimise (or maximise). The same
     command again goes on where it stopped.
     """
-    path, objective = _load(target, "FILE:OBJECTIVE")
+    path, objective = _load(where, "FILE:OBJECTIVE")
     if not callable(objective):
-        raise InvalidType(f"{target} is {objective!r}, not a function")
-    _search(objective, _space(space, path), options, default_name=f"{path.stem}-{target.rpartition(':')[2]}")
+        raise InvalidType(f"{where} is {objective!r}, not a function")
+    _search(objective, _space(space, path), options, default_name=f"{path.stem}-{where.rpartition(':')[2]}")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

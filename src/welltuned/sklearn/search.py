@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -117,7 +118,7 @@ class StudySearchCV(BaseSearchCV):
         if self.storage is not None:
             same = (
                 type(self).__name__,
-                plan.estimator,
+                _identity(plan.estimator),
                 plan.X,
                 plan.y,
                 plan.splits,
@@ -318,6 +319,22 @@ def _result(metrics: dict[str, float], sem: float) -> Any:
 
 def _last_line(failures: list[str]) -> str | None:
     return failures[-1].strip().rsplit("\n", 1)[-1] if failures else None
+
+
+def _identity(value: Any) -> Any:
+    """Describe an estimator by its class and parameters, so that equal ones of two processes are known to be equal."""
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        params = value.get_params(deep=False)
+        return f"{type(value).__module__}.{type(value).__qualname__}", [
+            (k, _identity(params[k])) for k in sorted(params)
+        ]
+    if isinstance(value, (list, tuple)):
+        return [_identity(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return fingerprint(value)
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _scoring_name(scoring: Any) -> str:

@@ -39,6 +39,7 @@ def check_directions(direction: Any) -> dict[str, str]:
 
 
 def check_name(name: Any) -> str:
+    """Return the name of a study."""
     if not isinstance(name, str):
         raise InvalidType(f"Study: name={name!r} is not a string")
     if not name.strip() or any(c in name for c in "/\\\n\0"):
@@ -47,6 +48,7 @@ def check_name(name: Any) -> str:
 
 
 def check_count(what: str, value: Any) -> int | None:
+    """Return a number of trials, where there is one."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -57,6 +59,7 @@ def check_count(what: str, value: Any) -> int | None:
 
 
 def check_seed(seed: Any) -> int:
+    """Return a seed: as given, or drawn."""
     if seed is None:
         return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
@@ -67,6 +70,7 @@ def check_seed(seed: Any) -> int:
 
 
 def check_lease(lease: Any) -> float:
+    """Return the length of a lease in seconds."""
     if isinstance(lease, bool) or not isinstance(lease, (int, float)):
         raise InvalidType(f"Study: lease={lease!r} is not a number of seconds")
     if not 0 < lease < float("inf"):
@@ -75,6 +79,7 @@ def check_lease(lease: Any) -> float:
 
 
 def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -> None:
+    """Refuse to open a study under other directions or another seed than it has."""
     if dict(row.directions) != dict(directions):
         raise InvalidValue(
             f"study {row.name!r} exists with direction={dict(row.directions)!r}, not {dict(directions)!r}; "
@@ -87,6 +92,7 @@ def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -
 
 
 def check_state(state: Any) -> State:
+    """Return the state in which a trial ends."""
     try:
         found = State(state)
     except ValueError:
@@ -97,6 +103,7 @@ def check_state(state: Any) -> State:
 
 
 def check_catch(catch: Any) -> tuple[type[BaseException], ...]:
+    """Return classes of exceptions as a tuple."""
     kinds = tuple(catch) if isinstance(catch, (tuple, list)) else (catch,)
     for kind in kinds:
         if not isinstance(kind, type) or not issubclass(kind, BaseException):

@@ -479,6 +479,7 @@ class Study:
 
 
 def checkpoint_folder(given: Any, store: Any, name: str) -> Path | None:
+    """Return where the checkpoints of a study go: as given, or beside its file."""
     if given is not None:
         return Path(given) / name
     path = getattr(store, "path", None)

@@ -1,0 +1,753 @@
+"""Every command: what it prints, what it stores, and how it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import welltuned as wt
+from welltuned.cli import main
+from welltuned.cli.app import app
+from welltuned.cli.program import ProgramFailed, fill, read_metric
+from welltuned.report import render
+
+PYTHON = sys.executable
+TRAIN = """
+import os
+import welltuned as wt
+space = {"x": (0.0, 1.0), "kind": ["good", "bad"], "n": (1, 9)}
+other = wt.Space({"x": wt.Float(0.5, 0.6)})
+number = 3
+
+def objective(trial):
+    with open("fits.txt", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    return (trial["x"] - 0.3) ** 2 + (trial.get("kind") == "bad")
+
+def failing(trial):
+    raise ArithmeticError("no luck today")
+
+def moody(trial):
+    if trial["kind"] == "bad":
+        raise ArithmeticError("no luck today")
+    return trial["x"]
+
+def with_nan(trial):
+    return {"value": trial["x"], "aux": float("nan")}
+
+def slow(trial):
+    import time
+    time.sleep(0.3)
+    return objective(trial)
+"""
+SPACE = """
+lr: {type: float, low: 1e-5, high: 1e-1, log: true}
+kind: {choices: [a, b]}
+l2: {type: float, low: 0.0, high: 1.0, when: {kind: a}}
+"""
+PROGRAM = """
+import json, sys
+print("epoch 1 accuracy=0.1")
+args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert ("--l2" in args) == (args["--kind"] == "a"), args
+score = -abs(float(args["--lr"]) - 0.01)
+if "--json" in args:
+    print(json.dumps({"accuracy": score, "loss": 1}))
+else:
+    print(f"accuracy={score}")
+print("bye")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WELLTUNED_STORAGE", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("train.py").write_text(TRAIN)
+    Path("space.yaml").write_text(SPACE)
+    Path("program.py").write_text(PROGRAM)
+    yield tmp_path
+    for name in [n for n in sys.modules if n.startswith("_welltuned_")]:
+        del sys.modules[name]
+    sys.path[:] = [p for p in sys.path if p != str(tmp_path)]
+
+
+def run(*args):
+    """Run a command in this process; it must succeed."""
+    done = CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def run_json(*args):
+    return json.loads(run(*args), parse_constant=pytest.fail)
+
+
+def process(*args, check=True, **options):
+    """Run the installed program."""
+    program = Path(PYTHON).with_name("welltuned")
+    done = subprocess.run([str(program), *map(str, args)], capture_output=True, text=True, check=False, timeout=100, **options)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def refuse(monkeypatch, capsys):
+    """Run a command as the program does; it must refuse in one line without a traceback, and return that."""
+
+    def go(*args, codes=(1, 2)):
+        monkeypatch.setattr(sys, "argv", ["welltuned", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        seen = capsys.readouterr()
+        assert end.value.code in codes, seen.out + seen.err
+        assert "Traceback" not in seen.err + seen.out
+        errors = [line for line in seen.err.splitlines() if line.startswith("Error: ")]
+        assert len(errors) == 1, seen.err
+        assert seen.err.rstrip().splitlines()[-1] == errors[0], "the error goes on for more than a line"
+        return errors[0]
+
+    return go
+
+
+def fits():
+    return len(Path("fits.txt").read_text().splitlines()) if Path("fits.txt").exists() else 0
+
+
+@pytest.fixture
+def studies(folder):
+    """Two studies in ``welltuned.db``, one of them of two objectives, and one in ``single.db``."""
+    first = wt.Study({"x": (0.0, 1.0), "kind": ["a", "b"]}, storage="welltuned.db", name="first", seed=1, sampler="random")
+    first.optimize(moody, n_trials=12)
+    second = wt.Study({"x": (0.0, 1.0)}, direction={"f": "minimize", "g": "maximize"}, storage="welltuned.db", name="second", seed=2)
+    second.optimize(lambda p: {"f": p["x"] ** 2, "g": p["x"]}, n_trials=6)
+    single = wt.Study({"x": (0.0, 1.0)}, storage="single.db", name="only", seed=3)
+    single.optimize(lambda p: p["x"], n_trials=5)
+    return {"first": first, "second": second, "only": single}
+
+
+def moody(p):
+    if p["kind"] == "b":
+        raise ArithmeticError("no luck today")
+    return p["x"] ** 2
+
+
+# run
+
+
+def test_run_with_the_space_in_the_file():
+    out = run("run", "train.py:objective", "-n", 8, "--seed", 1)
+    assert re.search(r"^8 trials, 0 failed; stopped because: budget: all trials are done$", out, re.MULTILINE)
+    assert re.search(r"^best value \S+, trial \d:$", out, re.MULTILINE)
+    assert re.search(r"^  kind = good$", out, re.MULTILINE)
+    assert "welltuned show train-objective" in out
+    assert len(wt.Study(storage="welltuned.db", name="train-objective").trials) == 8
+
+
+def test_run_goes_on_where_it_was():
+    run("run", "train.py:objective", "-n", 4, "--seed", 1)
+    again = CliRunner().invoke(app, ["run", "train.py:objective", "-n", "6"])
+    assert "study 'train-objective' goes on after 4 finished trials" in again.stderr
+    assert again.stdout.startswith("6 trials, 0 failed")
+    assert fits() == 6
+    run("run", "train.py:objective", "-n", 6)
+    assert fits() == 6
+
+
+@pytest.mark.parametrize("space", ["train.py:other", "small.yaml", "small.json"])
+def test_run_with_another_space(space):
+    Path("small.yaml").write_text("x: {low: 0.5, high: 0.6}\n")
+    Path("small.json").write_text('{"x": {"low": 0.5, "high": 0.6}}')
+    found = run_json("run", "train.py:objective", "--space", space, "-n", 4, "--seed", 0, "--json")
+    assert 0.5 <= found["best"]["params"]["x"] <= 0.6
+
+
+def test_run_json():
+    found = run_json("run", "train.py:objective", "-n", 5, "--seed", 1, "--json", "--name", "mine", "--storage", "a.db")
+    assert found["study"] == "mine"
+    assert found["storage"] == "a.db"
+    assert "budget" in found["stop_reason"]
+    assert set(found["best"]["params"]) == {"x", "kind", "n"}
+    assert found["best"]["state"] == "complete"
+    best = wt.Study(storage="a.db", name="mine").best
+    assert found["best"]["value"] == best.value
+    assert found["best"]["number"] == best.number
+
+
+def test_run_json_with_values_that_json_has_no_word_for():
+    found = run_json("run", "train.py:with_nan", "-n", 3, "--seed", 1, "--json")
+    assert found["best"]["value"] >= 0
+
+
+def test_run_with_workers():
+    run("run", "train.py:objective", "-n", 8, "--seed", 1, "--workers", 2)
+    pids = set(Path("fits.txt").read_text().split())
+    assert fits() == 8
+    assert str(os.getpid()) not in pids
+
+
+def test_the_seed_repeats_a_run():
+    first = run_json("run", "train.py:objective", "-n", 6, "--seed", 5, "--json", "--storage", "a.db")
+    second = run_json("run", "train.py:objective", "-n", 6, "--seed", 5, "--json", "--storage", "b.db")
+    assert first["best"]["params"] == second["best"]["params"]
+
+
+def test_run_maximises():
+    found = run_json("run", "train.py:objective", "-n", 10, "--seed", 1, "--direction", "maximize", "--json")
+    assert found["best"]["params"]["kind"] == "bad"
+    assert found["best"]["value"] > 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (["--patience", "3"], "patience: no improvement in the last 3 trials"),
+        (["--target", "5"], "target: 5 reached"),
+        (["--max-cost", "1e-9"], "cost"),
+        (["--timeout", "1e-9"], "timeout"),
+    ],
+)
+def test_run_stops_by_a_rule(rule, reason):
+    run("run", "train.py:objective", "-n", 1, "--seed", 1)
+    out = run("run", "train.py:objective", "-n", 60, *rule, "--sampler", "random")
+    assert f"stopped because: {reason}" in out
+    assert fits() < 40
+
+
+def test_run_with_every_sampler_and_scheduler():
+    for sampler in wt.SAMPLERS:
+        out = run("run", "train.py:objective", "-n", 3, "--sampler", sampler, "--name", sampler)
+        assert out.startswith("3 trials, 0 failed")
+    for scheduler in wt.SCHEDULERS:
+        assert run("run", "train.py:objective", "-n", 3, "--scheduler", scheduler, "--name", scheduler).startswith("3 trials")
+
+
+def test_run_survives_failures():
+    out = run("run", "train.py:moody", "-n", 12, "--seed", 1, "--sampler", "random")
+    assert re.match(r"12 trials, [1-9]\d* failed", out)
+    assert "kind = good" in out
+
+
+def test_run_that_only_fails_says_why(refuse):
+    assert "no luck today" in refuse("run", "train.py:failing", "-n", 3, codes=(1, 2))
+
+
+def test_verbose_says_which_sampler():
+    done = process("-v", "run", "train.py:objective", "-n", 3, "--seed", 1)
+    assert "uses bayes from trial 0 on" in done.stderr
+    assert "uses bayes" not in process("run", "train.py:objective", "-n", 4).stderr
+
+
+def test_two_files_of_one_name():
+    Path("sub").mkdir()
+    Path("sub/train.py").write_text("space = {'x': (5.0, 6.0)}\n")
+    found = run_json("run", "train.py:objective", "--space", "sub/train.py:space", "-n", 3, "--json")
+    assert 5 <= found["best"]["params"]["x"] <= 6
+
+
+def test_run_of_a_module_that_imports_its_neighbour():
+    Path("sub").mkdir()
+    Path("sub/neighbour_of_it.py").write_text("low = 0.25\n")
+    Path("sub/it.py").write_text("from neighbour_of_it import low\nspace = {'x': (low, 1.0)}\ndef f(p):\n    return p['x'] - low\n")
+    assert process("run", "sub/it.py:f", "-n", 3, "--workers", 2).stdout.startswith("3 trials, 0 failed")
+
+
+# tune
+
+
+def tune(*options, extra=()):
+    command = [PYTHON, "program.py", "--lr", "{lr}", "--kind", "{kind}", "--l2", "{l2}", *extra]
+    return ["tune", "--space", "space.yaml", "--metric", "accuracy", "--direction", "maximize", *options, "--", *command]
+
+
+@pytest.mark.parametrize("extra", [(), ("--json", "1")], ids=["line", "json"])
+def test_tune_reads_the_last_metric(extra):
+    found = run_json(*tune("-n", 8, "--seed", 0, "--json", "--sampler", "random", extra=extra))
+    study = wt.Study(storage="welltuned.db", name="program", direction={"accuracy": "maximize"})
+    assert found["study"] == "program"
+    assert all(t.state is wt.State.COMPLETE for t in study.trials)
+    assert {t.params["kind"] for t in study.trials} == {"a", "b"}
+    for t in study.trials:
+        assert t.metrics["accuracy"] == pytest.approx(-abs(t.params["lr"] - 0.01))
+        assert ("l2" in t.params) == (t.params["kind"] == "a")
+    assert found["best"]["accuracy"] == max(t.metrics["accuracy"] for t in study.trials)
+
+
+def test_tune_prints_the_best():
+    out = run(*tune("-n", 3, "--seed", 0))
+    assert re.search(r"^best accuracy -?\d", out, re.MULTILINE)
+    assert re.search(r"^  lr = \S+$", out, re.MULTILINE)
+
+
+def test_tune_hands_over_everything_as_json():
+    Path("dump.py").write_text("import json, sys\nprint(json.dumps({'value': json.loads(sys.argv[1])['lr']}))\n")
+    found = run_json("tune", "--space", "space.yaml", "-n", 3, "--json", "--", PYTHON, "dump.py", "{params}")
+    assert found["best"]["value"] == found["best"]["params"]["lr"]
+
+
+def test_tune_records_a_program_that_fails_sometimes():
+    Path("moody.py").write_text("import sys\nprint('value=1')\nsys.exit(f'bad {sys.argv[1]}' if sys.argv[1] == 'b' else 0)\n")
+    Path("kinds.yaml").write_text("kind: [a, b]\n")
+    out = run("tune", "--space", "kinds.yaml", "-n", 2, "--", PYTHON, "moody.py", "{kind}")
+    assert out.startswith("2 trials, 1 failed")
+    failed = next(t for t in wt.Study(storage="welltuned.db", name="moody").trials if t.state is wt.State.FAILED)
+    assert "exit code 1: bad b" in failed.error
+
+
+def test_tune_with_workers():
+    out = run(*tune("-n", 4, "--workers", 2))
+    assert out.startswith("4 trials, 0 failed")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ([PYTHON, "-c", "import sys; print('oh'); sys.exit('broken {lr} {kind} {l2}')"], "exit code 1: broken"),
+        (["./nothing-here", "{lr}", "{kind}", "{l2}"], "cannot run './nothing-here': No such file or directory"),
+        ([PYTHON, "-c", "print('loss=3 {lr} {kind} {l2}')"], "'loss=3"),
+        ([PYTHON, "-c", "0 # {lr} {kind} {l2}"], "(no output)"),
+        ([PYTHON, "-c", "import os; os.kill(os.getpid(), 9) # {lr} {kind} {l2}"], "-9"),
+    ],
+    ids=["failing", "missing", "no metric", "silent", "killed"],
+)
+def test_tune_of_a_program_that_never_works(refuse, program, words):
+    Path("plain.yaml").write_text("lr: [1, 2]\nkind: [1]\nl2: [1]\n")
+    assert words in refuse("tune", "--space", "plain.yaml", "--name", "s", "-n", 2, "--", *program)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("accuracy=0.5", 0.5),
+        ("accuracy: 0.5", 0.5),
+        ("step 3, accuracy = -1.5e-3 (best)", -1.5e-3),
+        ("accuracy=0.1\naccuracy=0.2\nother=3", 0.2),
+        ("accuracy=0.1 accuracy=0.3", 0.3),
+        ("accuracy=.5", 0.5),
+        ("accuracy=1.", 1.0),
+        ("accuracy=7", 7.0),
+        ('{"accuracy": 0.25}', 0.25),
+        ('  {"accuracy": 1, "loss": [1]}\n', 1.0),
+        ('accuracy=0.1\n{"accuracy": 0.25}\n{"loss": 3}\n{broken', 0.25),
+        ('{"accuracy": 0.25}\naccuracy=0.5', 0.5),
+        ("accuracy=nan", None),
+        ('{"accuracy": NaN}', None),
+        ("accuracy=-inf", float("-inf")),
+        ("val_accuracy=0.9\naccuracy=0.5\nval_accuracy=0.7", 0.5),
+        ("accuracy=0.5%", 0.5),
+    ],
+)
+def test_read_metric(text, value):
+    found = read_metric(text, "accuracy")
+    assert np.isnan(found) if value is None else found == value
+
+
+@pytest.mark.parametrize("text", ["", "accuracy", "accuracy=high", "val_accuracy=3", '{"accuracy": "0.5"}', '{"accuracy": true}', "[1]"])
+def test_no_metric(text):
+    with pytest.raises(ProgramFailed, match="accuracy"):
+        read_metric(text, "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("command", "params", "words"),
+    [
+        (["p", "--a", "{a}"], {"a": 1}, ["p", "--a", "1"]),
+        (["p", "--a={a}"], {}, ["p"]),
+        (["p", "--a", "{a}", "--b", "{b}"], {"b": 2}, ["p", "--b", "2"]),
+        (["p", "{a}", "{b}"], {"b": "x y"}, ["p", "x y"]),
+        (["p", "{a}-{b}"], {"a": 1, "b": 2}, ["p", "1-2"]),
+        (["p", "{params}"], {"a": 1, "b": (1, 2)}, ["p", '{"a": 1, "b": "(1, 2)"}']),
+        (["awk", "{ print $1 }", "{}", "{1}"], {}, ["awk", "{ print $1 }", "{}", "{1}"]),
+    ],
+)
+def test_fill(command, params, words):
+    assert fill(command, params) == words
+
+
+# looking
+
+
+def test_list(studies):
+    out = run("list")
+    assert re.search(r"^first\s+minimize\s+12\s+[1-9]\d*\s+\S+\s+budget", out, re.MULTILINE)
+    assert re.search(r"^second\s+minimize f, maximize g\s+6\s+0\s+–", out, re.MULTILINE)
+    found = run_json("list", "--json")
+    assert [s["name"] for s in found] == ["first", "second"]
+    assert found[0]["best"]["value"] == studies["first"].best_value
+    assert found[0]["states"]["failed"] >= 1
+    assert found[1]["best"] is None
+    assert len(found[1]["front"]) == len(studies["second"].best_trials)
+
+
+def test_show(studies):
+    out = run("show", "first")
+    best = studies["first"].best
+    assert "first  minimize, 12 trials" in out
+    assert f"best value {best.value:.6g}, trial {best.number}:" in out
+    assert "Float(0.0, 1.0)" in out
+    assert "error: ArithmeticError: no luck today" in out
+    assert len(re.findall(r"^\d+\s+(complete|failed)", out, re.MULTILINE)) == 12
+    assert len(re.findall(r"^\d+\s+(complete|failed)", run("show", "first", "--trials", 3), re.MULTILINE)) == 3
+    assert not re.findall(r"^\d+\s+(complete|failed)", run("show", "first", "--trials", 0), re.MULTILINE)
+
+
+def test_show_json(studies):
+    found = run_json("show", "first", "--json")
+    assert len(found["trials"]) == 12
+    assert set(found["space"]["parameters"]) == {"x", "kind"}
+    assert next(iter(found["importance"])) == "x"
+    assert found["seed"] == 1
+    assert [t["number"] for t in found["trials"]] == list(range(12))
+
+
+def test_show_of_several_objectives(studies):
+    out = run("show", "second")
+    assert "minimize f, maximize g" in out
+    assert len(run_json("show", "second", "--json")["front"]) == len(studies["second"].best_trials)
+
+
+def test_best(studies):
+    best = studies["first"].best
+    out = run("best", "first")
+    assert out.splitlines()[0] == f"best value {best.value:.6g}, trial {best.number}:"
+    assert run_json("best", "first", "--json")["params"] == {"x": best.params["x"], "kind": "a"}
+    front = [t.number for t in studies["second"].best_trials]
+    assert [t["number"] for t in run_json("best", "second", "--json")] == front
+    assert [int(n) for n in re.findall(r"^(\d+)\s+complete", run("best", "second"), re.MULTILINE)] == front
+
+
+def test_report(studies):
+    assert run("report", "first").strip() == "wrote first.html"
+    assert Path("first.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    run("report", "first", "second", "-o", "both.html")
+    assert "Side by side" in Path("both.html").read_text(encoding="utf-8")
+    run("report", "--storage", "single.db")
+    assert Path("only.html").exists()
+
+
+def test_export_csv(studies):
+    table = list(csv.DictReader(io.StringIO(run("export", "first"))))
+    assert len(table) == 12
+    assert {r["state"] for r in table} == {"complete", "failed"}
+    trial = studies["first"].best
+    assert float(table[trial.number]["value"]) == trial.value
+    assert float(table[trial.number]["params_x"]) == trial.params["x"]
+    run("export", "first", "-o", "all.csv")
+    assert Path("all.csv").read_text() == run("export", "first")
+
+
+def test_export_json(studies):
+    found = run_json("export", "first", "--format", "json")
+    assert [t["number"] for t in found] == list(range(12))
+    assert run("export", "first", "--format", "json", "-o", "all.json").strip() == "wrote all.json"
+    assert json.loads(Path("all.json").read_text()) == found
+
+
+@pytest.mark.parametrize("command", [["export", "--format", "json"], ["show", "--json"], ["best", "--json"], ["list", "--json"]])
+def test_json_is_json(command):
+    study = wt.Study({"x": (0.0, 1.0), "norm": wt.Categorical([float("inf")])}, storage="welltuned.db", name="s", seed=0)
+    study.optimize(lambda p: {"value": p["x"], "aux": float("nan")}, n_trials=3)
+    run_json(*command)
+
+
+def test_addresses(studies, monkeypatch):
+    best = studies["only"].best.number
+    for address in (["single.db"], ["single.db:only"], ["only", "--storage", "single.db"], ["--storage", "single.db"]):
+        assert run_json("best", *address, "--json")["number"] == best
+    assert run_json("best", "welltuned.db:first", "--json")["number"] == studies["first"].best.number
+    monkeypatch.setenv("WELLTUNED_STORAGE", "single.db")
+    assert run_json("best", "--json")["number"] == best
+    assert [s["name"] for s in run_json("list", "--json")] == ["only"]
+    assert run_json("best", "first", "--storage", "welltuned.db", "--json")["number"] == studies["first"].best.number
+    run("run", "train.py:objective", "-n", 2)
+    assert {s["name"] for s in run_json("list", "--json")} == {"only", "train-objective"}
+
+
+def test_a_name_with_a_colon():
+    wt.Study({"x": (0.0, 1.0)}, storage="welltuned.db", name="a:b").optimize(lambda p: p["x"], n_trials=2)
+    assert run_json("best", "a:b", "--json")["number"] in (0, 1)
+    assert run_json("best", "welltuned.db:a:b", "--json")["number"] in (0, 1)
+
+
+@pytest.mark.parametrize("text", ["[bold]x[/bold]", "[/]", "x [/x]", "[red]"])
+def test_brackets_are_no_markup(text):
+    study = wt.Study({"x": (0.0, 1.0), "c": wt.Categorical([text])}, storage="welltuned.db", name=text.replace("/", "~"))
+
+    def objective(p):
+        if p["x"] > 0.5:
+            raise ValueError(text)
+        return p["x"]
+
+    study.optimize(objective, n_trials=6)
+    assert run("show").count(text) >= 6
+    assert study.name in run("list")
+    assert f"c = {text}" in run("best")
+
+
+def test_names_with_slashes_and_brackets_in_results_of_run():
+    Path("odd.py").write_text("space = {'x': ['[/b]', '[/b]x']}\ndef f(p):\n    return len(p['x'])\n")
+    assert "x = [/b]" in run("run", "odd.py:f", "-n", 2, "--name", "[b]")
+
+
+def test_an_empty_study():
+    wt.Study({"x": (0.0, 1.0)}, storage="welltuned.db", name="empty")
+    assert "0 trials" in run("show")
+    assert run_json("show", "--json")["trials"] == []
+    assert run_json("list", "--json")[0]["best"] is None
+    assert run_json("export", "--format", "json") == []
+    run("report")
+    assert "No completed trial yet" in Path("empty.html").read_text(encoding="utf-8")
+
+
+def test_a_study_without_a_space_yet():
+    wt.Study(storage="welltuned.db", name="open")
+    assert "open" in run("list")
+    assert "0 trials" in run("show")
+    assert run_json("show", "--json")["trials"] == []
+
+
+def test_choices_that_are_objects():
+    study = wt.Study({"f": wt.Categorical([len, max, (1, 2)])}, storage="welltuned.db", name="s", sampler="grid")
+    study.optimize(lambda p: len(str(p["f"])), n_trials=3)
+    assert run_json("show", "--json")["states"]["complete"] == 3
+    assert "(1, 2)" in run("show")
+
+
+# the program itself
+
+
+def test_help_names_every_command():
+    out = process("--help").stdout
+    for name in ("demo", "run", "tune", "list", "show", "best", "report", "export"):
+        assert re.search(rf"^  {name} ", out, re.MULTILINE)
+        assert len(run(name, "-h").splitlines()) > 5
+    assert process("--version").stdout.strip().endswith(wt.__version__)
+
+
+def test_every_command_as_a_process(studies):
+    assert "4 trials" in process("run", "train.py:objective", "-n", 4, "--seed", 1).stdout
+    assert "3 trials, 0 failed" in process(*tune("-n", 3)).stdout
+    assert "train-objective" in process("list").stdout
+    assert "best value" in process("show", "train-objective").stdout
+    assert "params" in json.loads(process("best", "train-objective", "--json").stdout)
+    assert "wrote out.html" in process("report", "first", "-o", "out.html").stdout
+    assert process("export", "first").stdout.count("\n") == 13
+    other = subprocess.run(
+        [PYTHON, "-c", "from welltuned.cli import main; main()", "list"], capture_output=True, text=True, check=True
+    )
+    assert "first" in other.stdout
+
+
+def test_errors_of_a_process():
+    done = process("show", "nothing", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: storage 'welltuned.db' does not exist; name the file with --storage\n"
+    assert process("run", "train.py", check=False).returncode == 2
+    assert process("bogus", check=False).returncode == 2
+
+
+def test_nothing_on_standard_output_but_the_result():
+    done = process("run", "train.py:moody", "-n", 6, "--seed", 1, "--sampler", "random", "--json")
+    assert json.loads(done.stdout)["best"]["params"]["kind"] == "good"
+    assert "no luck today" in done.stderr
+
+
+def test_control_c_keeps_everything():
+    child = subprocess.Popen(
+        [str(Path(PYTHON).with_name("welltuned")), "run", "train.py:slow", "-n", "50", "--seed", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while fits() < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "interrupted; everything finished so far is stored" in err
+    assert "Traceback" not in err
+    states = run_json("list", "--json")[0]["states"]
+    assert states["complete"] >= 2
+    assert states["running"] == 0
+    before = fits()
+    assert run("run", "train.py:slow", "-n", states["complete"] + 1).startswith(f"{states['complete'] + 1} trials")
+    assert fits() == before + 1
+
+
+def test_a_closed_pipe_is_quiet(studies):
+    program = Path(PYTHON).with_name("welltuned")
+    done = subprocess.run(f"{program} export first | head -n 1", shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("number,state")
+    assert "Traceback" not in done.stderr
+
+
+# demo
+
+
+def test_demo_and_its_second_run():
+    first = process("demo", "-n", 2)
+    began = time.monotonic()
+    second = process("demo", "-n", 2)
+    assert time.monotonic() - began < 20
+    for name in ("grid", "random", "bayes", "gradient"):
+        assert re.search(rf"^{name}\s+0\.\d{{4}} ± 0\.\d{{4}}\s+0\.\d{{4}}\s+2 ", first.stdout, re.MULTILINE)
+    assert [line for line in first.stdout.splitlines() if "±" in line] == [line for line in second.stdout.splitlines() if "±" in line]
+    assert "Side by side" in Path("welltuned-demo.html").read_text(encoding="utf-8")
+    found = run_json("demo", "-n", 2, "--json")
+    assert {name: s["trials"] for name, s in found.items()} == dict.fromkeys(
+        ["demo-grid", "demo-random", "demo-bayes", "demo-gradient"], 2
+    )
+    address = re.search(r"^Next: welltuned show (\S+)$", first.stdout, re.MULTILINE)[1]
+    assert "learning_rate" in run("show", address)
+
+
+# refusals
+
+
+def prepare():
+    wt.Study({"x": (0.0, 1.0)}, storage="good.db", name="one", seed=1).optimize(lambda p: p["x"], n_trials=2)
+    wt.Study({"x": (0.0, 1.0)}, storage="good.db", name="two")
+    Path("text.db").write_text("this is no database, whatever its name says\n" * 50)
+    Path("broken.py").write_text("def objective(:\n")
+    Path("raising.py").write_text("raise RuntimeError('module trouble')\n")
+    Path("exiting.py").write_text("import sys\nsys.exit(0)\n")
+    Path("nospace.py").write_text("def objective(p):\n    return 1\n")
+    Path("badspace.py").write_text("space = {'x': (2.0, 1.0)}\ndef objective(p):\n    return 1\n")
+    Path("bad.yaml").write_text("x: [1, 2\ny: {")
+    Path("twice.yaml").write_text("x: [1, 2]\nx: [3]\n")
+    Path("low.yaml").write_text("x: {low: 3, high: 1}\n")
+    Path("word.yaml").write_text("hello\n")
+    Path("empty.yaml").write_text("")
+    Path("kind.yaml").write_text("x: {type: bogus, low: 1, high: 2}\n")
+    Path("x.yaml").write_text("x: {low: 0.0, high: 1.0}\n")
+    shutil.copy("good.db", "else.db")
+
+
+REFUSED = [
+    ("'train.py'", ["run", "train.py", "-n", 2]),
+    ("'gone.py'", ["run", "gone.py:objective", "-n", 2]),
+    ("'bogus'", ["run", "train.py:bogus", "-n", 2]),
+    ("train.py:", ["run", "train.py:", "-n", 2]),
+    ("':objective'", ["run", ":objective", "-n", 2]),
+    ("not a function", ["run", "train.py:number", "-n", 2]),
+    ("SyntaxError", ["run", "broken.py:objective", "-n", 2]),
+    ("module trouble", ["run", "raising.py:objective", "-n", 2]),
+    ("exiting.py", ["run", "exiting.py:objective", "-n", 2]),
+    ("space.yaml", ["run", "space.yaml:lr", "-n", 2]),
+    ("'space'", ["run", "nospace.py:objective", "-n", 2]),
+    ("low=2.0", ["run", "badspace.py:objective", "-n", 2]),
+    ("'gone.yaml'", ["run", "train.py:objective", "--space", "gone.yaml", "-n", 2]),
+    ("bad.yaml", ["run", "train.py:objective", "--space", "bad.yaml", "-n", 2]),
+    ("'x' stands twice", ["run", "train.py:objective", "--space", "twice.yaml", "-n", 2]),
+    ("low=3", ["run", "train.py:objective", "--space", "low.yaml", "-n", 2]),
+    ("hello", ["run", "train.py:objective", "--space", "word.yaml", "-n", 2]),
+    ("empty.yaml", ["run", "train.py:objective", "--space", "empty.yaml", "-n", 2]),
+    ("'bogus'", ["run", "train.py:objective", "--space", "kind.yaml", "-n", 2]),
+    ("train.py", ["run", "train.py:objective", "--space", "train.py", "-n", 2]),
+    ("'bogus'", ["run", "train.py:objective", "--space", "train.py:bogus", "-n", 2]),
+    ("bogus", ["run", "train.py:objective", "--sampler", "bogus", "-n", 2]),
+    ("bogus", ["run", "train.py:objective", "--scheduler", "bogus", "-n", 2]),
+    ("bogus", ["run", "train.py:objective", "--direction", "bogus", "-n", 2]),
+    ("n_trials=0", ["run", "train.py:objective", "-n", 0]),
+    ("n_trials=-3", ["run", "train.py:objective", "-n", -3]),
+    ("'many'", ["run", "train.py:objective", "-n", "many"]),
+    ("workers=0", ["run", "train.py:objective", "-n", 2, "--workers", 0]),
+    ("workers=-7", ["run", "train.py:objective", "-n", 2, "--workers", -7]),
+    ("seed=-1", ["run", "train.py:objective", "-n", 2, "--seed", -1]),
+    ("timeout=-1.0", ["run", "train.py:objective", "--timeout", -1]),
+    ("timeout=nan", ["run", "train.py:objective", "--timeout", "nan"]),
+    ("trials=0", ["run", "train.py:objective", "--patience", 0]),
+    ("nan", ["run", "train.py:objective", "--target", "nan"]),
+    ("total=-2.0", ["run", "train.py:objective", "--max-cost", -2]),
+    ("--n-trials", ["run", "train.py:objective"]),
+    ("name=''", ["run", "train.py:objective", "-n", 2, "--name", ""]),
+    ("name='a/b'", ["run", "train.py:objective", "-n", 2, "--name", "a/b"]),
+    ("text.db", ["run", "train.py:objective", "-n", 2, "--storage", "text.db"]),
+    ("/nowhere/x.db", ["run", "train.py:objective", "-n", 2, "--storage", "/nowhere/x.db"]),
+    ("ftp://x", ["run", "train.py:objective", "-n", 2, "--storage", "ftp://x"]),
+    ("''", ["run", "train.py:objective", "-n", 2, "--storage", ""]),
+    ("seed=1", ["run", "nospace.py:objective", "--space", "x.yaml", "-n", 2, "--storage", "good.db", "--name", "one", "--seed", 9]),
+    ("maximize", ["run", "train.py:objective", "-n", 2, "--storage", "good.db", "--name", "one", "--direction", "maximize"]),
+    ("--space", ["tune", "-n", 2, "--", "echo", "{x}"]),
+    ("COMMAND", ["tune", "--space", "x.yaml", "-n", 2]),
+    ("'gone.yaml'", ["tune", "--space", "gone.yaml", "-n", 2, "--", "echo", "{x}"]),
+    ("{y}", ["tune", "--space", "x.yaml", "-n", 2, "--", "echo", "{x}", "{y}"]),
+    ("'x'", ["tune", "--space", "x.yaml", "-n", 2, "--", "echo", "hello"]),
+    ("n_trials=-1", ["tune", "--space", "x.yaml", "-n", -1, "--", "echo", "{x}"]),
+    ("--n-trials", ["tune", "--space", "x.yaml", "--", "echo", "{x}"]),
+    ("''", ["tune", "--space", "x.yaml", "-n", 2, "--metric", "", "--", "echo", "{x}"]),
+    ("bogus", ["tune", "--space", "x.yaml", "--sampler", "bogus", "-n", 2, "--", "echo", "{x}"]),
+    ("text.db", ["tune", "--space", "x.yaml", "--storage", "text.db", "-n", 2, "--", "echo", "{x}"]),
+    ("'gone.db'", ["list", "--storage", "gone.db"]),
+    ("text.db", ["list", "--storage", "text.db"]),
+    ("welltuned.db", ["list"]),
+    ("'.'", ["list", "--storage", "."]),
+    *(
+        (words, [command, *args])
+        for command in ("show", "best", "report", "export")
+        for words, args in (
+            ("'bogus'", ["bogus", "--storage", "good.db"]),
+            ("'bogus'", ["good.db:bogus"]),
+            ("'gone.db'", ["gone.db:one"]),
+            ("['one', 'two']", ["--storage", "good.db"]),
+            ("text.db", ["one", "--storage", "text.db"]),
+            ("text.db", ["text.db"]),
+        )
+    ),
+    ("-1", ["show", "good.db:one", "--trials", -1]),
+    ("'two' has no completed trial", ["best", "good.db:two"]),
+    ("'two' has no completed trial", ["best", "good.db:two", "--json"]),
+    ("'/nowhere/r.html'", ["report", "good.db:one", "-o", "/nowhere/r.html"]),
+    ("'.'", ["report", "good.db:one", "-o", "."]),
+    ("''", ["report", "good.db:one", "-o", ""]),
+    ("'/nowhere/e.csv'", ["export", "good.db:one", "-o", "/nowhere/e.csv"]),
+    ("'.'", ["export", "good.db:one", "-o", "."]),
+    ("no trials", ["export", "good.db:two"]),
+    ("'xml'", ["export", "good.db:one", "--format", "xml"]),
+    ("gone", ["demo", "--folder", "gone"]),
+    ("text.db", ["demo", "--folder", "text.db"]),
+    ("1", ["demo", "-n", 1]),
+    ("-5", ["demo", "-n", -5]),
+    ("workers=0", ["demo", "-n", 2, "--workers", 0]),
+    ("seed=-1", ["demo", "-n", 2, "--seed", -1]),
+    ("--bogus", ["show", "--bogus"]),
+    ("'bogus'", ["bogus"]),
+]
+
+
+@pytest.mark.parametrize(("words", "args"), REFUSED, ids=[f"{i}-{r[1][0]}" for i, r in enumerate(REFUSED)])
+def test_refusals(refuse, words, args):
+    prepare()
+    assert words in refuse(*args)
+    assert fits() == 0
+
+
+def test_a_refused_run_leaves_no_study(refuse):
+    prepare()
+    refuse("run", "train.py:objective", "-n", 0)
+    refuse("tune", "--space", "x.yaml", "-n", 2, "--", "echo", "hello")
+    refuse("run", "train.py:objective", "-n", 2, "--workers", 0)
+    assert not Path("welltuned.db").exists() or run_json("list", "--json") == []
+
+
+def test_the_report_of_the_command_is_that_of_the_package(studies):
+    run("report", "first", "-o", "r.html")
+    one, other = Path("r.html").read_text(encoding="utf-8"), render([studies["first"]])
+    strip = re.compile(r"sampler \w+")
+    assert strip.sub("", one) == strip.sub("", other)

@@ -1,0 +1,81 @@
+"""The documentation is run: Python blocks of a page share one namespace, console blocks run in the same folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from welltuned import EXECUTORS, SAMPLERS, SCHEDULERS, STORAGES
+from welltuned.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w-]+\.\w+)\n")
+
+
+def run_console(block: str, folder: Path) -> None:
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            # braces are ours, not the shell's
+            command = line[2:].replace("{", "'{").replace("}", "}'")
+            done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        named = FILE.match(block)
+        if named:
+            Path(named[1]).write_text(block, encoding="utf-8")
+        elif language == "python":
+            exec(compile(block, f"{page.name}", "exec"), namespace)
+        elif language == "console":
+            run_console(block, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def everything() -> str:
+    return "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, *SCHEDULERS, *STORAGES, *EXECUTORS])
+def test_every_registered_name_is_documented(name):
+    assert re.search(rf"\b{name}\b", everything())
+
+
+@pytest.mark.parametrize("command", sorted(app.commands))
+def test_every_command_is_documented(command):
+    assert f"welltuned {command}" in everything()
+
+
+@pytest.mark.parametrize(
+    "option", sorted({o for c in ("run", "tune") for p in app.commands[c].params for o in p.opts if o.startswith("--")})
+)
+def test_every_option_of_a_search_is_documented(option):
+    assert option in everything()
+
+
+def test_the_chinese_readme_has_the_same_code_as_the_english_one():
+    english, chinese = (
+        [
+            re.sub(r"  # .*", "", b)
+            for language, b in BLOCK.findall(p.read_text(encoding="utf-8"))
+            if language in ("python", "console")
+        ]
+        for p in PAGES[:2]
+    )
+    assert english == chinese
