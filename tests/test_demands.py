@@ -209,7 +209,7 @@ def children(pid):
 def snipe(process, kills, chance, busy):
     """Kill random workers of a command, out of those that have begun to work, for as long as it runs."""
     while process.poll() is None:
-        time.sleep(chance.uniform(0.05, 0.2))
+        time.sleep(chance.uniform(0.3, 0.8))
         begun = {int(f.name) for f in busy.iterdir()}
         if workers := [pid for pid in children(process.pid) if pid in begun]:
             os.kill(chance.choice(workers), signal.SIGKILL)

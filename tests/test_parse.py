@@ -55,7 +55,7 @@ ONE = [
     ([1, True], Categorical([1, True])),
     ([0.5, math.inf], Categorical([0.5, math.inf])),
     (np.array([3, 1, 2]), Ordinal([1, 2, 3])),
-    (np.logspace(-1, 1, 3), Ordinal([0.1, 1.0, 10.0])),
+    (np.array([0.1, 1.0, 10.0]), Ordinal([0.1, 1.0, 10.0])),
     (np.array(["a", "b"]), Categorical(["a", "b"])),
     (range(2, 8, 2), Ordinal([2, 4, 6])),
     ({"b", "a"}, Categorical(["a", "b"])),
