@@ -231,10 +231,7 @@ def snipe_one_start(process, kills, chance, busy):
     "sniper",
     [
         snipe,
-        pytest.param(
-            snipe_one_start,
-            marks=pytest.mark.xfail(strict=True, reason="a worker that dies as it starts ends the study"),
-        ),
+        snipe_one_start,
     ],
 )
 def test_d8_the_budget_is_exact_though_workers_are_killed(tmp_path, sniper):
@@ -315,7 +312,6 @@ def test_d11_failures_are_recorded_and_never_repeated(optimum):
     assert len({study.space.key(t.params) for t in failed}) == len(failed)
 
 
-@pytest.mark.xfail(strict=True, reason="log EI outweighs the odds of failing")
 @pytest.mark.parametrize("optimum", [0.3, 0.6])
 def test_d11_failures_teach_the_sampler(optimum):
     """40 % of the space raises, with the optimum inside or at the edge: at most 15 % of trials 51-100 fail."""

@@ -156,9 +156,6 @@ def test_a_trial_whose_workers_keep_dying_fails_as_lost():
     assert sum(t.state is State.COMPLETE for t in study.trials) == 7
 
 
-@pytest.mark.xfail(
-    strict=True, reason="once the space is exhausted the loop starts nothing, not even what was put back"
-)
 def test_the_last_trials_of_a_finite_space_are_tried_again_too():
     """A worker that dies after the space ran out of new configurations: its trial must not be left waiting."""
     study = wt.Study({"x": [0, 1, 2, 3]}, sampler=wt.Grid(shuffle=False), seed=0)
@@ -166,7 +163,6 @@ def test_the_last_trials_of_a_finite_space_are_tried_again_too():
     assert [(t.params["x"], t.state.value, t.attempts) for t in study.trials][3] == (3, "failed", 3)
 
 
-@pytest.mark.xfail(strict=True, reason="wait() starts its time-out anew after every report")
 def test_reports_do_not_prolong_waiting(processes):
     def objective(p):
         for step in range(60):

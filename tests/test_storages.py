@@ -29,17 +29,6 @@ class TestContract(StorageContract):
         yield storage
         storage.close()
 
-    @pytest.mark.xfail(strict=True, reason="claim() numbers and tokens a new slot like the one that was dropped last")
-    def test_tokens_of_dropped_slots_stay_stale(self, storage, study):
-        super().test_tokens_of_dropped_slots_stay_stale(storage, study)
-
-    def test_what_goes_in_is_copied(self, storage, study, request):
-        if isinstance(storage, MemoryStorage):
-            request.applymarker(
-                pytest.mark.xfail(strict=True, reason="MemoryStorage.add keeps the dicts that it was given")
-            )
-        super().test_what_goes_in_is_copied(storage, study)
-
 
 @pytest.fixture
 def path(tmp_path):

@@ -219,7 +219,6 @@ def test_add_one_by_one():
         study.add({"x": 3.0, "n": 1}, 1.0)
 
 
-@pytest.mark.xfail(strict=True, reason="add() keeps the state of a running trial, and nobody will ever finish it")
 def test_adding_a_running_trial_leaves_none_running():
     other, study = new(seed=1), new()
     other.ask()
@@ -229,12 +228,8 @@ def test_adding_a_running_trial_leaves_none_running():
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_adding_a_trial_of_another_objective(path, stored, request):
+def test_adding_a_trial_of_another_objective(path, stored):
     """It is refused, or has no value here; in no case is it the best."""
-    if not stored:
-        request.applymarker(
-            pytest.mark.xfail(strict=True, reason="add() keeps the names of the other study's objectives")
-        )
     other, study = new(seed=1), new(direction={"acc": "maximize"}, storage=path if stored else None)
     other.optimize(value, 1)
     with contextlib.suppress(wt.WelltunedError):
@@ -714,10 +709,6 @@ def test_a_stop_reaches_the_other_process(path):
     assert (len(study.trials), study.stop_reason) == (3, "elsewhere")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a study that finds no slot stores 'budget', which stops another one that still has trials to repeat",
-)
 def test_a_study_that_is_done_does_not_stop_one_that_is_not(path):
     """One finds no slot and leaves; the other one's last worker dies: its trial must be tried again all the same."""
     other = new(storage=path)

@@ -16,6 +16,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
@@ -36,6 +37,11 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 START_SECONDS = 60.0
+STARTS = 3
+
+
+class _DiedAtStartError(Exception):
+    """A worker process ended, or hung, before it connected."""
 
 
 def available_cores() -> int:
@@ -77,10 +83,20 @@ class ProcessExecutor:
 
     def submit(self, task: Task) -> None:
         """See :meth:`Executor.submit`."""
-        worker = next((w for w in self._workers if w.task is None), None) or self._start()
+        worker = next((w for w in self._workers if w.task is None), None) or self._start_one()
         worker.task = task
         with contextlib.suppress(OSError):  # a dead worker is noticed by wait()
             worker.connection.send_bytes(cloudpickle.dumps(("task", task)))
+
+    def _start_one(self) -> _Worker:
+        """Start a worker; one that dies on the way up is no reason to give up, three in a row are."""
+        for attempt in range(STARTS):
+            try:
+                return self._start()
+            except _DiedAtStartError as error:
+                if attempt == STARTS - 1:
+                    raise WelltunedError(f"{STARTS} worker processes in a row did not start: {error}") from None
+        raise AssertionError("not reached")
 
     def _start(self) -> _Worker:
         share = str(max(1, available_cores() // self._size))
@@ -93,6 +109,7 @@ class ProcessExecutor:
             "path": sys.path,
             "cwd": str(Path.cwd()),
             "parent": os.getpid(),
+            "argv": sys.argv,
         }
         assert process.stdin is not None
         with process.stdin as pipe, contextlib.suppress(BrokenPipeError):
@@ -113,14 +130,15 @@ class ProcessExecutor:
             if process.poll() is not None:
                 break
         process.kill()
-        raise WelltunedError(f"a worker process did not start (exit code {process.poll()})")
+        raise _DiedAtStartError(f"exit code {process.wait()}")
 
     def wait(self, timeout: float | None = None) -> list[Finished]:
         """See :meth:`Executor.wait`."""
         finished: list[Finished] = []
+        deadline = None if timeout is None else time.monotonic() + timeout
         busy = {w.connection: w for w in self._workers if w.task is not None}
         while busy and not finished:
-            ready = wait(list(busy), timeout)
+            ready = wait(list(busy), None if deadline is None else max(deadline - time.monotonic(), 0.0))
             for connection in ready:
                 finished += self._receive(busy[connection])  # type: ignore[index]
             if not ready:
@@ -171,7 +189,7 @@ def serve() -> None:
     hello = json.loads(sys.stdin.buffer.read())
     # an interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.path[:] = hello["path"]
+    sys.path[:], sys.argv[:] = hello["path"], hello["argv"]
     with contextlib.suppress(OSError):
         os.chdir(hello["cwd"])
     threading.Thread(target=_die_with, args=(hello["parent"],), daemon=True).start()
@@ -212,8 +230,6 @@ def _portable(outcome: Outcome) -> bytes:
 
 def _die_with(parent: int) -> None:
     """End this process when its parent is gone, even in the middle of an objective."""
-    import time
-
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -135,15 +135,23 @@ class Model:
         embed = embedding(space)
         unit, y = history.unit[history.observed], scalarise(history.losses[history.observed], rng)
         scaled = gp.standardise(gp.winsorise(y) if parity else y)[0]
-        phi = embed(unit)
-        posterior = gp.fit(phi, scaled, embed.group)
-        success = None
+        phi, success = embed(unit), None
         if history.failed.any():
+            # a failure is as bad as the worst success: where nothing else is known, the next trial should be elsewhere
             bad = embed(history.unit[history.failed])
-            success = gp.fit(np.vstack([phi, bad]), np.append(np.ones(len(phi)), -np.ones(len(bad))), embed.group)
+            good = len(phi)
+            phi, scaled = np.vstack([phi, bad]), np.append(scaled, np.full(len(bad), scaled.max()))
+            success = gp.fit(phi, np.append(np.ones(good), -np.ones(len(bad))), embed.group)
+        posterior = gp.fit(phi, scaled, embed.group)
         return cls(
             embed, posterior, success, float(posterior.predict(phi)[0].min()), unit[np.argsort(y, kind="stable")[:5]]
         )
+
+    def likely_fails(self, unit: np.ndarray) -> np.ndarray:
+        """Tell which rows fail more likely than not, once three trials have failed; shape (n,)."""
+        if self.success is None or (self.success.y < 0).sum() < 3:
+            return np.zeros(len(unit), dtype=bool)
+        return np.asarray(self.success.predict(self.embed(unit))[0] < 0.0)
 
     def acquisition(self, pending: np.ndarray, fantasies: int, rng: np.random.Generator) -> Acquisition:
         """Build what is maximised, given rows of the cube that are under evaluation."""
@@ -180,7 +188,7 @@ def best_rows(
                 break
     rows = np.vstack([starts, pool])
     scores = np.append(acquisition.value(model.embed(starts)), scores)
-    return rows[np.argsort(-scores, kind="stable")]
+    return rows[np.lexsort((-scores, model.likely_fails(rows)))]
 
 
 def diverse(points: np.ndarray, scores: np.ndarray, n: int, apart: float = 0.05) -> list[int]:

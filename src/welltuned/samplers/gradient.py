@@ -5,12 +5,13 @@ function value from the history, until a value is missing: that point is what it
 microseconds per evaluation, and makes the search resumable and repeatable for nothing.
 
 Derivatives are the objective's own where it returns them. Otherwise they are central differences, whose step grows
-where the second difference is not small against the first: then noise, a plateau or an optimum hides the slope, and
-a wider stencil sees it. Numbers without steps are moved by gradients; everything else is searched by the restarts.
+where noise or rounding hides the slope. Numbers without steps are moved by gradients; everything else is searched by
+the restarts.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -46,7 +47,8 @@ class Gradient:
     step
         First half-width of the central differences, as a share of a parameter's range on its own scale.
     tolerance
-        A restart ends when an iteration gains less than this share of the objective's magnitude.
+        A restart ends when an iteration gains less than this share of what its first step promised, or of what it
+        gained so far.
 
     Notes
     -----
@@ -56,11 +58,11 @@ class Gradient:
     Examples
     --------
     >>> Gradient(step=0.02)
-    Gradient(step=0.02, tolerance=1e-06)
+    Gradient(step=0.02, tolerance=0.0001)
     """
 
     step: float = 0.01
-    tolerance: float = 1e-6
+    tolerance: float = 1e-4
     model_based: ClassVar[bool] = True
     several_objectives: ClassVar[bool] = False
 
@@ -166,7 +168,12 @@ class Table:
 
     def key(self, row: np.ndarray) -> str:
         """Return the canonical key of a row."""
-        return self.space.key(self.space.decode(row[None])[0])
+        return _key(self.space, row.tobytes())
+
+
+@functools.lru_cache(maxsize=65_536)
+def _key(space: Space, row: bytes) -> str:
+    return space.key(space.decode(np.frombuffer(row)[None])[0])
 
 
 def _signed(trial: Trial, sign: float) -> dict[str, float] | None:
@@ -195,7 +202,9 @@ class Restart:
     def __post_init__(self) -> None:
         self.free = np.flatnonzero(~np.array(discrete(self.space)) & ~np.isnan(self.start))
         self.steps = np.full(len(self.free), self.step)
+        self.smooth = np.zeros(len(self.free), dtype=bool)
         self.best = (np.inf, self.start)
+        self.origin: tuple[float, float] | None = None
 
     def replay(self) -> list[np.ndarray]:
         """Run until the end, returning nothing, or until values are missing, returning their rows."""
@@ -208,7 +217,7 @@ class Restart:
                     jac=True,
                     method="L-BFGS-B",
                     bounds=bounds,
-                    options={"ftol": self.tolerance, "gtol": 1e-9, "maxls": 10},
+                    options={"ftol": self.tolerance, "gtol": 1e-4, "maxls": 10},
                 )
             else:
                 self._loss([self.start])
@@ -247,7 +256,12 @@ class Restart:
         value = self._loss([here])[0]
         own = self.table.values.get(self.table.key(here), (0.0, None))[1]
         slope = self._chain(u, own) if own is not None else self._difference(u, value)
-        return value, slope * TRUST
+        slope = slope * TRUST
+        if self.origin is None:
+            # the method takes the gradient itself as its first step: make that one unit, which is TRUST of the cube
+            self.origin = value, max(float(np.linalg.norm(slope)), np.finfo(float).tiny)
+        centre, scale = self.origin
+        return (value - centre) / scale, slope / scale
 
     def _stencil(self, u: np.ndarray, which: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         rows, widths = [], []
@@ -262,18 +276,34 @@ class Restart:
         return rows, np.array(widths)
 
     def _difference(self, u: np.ndarray, value: float) -> np.ndarray:
-        """Return central differences, (f(u + h) - f(u - h)) / 2h, widened once each where they cannot see a slope."""
-        slope = np.zeros(len(u))
-        todo = np.arange(len(u))
-        while len(todo):
-            rows, widths = self._stencil(u, todo)
-            f = np.array(self._loss(rows)).reshape(-1, 2)
-            first, second = f[:, 1] - f[:, 0], f[:, 1] - 2.0 * value + f[:, 0]
-            slope[todo] = first / widths
-            blind = (np.abs(first) <= np.abs(second)) & (self.steps[todo] * WIDEN <= WIDEST)
-            todo = todo[blind]
+        """Return central differences, (f(u + h) - f(u - h)) / 2h.
+
+        Where the second difference is not small against the first, either the slope vanishes, or noise or rounding
+        hides it. A wider stencil tells: of a smooth function the second difference grows with h², of noise it does
+        not. So the stencil widens only for noise and plateaus, and asks that question once for each coordinate.
+        """
+        first, second, widths = self._differences(u, value, np.arange(len(u)))
+        slope = first / widths
+        # at a bound one side is missing, and the two differences are the same
+        whole = widths > 1.99 * self.steps
+        todo = np.flatnonzero(whole & (np.abs(first) <= np.abs(second)) & ~self.smooth | (first == 0.0))
+        while len(todo := todo[self.steps[todo] * WIDEN <= WIDEST]):
+            before = np.abs(second[todo])
             self.steps[todo] *= WIDEN
+            wide, bend, across = self._differences(u, value, todo)
+            hidden = np.abs(bend) <= 0.5 * WIDEN**2 * before  # a plateau has 0 on both sides
+            slope[todo[hidden]] = wide[hidden] / across[hidden]
+            self.steps[todo[~hidden]] /= WIDEN
+            self.smooth[todo[~hidden]] = True
+            first[todo], second[todo] = wide, bend
+            todo = todo[hidden & (np.abs(wide) <= np.abs(bend))]
         return slope
+
+    def _differences(self, u: np.ndarray, value: float, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return first differences, second differences and widths of the stencils of some coordinates."""
+        rows, widths = self._stencil(u, which)
+        f = np.array(self._loss(rows)).reshape(-1, 2)
+        return f[:, 1] - f[:, 0], f[:, 1] - 2.0 * value + f[:, 0], widths
 
     def _chain(self, u: np.ndarray, gradient: dict[str, float]) -> np.ndarray:
         """Turn derivatives by natural values into those by unit coordinates."""

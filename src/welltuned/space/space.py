@@ -120,6 +120,10 @@ class Space(Mapping[str, Parameter]):
         return isinstance(other, Space) and self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash(json.dumps(self.to_json(), sort_keys=True))
 
     @cached_property
@@ -175,8 +179,8 @@ class Space(Mapping[str, Parameter]):
         for condition in self._forbidden:
             ok &= ~self._holds(condition, unit)
         if self.constraints:
-            for i in np.flatnonzero(ok):
-                ok[i] = self._satisfies(self.decode(unit[i : i + 1], activated=True)[0])
+            rows = np.flatnonzero(ok)
+            ok[rows] = [self._satisfies(params) for params in self.decode(unit[rows], activated=True)]
         return ok
 
     def _satisfies(self, params: Params) -> bool:

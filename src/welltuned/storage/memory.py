@@ -19,7 +19,7 @@ class _Study:
     trials: dict[int, Trial] = field(default_factory=dict)
     changed: dict[int, int] = field(default_factory=dict)  # trial number -> revision, oldest change first
     revision: int = 0
-    dropped: list[tuple[int, int]] = field(default_factory=list)
+    dropped: list[tuple[int, int, int]] = field(default_factory=list)  # revision, number, token
 
 
 class MemoryStorage:
@@ -74,7 +74,7 @@ class MemoryStorage:
                 if found.changed[number] <= since:
                     break
                 fresh.append(found.trials[number])
-            dropped = tuple(n for revision, n in found.dropped if revision > since and n not in found.trials)
+            dropped = tuple(n for revision, n, _ in found.dropped if revision > since and n not in found.trials)
             return Changes(
                 found.revision,
                 tuple(sorted(fresh, key=lambda t: t.number)),
@@ -96,10 +96,10 @@ class MemoryStorage:
         with self._lock:
             found, numbers = self._study(study), []
             for trial in trials:
-                if not known and any(t.key == trial.key for t in found.trials.values()):
+                if not known and trial.key is not None and any(t.key == trial.key for t in found.trials.values()):
                     continue
                 numbers.append(max(found.trials, default=-1) + 1)
-                self._put(found, replace(trial, number=numbers[-1]))
+                self._put(found, _copied(replace(trial, number=numbers[-1])))
             return numbers
 
     def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
@@ -114,9 +114,11 @@ class MemoryStorage:
             claimed += [self._start(found, found.trials[number], owner, now, lease) for number in waiting]
             used = sum(t.origin is not Origin.ADDED for t in found.trials.values())
             while len(claimed) < n and (budget is None or used < budget):
+                number = max(found.trials, default=-1) + 1
                 blank = Trial(
-                    max(found.trials, default=-1) + 1,
+                    number,
                     State.WAITING,
+                    token=max((token for _, n, token in found.dropped if n == number), default=0),
                     objectives=tuple(found.row.directions),
                     space_version=max(len(found.row.spaces), 1),
                 )
@@ -218,10 +220,22 @@ class MemoryStorage:
             if drop and trial.params is None:
                 found.revision += 1
                 del found.trials[number], found.changed[number]
-                found.dropped.append((found.revision, number))
+                found.dropped.append((found.revision, number, token))
             else:
                 self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))
             return True
 
     def close(self) -> None:
         """See :meth:`Storage.close`."""
+
+
+def _copied(trial: Trial) -> Trial:
+    """Return a trial whose dicts nobody else holds."""
+    return replace(
+        trial,
+        params=None if trial.params is None else dict(trial.params),
+        metrics=dict(trial.metrics),
+        sems=dict(trial.sems),
+        gradient=None if trial.gradient is None else dict(trial.gradient),
+        attributes=dict(trial.attributes),
+    )

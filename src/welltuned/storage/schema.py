@@ -33,7 +33,8 @@ def _first(db: sqlite3.Connection) -> None:
             study INTEGER NOT NULL, number INTEGER NOT NULL, step INTEGER NOT NULL, metrics TEXT NOT NULL,
             PRIMARY KEY (study, number, step)) WITHOUT ROWID""",
         """CREATE TABLE dropped (
-            study INTEGER NOT NULL, number INTEGER NOT NULL, revision INTEGER NOT NULL)""",
+            study INTEGER NOT NULL, number INTEGER NOT NULL, revision INTEGER NOT NULL,
+            token INTEGER NOT NULL)""",
     ):
         db.execute(statement)
 

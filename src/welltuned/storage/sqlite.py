@@ -36,7 +36,9 @@ CLAIM_WAITING = f"""
 CLAIM_NEW = f"""
     INSERT INTO trial (study, number, state, origin, owner, token, attempts, started, lease_until, space_version,
                        revision)
-    SELECT :study, COALESCE(MAX(number) + 1, 0), 'running', 'sampler', :owner, 1, 1, :now, :until,
+    SELECT :study, COALESCE(MAX(number) + 1, 0), 'running', 'sampler', :owner, 1 + (
+               SELECT COALESCE(MAX(d.token), 0) FROM dropped d
+               WHERE d.study = :study AND d.number = COALESCE(MAX(trial.number) + 1, 0)), 1, :now, :until,
            MAX(1, (SELECT COUNT(*) FROM space WHERE study = :study)), {NEXT_REVISION}
     FROM trial WHERE study = :study
     HAVING :budget IS NULL OR COUNT(*) FILTER (WHERE origin <> 'added') < :budget
@@ -378,7 +380,7 @@ class SQLiteStorage:
     def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:
         """See :meth:`Storage.renew`."""
         lost = []
-        with self._write() as db:
+        with self._write(study) as db:
             for number, token in claims:
                 if not db.execute(
                     f"UPDATE trial SET lease_until = :until WHERE {HELD}",
@@ -393,7 +395,7 @@ class SQLiteStorage:
         if drop:
             with self._write(study) as db:
                 if db.execute(f"DELETE FROM trial WHERE {HELD} AND params IS NULL", args).rowcount:
-                    db.execute(f"INSERT INTO dropped VALUES (:study, :number, {NEXT_REVISION})", args)
+                    db.execute(f"INSERT INTO dropped VALUES (:study, :number, {NEXT_REVISION}, :token)", args)
                     return True
         return self._change(study, number, token, "state = 'waiting', owner = NULL, lease_until = NULL")
 

@@ -59,22 +59,18 @@ class Coordinator:
     def _suggest(self, blank: list[Trial]) -> tuple[dict[int, Params], bool]:
         """Find a configuration for each claimed slot and store it; slots without one are taken back."""
         found: dict[int, Params] = {}
-        numbers = [t.number for t in blank]
-        for _ in range(20):
-            todo = [k for k in numbers if k not in found]
-            if not todo:
-                return found, False
+        todo, exhausted = [t.number for t in blank], False
+        while todo and not exhausted:
             proposals = self._proposals(self.ledger.sync().without(todo), len(todo), todo[0])
+            exhausted = len(proposals) < len(todo)
             for number, params in zip(todo, proposals, strict=False):
                 # another process may have taken the same configuration in the meantime; then propose anew
                 if self.open_space or self.ledger.assign(number, params):
                     found[number] = params  # noqa: PERF403
-            if len(proposals) < len(todo):
-                break
-        for number in numbers:
-            if number not in found:
-                self.ledger.release(number, drop=True)
-        return found, len(found) < len(numbers)
+            todo = [number for number in todo if number not in found and self.ledger.holds(number)]
+        for number in todo:
+            self.ledger.release(number, drop=True)
+        return found, exhausted
 
     def _proposals(self, history: History, n: int, number: int) -> list[Params]:
         if self.ledger.space is None:

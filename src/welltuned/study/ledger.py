@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -110,6 +111,11 @@ class Ledger:
             unique=unique,
         )
 
+    def holds(self, number: int) -> bool:
+        """Tell whether this process still has its claim on a trial."""
+        trial = self.sync().trials_by_number.get(number)
+        return trial is not None and trial.state is State.RUNNING and trial.token == self.claims.get(number)
+
     def report(self, number: int, token: int, report: Report) -> bool:
         """Store a report; False when the claim is lost."""
         return self.storage.report(self.row.id, number, token, report)
@@ -140,22 +146,23 @@ class Ledger:
         """Keep the leases alive from a thread of its own, for as long as there are claims."""
         if self._heart is None or not self._heart.is_alive():
             self._rest.clear()
-            self._heart = threading.Thread(target=self._renew, name="welltuned-lease", daemon=True)
+            # the thread must not keep alive a study that nobody holds any more
+            args = (weakref.ref(self), self._rest, self.lease / 3)
+            self._heart = threading.Thread(target=_beat, args=args, name="welltuned-lease", daemon=True)
             self._heart.start()
 
-    def _renew(self) -> None:
-        while not self._rest.wait(self.lease / 3):
-            with self._lock:
-                claims = list(self.claims.items())
-            if not claims:
-                return
-            try:
-                lost = self.storage.renew(self.row.id, claims, self.lease)
-            except StorageError as error:
-                log.warning("cannot renew the leases of trials %s: %s", [n for n, _ in claims], error)
-                continue
-            if lost:
+    def renew(self) -> bool:
+        """Extend the leases of this process's claims; False when there are none."""
+        with self._lock:
+            claims = list(self.claims.items())
+        if not claims:
+            return False
+        try:
+            if lost := self.storage.renew(self.row.id, claims, self.lease):
                 log.warning("trials %s were taken over by another process", lost)
+        except StorageError as error:
+            log.warning("cannot renew the leases of trials %s: %s", [n for n, _ in claims], error)
+        return True
 
     # the rest
 
@@ -178,3 +185,12 @@ class Ledger:
         """Stop renewing and let go of the storage."""
         self._rest.set()
         self.storage.close()
+
+
+def _beat(reference: weakref.ref[Ledger], rest: threading.Event, seconds: float) -> None:
+    """Renew leases until there are none, or the ledger is gone."""
+    while not rest.wait(seconds):
+        ledger = reference()
+        if ledger is None or not ledger.renew():
+            return
+        del ledger

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from welltuned.study.study import Study
 
 log = logging.getLogger("welltuned")
+BUDGET = "budget: all trials are done"
+EXHAUSTED = "space exhausted: every configuration has been tried"
 Callback = Callable[["Study", Trial], object]
 
 
@@ -61,41 +63,51 @@ class _Run:
         self.study, self.executor, self.options, self.progress = study, executor, options, progress
         self.running: dict[int, Task] = {}
         self.deadline = None if options.timeout is None else time.monotonic() + options.timeout
-        self.reason: str | None = None
+        self.exhausted = False
 
     def until_stopped(self) -> None:
         """Keep the workers busy until there is a reason not to, then wait for those that are."""
         while True:
-            self.reason = self.reason or self._should_stop()
-            while self.reason is None and len(self.running) < self.options.workers:
-                if not self._start(self.options.workers - len(self.running)):
-                    break
+            reason = self._should_stop()
+            while reason is None and len(self.running) < self.options.workers and self._start():
+                pass
             if not self.running:
                 break
-            for finished in self.executor.wait(self._patience()):
+            for finished in self.executor.wait(self._patience(reason)):
                 self._record(finished)
-        self.study.coordinator.record_stop(self.reason or "budget: all trials are done")
+        self.study.coordinator.record_stop(reason or self._natural_end())
 
     def _should_stop(self) -> str | None:
         history = self.study.history
-        if self.study.stop_reason is not None:
-            return self.study.stop_reason
+        stored = self.study.stop_reason
+        # that another process found nothing left to start is no reason not to finish what comes back
+        if stored is not None and not stored.startswith((BUDGET, EXHAUSTED)):
+            return stored
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return f"timeout: {self.options.timeout:g} seconds are over"
         return next((why for rule in self.options.rules if (why := rule.reason(history)) is not None), None)
 
-    def _patience(self) -> float | None:
-        """Look up at the deadline, and once a second where another process may stop the study."""
-        left = None if self.deadline is None or self.reason else max(self.deadline - time.monotonic(), 0.0)
-        return 1.0 if left is None else min(left + 0.001, 1.0)
+    def _natural_end(self) -> str | None:
+        """Return why there is nothing left to start; None while other processes still evaluate."""
+        if any(t.state is State.RUNNING for t in self.study.trials):
+            return None
+        return EXHAUSTED if self.exhausted else BUDGET
 
-    def _start(self, n: int) -> bool:
-        tasks, exhausted = self.study.coordinator.next_tasks(n)
+    def _patience(self, reason: str | None) -> float | None:
+        """Look up at the deadline, and once a second where another process may stop the study."""
+        if self.deadline is None or reason is not None:
+            return 1.0
+        return min(max(self.deadline - time.monotonic(), 0.0) + 0.001, 1.0)
+
+    def _start(self) -> bool:
+        """Start what the idle workers can take; False when there is nothing."""
+        if self.exhausted and not any(t.state is State.WAITING for t in self.study.trials):
+            return False
+        idle = self.options.workers - len(self.running)
+        tasks, self.exhausted = self.study.coordinator.next_tasks(idle)
         for task in tasks:
             self.running[task.number] = task
             self.executor.submit(task)
-        if exhausted:
-            self.reason = "space exhausted: every configuration has been tried"
         return bool(tasks)
 
     def _record(self, finished: Finished) -> None:

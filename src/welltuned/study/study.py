@@ -444,8 +444,22 @@ class Study:
 
     def _read_row(self, row: Any) -> Trial:
         if isinstance(row, Trial):
+            if not row.state.finished:
+                raise InvalidValue(f"add: trial {row.number} is {row.state.value}; only finished trials can be added")
+            if row.state is State.COMPLETE and (missing := [n for n in self.objectives if n not in row.metrics]):
+                raise InvalidValue(
+                    f"add: trial {row.number} has the metrics {list(row.metrics)!r}, which lack {missing!r}"
+                )
             params = self.space.validate(row.params or {})
-            return replace(row, params=params, key=self._key(params), origin=Origin.ADDED, owner=None, lease_until=None)
+            return replace(
+                row,
+                params=params,
+                key=self._key(params),
+                origin=Origin.ADDED,
+                owner=None,
+                lease_until=None,
+                objectives=self.objectives,
+            )
         if not isinstance(row, (tuple, list)) or len(row) != 2:
             raise InvalidType(f"add: {row!r} is neither a trial nor a (params, value) pair")
         params = self.space.validate(row[0])
