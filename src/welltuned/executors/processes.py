@@ -78,7 +78,6 @@ class ProcessExecutor:
                 "holds open files, locks or connections, or create it inside the function"
             ) from error
         self._key = secrets.token_bytes(32)
-        self._listener = Listener(None, authkey=self._key)
         self._workers: list[_Worker] = []
 
     def submit(self, task: Task) -> None:
@@ -99,12 +98,14 @@ class ProcessExecutor:
         raise AssertionError("not reached")
 
     def _start(self) -> _Worker:
+        # a door of its own for each worker: one that dies on the way leaves nobody at another one's
+        listener = Listener(None, authkey=self._key)
         share = str(max(1, available_cores() // self._size))
         env = {**os.environ, **{v: os.environ.get(v, share) for v in THREAD_VARIABLES}}
         code = "from welltuned.executors.processes import serve; serve()"
         process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=env)
         hello = {
-            "address": self._listener.address,
+            "address": listener.address,
             "key": self._key.hex(),
             "path": sys.path,
             "cwd": str(Path.cwd()),
@@ -114,23 +115,10 @@ class ProcessExecutor:
         assert process.stdin is not None
         with process.stdin as pipe, contextlib.suppress(BrokenPipeError):
             pipe.write(json.dumps(hello).encode())
-        worker = _Worker(process, self._accept(process))
+        worker = _Worker(process, _accept(listener, process))
         worker.connection.send_bytes(self._payload)
         self._workers.append(worker)
         return worker
-
-    def _accept(self, process: subprocess.Popen[bytes]) -> Connection:
-        accepted: list[Connection] = []
-        thread = threading.Thread(target=lambda: accepted.append(self._listener.accept()), daemon=True)
-        thread.start()
-        for _ in range(int(START_SECONDS * 10)):
-            thread.join(0.1)
-            if accepted:
-                return accepted[0]
-            if process.poll() is not None:
-                break
-        process.kill()
-        raise _DiedAtStartError(f"exit code {process.wait()}")
 
     def wait(self, timeout: float | None = None) -> list[Finished]:
         """See :meth:`Executor.wait`."""
@@ -179,7 +167,23 @@ class ProcessExecutor:
         for worker in self._workers:
             worker.process.wait()
         self._workers.clear()
-        self._listener.close()
+
+
+def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection:
+    """Wait for a worker to connect, for as long as it lives and the time to start is not over."""
+    accepted: list[Connection] = []
+    thread = threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        thread.join(0.02)
+        if accepted:
+            listener.close()
+            return accepted[0]
+        if process.poll() is not None:
+            break
+    process.kill()
+    raise _DiedAtStartError(f"exit code {process.wait()}")
 
 
 def serve() -> None:
