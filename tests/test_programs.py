@@ -32,7 +32,11 @@ class Network(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         self.network_ = MLPClassifier(
-            (16,), learning_rate_init=self.learning_rate, batch_size=self.batch_size, max_iter=self.epochs, random_state=0
+            (16,),
+            learning_rate_init=self.learning_rate,
+            batch_size=self.batch_size,
+            max_iter=self.epochs,
+            random_state=0,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

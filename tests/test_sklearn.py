@@ -55,10 +55,6 @@ KNN = KNeighborsClassifier()
 every_class = pytest.mark.parametrize("cls", ALL, ids=lambda c: c.__name__)
 
 
-def bug(*values, reason, id):  # noqa: A002
-    return pytest.param(*values, id=id, marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
 def search(cls, estimator, space, n=4, **options):
     """Build a search of any of the classes with about ``n`` candidates."""
     seed = {} if cls is GridSearchCV else {"random_state": 0}
@@ -181,7 +177,15 @@ def same_results(ours, reference):
         same_column(key, a[key], b[key])
     assert ours.n_splits_ == reference.n_splits_
     assert ours.multimetric_ == reference.multimetric_
-    for name in ("best_index_", "best_score_", "best_params_", "best_estimator_", "refit_time_", "classes_", "n_features_in_"):
+    for name in (
+        "best_index_",
+        "best_score_",
+        "best_params_",
+        "best_estimator_",
+        "refit_time_",
+        "classes_",
+        "n_features_in_",
+    ):
         assert hasattr(ours, name) == hasattr(reference, name), name
     for name in ("best_index_", "best_score_"):
         if hasattr(reference, name):
@@ -220,6 +224,7 @@ def function(x):
     return x
 
 
+# before 1.6 the columns of parameters were objects
 GRIDS = [
     pytest.param(KNN, {"n_neighbors": [1, 3, 5], "weights": ["uniform", "distance"]}, id="lists"),
     pytest.param(KNN, {"n_neighbors": (5, 1), "weights": ("uniform",)}, id="tuples"),
@@ -265,7 +270,11 @@ GRIDS = [
         id="estimators",
     ),
     pytest.param(Memo(), {"a": [KNeighborsClassifier(), KNeighborsClassifier()]}, id="equal estimators"),
-    pytest.param(MLPClassifier(max_iter=2000, tol=0.1, random_state=0), {"hidden_layer_sizes": [(3,), (3, 3)]}, id="layers"),
+    pytest.param(
+        MLPClassifier(max_iter=2000, tol=0.1, random_state=0),
+        {"hidden_layer_sizes": [(3,), (3, 3)]},
+        id="layers",
+    ),
 ]
 
 
@@ -275,11 +284,10 @@ def test_grid_is_that_of_sklearn(estimator, grid):
 
 
 @pytest.mark.filterwarnings("ignore:The total space of parameters:UserWarning")
-@pytest.mark.parametrize(("estimator", "grid"), GRIDS)
+@pytest.mark.parametrize(("estimator", "grid"), [g for g in GRIDS if g.id != "tuples"])
 def test_random_is_that_of_sklearn(estimator, grid):
+    """The tuples are left out: a pair of numbers is a range to our RandomizedSearchCV."""
     options = {"n_iter": 3, "random_state": 1, "cv": 2}
-    if any(isinstance(v, tuple) for g in (grid if isinstance(grid, list) else [grid]) for v in g.values()):
-        pytest.skip("a tuple of two numbers is a range in our RandomizedSearchCV")
     same_fit(RandomizedSearchCV(estimator, grid, **options), theirs.RandomizedSearchCV(estimator, grid, **options))
 
 
@@ -289,7 +297,10 @@ def test_random_is_that_of_sklearn(estimator, grid):
         {"a": stats.uniform(1, 2), "b": stats.loguniform(1e-3, 1)},
         {"a": stats.randint(1, 9), "b": ["u", "v"]},
         {"a": stats.norm(0, 1), "b": stats.expon(scale=2)},
-        {"a": stats.poisson(3), "b": stats.binom(5, 0.5), },
+        {
+            "a": stats.poisson(3),
+            "b": stats.binom(5, 0.5),
+        },
         {"a": stats.beta(2, 3), "b": stats.truncnorm(-1, 2)},
         [{"a": stats.uniform(0, 1)}, {"b": [1, 2, 3]}],
     ],
@@ -363,7 +374,9 @@ def test_a_generator_of_splits():
 
 def test_scorer_attribute():
     options = {"scoring": BOTH, "refit": "acc", "cv": 2}
-    ours, reference = same_fit(GridSearchCV(KNN, {"p": [1, 2]}, **options), theirs.GridSearchCV(KNN, {"p": [1, 2]}, **options))
+    ours, reference = same_fit(
+        GridSearchCV(KNN, {"p": [1, 2]}, **options), theirs.GridSearchCV(KNN, {"p": [1, 2]}, **options)
+    )
     assert list(ours.scorer_) == list(reference.scorer_)
     assert callable(GridSearchCV(KNN, {"p": [1]}, cv=2).fit(X, y).scorer_)
 
@@ -375,7 +388,10 @@ def test_failed_fits_score_as_in_sklearn(error_score, scoring, values):
     names = {None: True, two_scores: "acc"}
     refit = names[scoring] if not isinstance(scoring, list) else "accuracy"
     options = {"error_score": error_score, "scoring": scoring, "refit": refit, "cv": 2, "return_train_score": True}
-    ours, reference = GridSearchCV(Fussy(), {"a": values}, **options), theirs.GridSearchCV(Fussy(), {"a": values}, **options)
+    ours, reference = (
+        GridSearchCV(Fussy(), {"a": values}, **options),
+        theirs.GridSearchCV(Fussy(), {"a": values}, **options),
+    )
     kinds = []
     for one in (ours, reference):
         with warnings.catch_warnings(record=True) as caught:
@@ -397,7 +413,7 @@ def test_the_warning_of_a_failed_fit_names_the_error():
 
 @every_class
 def test_error_score_raise(cls):
-    with pytest.raises(ArithmeticError, match="cannot work with (bad|half)"):
+    with pytest.raises(ArithmeticError, match=r"cannot work with (bad|half)"):
         search(cls, Fussy(), {"a": ["bad", "half"]}, error_score="raise", n=2).fit(X, y)
 
 
@@ -416,15 +432,26 @@ def failing_scorer(estimator, X, y):
 @pytest.mark.parametrize("error_score", [np.nan, 0.25])
 def test_failed_scores_score_as_in_sklearn(error_score):
     options = {"scoring": failing_scorer, "error_score": error_score, "cv": 2}
-    ours, reference = GridSearchCV(Memo(), {"a": [1, 2]}, **options), theirs.GridSearchCV(Memo(), {"a": [1, 2]}, **options)
-    with pytest.warns(UserWarning, match="(?s)Scoring failed.*no score today|non-finite"):
+    ours, reference = (
+        GridSearchCV(Memo(), {"a": [1, 2]}, **options),
+        theirs.GridSearchCV(Memo(), {"a": [1, 2]}, **options),
+    )
+    with pytest.warns(UserWarning, match=r"(?s)Scoring failed.*no score today|non-finite"):
         same_fit(ours, reference)
 
 
-@pytest.mark.parametrize("returned", ["high", None, [1.0], {"acc": "high"}], ids=str)
+@pytest.mark.parametrize(
+    "returned",
+    [
+        pytest.param("high", id="string"),
+        pytest.param(None, id="None"),
+        pytest.param([1.0], id="list"),
+        pytest.param({"acc": "high"}, id="dict"),
+    ],
+)
 def test_a_scorer_must_return_numbers(returned):
     for kind in (GridSearchCV, theirs.GridSearchCV):
-        with pytest.raises(ValueError, match="(?s)must return a number|scoring"):
+        with pytest.raises(ValueError, match=r"must return a number|scoring"):
             kind(Memo(), {"a": [1]}, scoring=lambda e, X, y: returned, refit=False, cv=2).fit(X, y)
 
 
@@ -440,7 +467,9 @@ DATA = {
 def test_data_of_many_kinds(data):
     grid = {"n_neighbors": [1, 5]}
     options = {"cv": 2, "scoring": None}
-    ours, reference = same_fit(GridSearchCV(KNN, grid, **options), theirs.GridSearchCV(KNN, grid, **options), data=data())
+    ours, reference = same_fit(
+        GridSearchCV(KNN, grid, **options), theirs.GridSearchCV(KNN, grid, **options), data=data()
+    )
     np.testing.assert_array_equal(ours.predict(data()[0]), reference.predict(data()[0]))
 
 
@@ -448,14 +477,18 @@ def test_frames():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abcd"))
     ours, reference = same_fit(
-        GridSearchCV(KNN, {"p": [1, 2]}, cv=2), theirs.GridSearchCV(KNN, {"p": [1, 2]}, cv=2), data=(frame, pd.Series(y))
+        GridSearchCV(KNN, {"p": [1, 2]}, cv=2),
+        theirs.GridSearchCV(KNN, {"p": [1, 2]}, cv=2),
+        data=(frame, pd.Series(y)),
     )
     assert ours.feature_names_in_.tolist() == reference.feature_names_in_.tolist() == list("abcd")
 
 
 def test_without_a_target():
     grid = {"bandwidth": [0.1, 1.0, 10.0]}
-    ours, reference = same_fit(GridSearchCV(KernelDensity(), grid, cv=3), theirs.GridSearchCV(KernelDensity(), grid, cv=3), data=(X,))
+    ours, reference = same_fit(
+        GridSearchCV(KernelDensity(), grid, cv=3), theirs.GridSearchCV(KernelDensity(), grid, cv=3), data=(X,)
+    )
     assert ours.best_params_ == {"bandwidth": 1.0}
     assert ours.score(X) == reference.score(X)
 
@@ -473,14 +506,16 @@ def test_sample_weight():
     weight = np.linspace(0.1, 3, len(y))
     grid = {"max_depth": [1, 2]}
     tree = DecisionTreeClassifier(random_state=0)
-    ours, _ = same_fit(GridSearchCV(tree, grid, cv=2), theirs.GridSearchCV(tree, grid, cv=2), sample_weight=weight)
+    same_fit(GridSearchCV(tree, grid, cv=2), theirs.GridSearchCV(tree, grid, cv=2), sample_weight=weight)
     plain = GridSearchCV(Memo(), {"a": [1]}, cv=2).fit(X, y, sample_weight=weight)
     assert plain.best_estimator_.weight_ == pytest.approx(weight.sum())
 
 
 def test_fit_params_of_bayes():
     weight = np.ones(len(y))
-    fitted = BayesSearchCV(Memo(), {"a": (0.0, 1.0)}, n_iter=2, cv=2, fit_params={"sample_weight": weight}, random_state=0).fit(X, y)
+    fitted = BayesSearchCV(
+        Memo(), {"a": (0.0, 1.0)}, n_iter=2, cv=2, fit_params={"sample_weight": weight}, random_state=0
+    ).fit(X, y)
     assert fitted.best_estimator_.weight_ == len(y)
 
 
@@ -494,7 +529,9 @@ def test_metadata_routing(cls):
         grid = {"max_depth": [1, 2]}
         ours = search(cls, tree, grid, 2, **options).fit(X, y, sample_weight=weight, groups=groups)
         reference = theirs.GridSearchCV(tree, grid, **options).fit(X, y, sample_weight=weight, groups=groups)
-        score = dict(zip([p["max_depth"] for p in ours.cv_results_["params"]], ours.cv_results_["mean_test_score"], strict=True))
+        score = dict(
+            zip([p["max_depth"] for p in ours.cv_results_["params"]], ours.cv_results_["mean_test_score"], strict=True)
+        )
         assert score == dict(zip([1, 2], reference.cv_results_["mean_test_score"], strict=True))
         assert ours.score(X, y, sample_weight=weight) == reference.score(X, y, sample_weight=weight)
         with pytest.raises(TypeError, match="nonsense"):
@@ -611,7 +648,10 @@ FORMS = {
     "loguniform": (stats.loguniform(1e-3, 1), lambda v: 1e-3 <= v <= 1),
     "randint": (stats.randint(1, 9), lambda v: 1 <= v <= 8 and isinstance(v, (int, np.integer))),
     "norm": (stats.norm(5, 1), np.isfinite),
-    "Int of a distribution": (wt.Int(stats.uniform(32, 96)), lambda v: 32 <= v <= 128 and isinstance(v, (int, np.integer))),
+    "Int of a distribution": (
+        wt.Int(stats.uniform(32, 96)),
+        lambda v: 32 <= v <= 128 and isinstance(v, (int, np.integer)),
+    ),
     "Float": (wt.Float(0, 1), lambda v: 0 <= v <= 1),
     "Int": (wt.Int(1, 7), lambda v: 1 <= v <= 7 and isinstance(v, (int, np.integer))),
     "Categorical": (wt.Categorical(["u", None]), lambda v: v in ("u", None)),
@@ -756,7 +796,11 @@ print(json.dumps([found.best_params_, found.cv_results_["mean_test_score"].tolis
 def test_sigkill_of_a_real_process(tmp_path):
     def go(limit):
         text = SCRIPT.format(
-            tests=str(Path(__file__).parent), log=str(tmp_path / "log"), db=str(tmp_path / "s.db"), limit=limit, n_jobs=None
+            tests=str(Path(__file__).parent),
+            log=str(tmp_path / "log"),
+            db=str(tmp_path / "s.db"),
+            limit=limit,
+            n_jobs=None,
         )
         return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
 
@@ -829,6 +873,15 @@ def test_more_candidates_go_on(cls, space, tmp_path):
     assert sorted(values) == sorted(p["a"] for p in fresh.cv_results_["params"])
 
 
+@pytest.mark.parametrize(("n_values", "few", "many"), [(10, 4, 10), (20, 19, 20)])
+def test_more_random_candidates_of_a_list(n_values, few, many, tmp_path):
+    space = {"a": list(range(n_values))}
+    for n in (few, many):
+        fitted = stored(RandomizedSearchCV, tmp_path, space, n).fit(X, y)
+    values = [p["a"] for p in fitted.cv_results_["params"]]
+    assert len(values) == len(set(values)) == many
+
+
 @pytest.mark.parametrize("cls", ALL[1:], ids=lambda c: c.__name__)
 def test_fewer_candidates_keep_what_is_known(cls, tmp_path):
     stored(cls, tmp_path, n=5).fit(X, y)
@@ -852,7 +905,9 @@ def test_estimators_that_cannot_be_pickled_have_a_storage_too(tmp_path):
         return make_pipeline(FunctionTransformer(lambda x: x * 2), KNN)
 
     for _ in range(2):
-        fitted = GridSearchCV(model(), {"kneighborsclassifier__p": [1, 2]}, cv=2, storage=str(tmp_path / "s.db")).fit(X, y)
+        fitted = GridSearchCV(model(), {"kneighborsclassifier__p": [1, 2]}, cv=2, storage=str(tmp_path / "s.db")).fit(
+            X, y
+        )
         assert len(fitted.cv_results_["params"]) == 2
 
 
@@ -880,7 +935,7 @@ def test_a_storage_that_is_none(tmp_path):
 def test_time_budget(cls):
     space = {"a": (0.0, 1.0), "b": (0.0, 1.0)}
     if cls is GridSearchCV:
-        space = {"a": np.linspace(0, 1, 100).tolist(), "b": np.linspace(0, 1, 100).tolist()}
+        space = {"a": np.linspace(0, 1, 20).tolist(), "b": np.linspace(0, 1, 20).tolist()}
     n = 5 if cls is GridSearchCV else 1000
     began = time.monotonic()
     fitted = search(cls, Slow(), space, n, time_budget=1.0).fit(X, y)
@@ -908,7 +963,14 @@ def test_a_tiny_time_budget_is_an_error_or_a_result(cls):
         assert len(fitted.cv_results_["params"]) >= 1
 
 
-@every_class
+@pytest.mark.parametrize(
+    "cls",
+    [
+        pytest.param(GridSearchCV, id="GridSearchCV"),
+        pytest.param(RandomizedSearchCV, id="RandomizedSearchCV"),
+        *(pytest.param(cls, id=cls.__name__) for cls in ALL[2:]),
+    ],
+)
 def test_an_interrupt_leaves_the_best_so_far(cls, tmp_path):
     estimator = Interrupting(str(tmp_path / "log"))
     space = {"a": [0.0, 0.25, 0.5, 1.0, 2.0]} if cls is GridSearchCV else {"a": (0.0, 1.0)}
@@ -978,7 +1040,9 @@ SPACES = [
 
 
 @every_class
-@pytest.mark.parametrize(("words", "space", "error"), SPACES, ids=[f"{i}-{type(s[1]).__name__}" for i, s in enumerate(SPACES)])
+@pytest.mark.parametrize(
+    ("words", "space", "error"), SPACES, ids=[f"{i}-{type(s[1]).__name__}" for i, s in enumerate(SPACES)]
+)
 def test_bad_spaces(cls, words, space, error):
     with pytest.raises(WelltunedError) as caught:
         search(cls, Memo(), space, 2).fit(X, y)
@@ -990,9 +1054,9 @@ def test_bad_spaces(cls, words, space, error):
 @every_class
 def test_an_unknown_parameter_of_the_estimator(cls):
     """scikit-learn's own words: the estimator refuses, and names what it has."""
-    with pytest.raises(ValueError, match="(?s)Invalid parameter 'nonsense' for estimator Memo"):
+    with pytest.raises(ValueError, match=r"(?s)Invalid parameter 'nonsense' for estimator Memo"):
         search(cls, Memo(), {"nonsense": [1, 2]}, 2, error_score="raise").fit(X, y)
-    with pytest.raises(ValueError, match="(?s)Invalid parameter 'nonsense' for estimator Memo"):
+    with pytest.raises(ValueError, match=r"(?s)Invalid parameter 'nonsense' for estimator Memo"):
         search(cls, Memo(), {"nonsense": [1, 2]}, 2, error_score=np.nan).fit(X, y)
 
 
@@ -1004,7 +1068,6 @@ COMMON = [
     ("time_budget=True", {"time_budget": True}, InvalidType),
     ("storage=3", {"storage": 3}, WelltunedError),
     ("'/nowhere/s.db'", {"storage": "/nowhere/s.db"}, WelltunedError),
-    ("progress='yes'", {"progress": "yes"}, InvalidType),
     ("'nonsense'", {"scoring": "nonsense"}, ValueError),
     ("'scoring'", {"scoring": 3}, ValueError),
     ("'cv'", {"cv": 0.5}, ValueError),
@@ -1016,7 +1079,7 @@ COMMON = [
     ("'verbose'", {"verbose": -1}, ValueError),
     ("'pre_dispatch'", {"pre_dispatch": []}, ValueError),
     ("'estimator'", {"estimator": 3}, ValueError),
-    ("'estimator'|fit", {"estimator": KNeighborsClassifier}, (ValueError, TypeError)),
+    ("'estimator'|instance", {"estimator": KNeighborsClassifier}, (ValueError, TypeError)),
 ]
 
 
@@ -1024,8 +1087,20 @@ COMMON = [
 @pytest.mark.parametrize(("words", "options", "error"), COMMON, ids=[c[0] for c in COMMON])
 def test_bad_options(cls, words, options, error):
     with pytest.raises(error) as caught:
-        search(cls, options.get("estimator", Memo()), {"a": [1, 2]}, 2, **{k: v for k, v in options.items() if k != "estimator"}).fit(X, y)
+        search(
+            cls,
+            options.get("estimator", Memo()),
+            {"a": [1, 2]},
+            2,
+            **{k: v for k, v in options.items() if k != "estimator"},
+        ).fit(X, y)
     assert any(w in str(caught.value) for w in words.split("|"))
+
+
+@every_class
+def test_bad_progress(cls):
+    with pytest.raises(InvalidType, match="progress='yes'"):
+        search(cls, Memo(), {"a": [1, 2]}, 2, progress="yes").fit(X, y)
 
 
 @every_class
@@ -1062,15 +1137,23 @@ SETTINGS = [
     ("Bayes", lambda: TunedSearchCV(Memo(), {"a": [1, 2]}, sampler=wt.Bayes)),
     ("bogus", lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, optimizer_kwargs={"bogus": 1})),
     ("initial", lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, optimizer_kwargs={"initial": "five"})),
-    ("optimizer_kwargs=3", lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, optimizer_kwargs=3)),
-    ("fit_params=3", lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, fit_params=3)),
+    pytest.param(
+        "optimizer_kwargs=3",
+        lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, optimizer_kwargs=3),
+        id="optimizer_kwargs",
+    ),
+    pytest.param(
+        "fit_params=3",
+        lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, fit_params=3),
+        id="fit_params",
+    ),
     ("step", lambda: GradientSearchCV(Memo(), {"a": (0.0, 1.0)}, step=0)),
     ("step", lambda: GradientSearchCV(Memo(), {"a": (0.0, 1.0)}, step="big")),
     ("resolution", lambda: GridSearchCV(Memo(), {f"a{i}": wt.Float(0, 1) for i in range(12)}, resolution=9)),
 ]
 
 
-@pytest.mark.parametrize(("words", "make"), SETTINGS, ids=[f"{i}-{s[0]}" for i, s in enumerate(SETTINGS)])
+@pytest.mark.parametrize(("words", "make"), SETTINGS)
 def test_bad_settings(words, make):
     with pytest.raises(WelltunedError) as caught:
         make().set_params(cv=2).fit(X, y)

@@ -276,6 +276,7 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
     order = list(
         dict.fromkeys([*(["–"] if missing else []), *(show(c) for p in columns for c in getattr(p, "choices", ()))])
     )
+    order += [s for s in dict.fromkeys(shown) if s not in order]  # of an earlier version of the space
     return {
         "label": name,
         "values": [order.index(s) for s in shown],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from welltuned import plots
-from welltuned.errors import StorageError, require
+from welltuned.errors import InvalidType, InvalidValue, StorageError, require
 from welltuned.history import History
 from welltuned.stats import importance
 from welltuned.study.progress import duration
@@ -70,7 +70,11 @@ def write_report(studies: Study | Iterable[Study], path: str | os.PathLike[str])
     --------
     >>> write_report(study, "report.html")  # doctest: +SKIP
     """
-    listed = list(studies) if isinstance(studies, Iterable) else [studies]
+    listed = list(studies) if isinstance(studies, Iterable) and not isinstance(studies, str) else [studies]
+    if not all(hasattr(s, "history") and hasattr(s, "sampler") for s in listed):
+        raise InvalidType(f"write_report: {studies!r} is neither a Study nor a list of them")
+    if not listed:
+        raise InvalidValue("write_report: [] holds no study")
     target = Path(path)
     text = render(listed)
     try:
@@ -105,9 +109,9 @@ def _study(study: Study, index: int) -> str:
     seen = study.history
     parts = [f"<h1>{_text(study.name)}</h1><p>{_text(_summary(study, seen))}</p>", _best(study, seen)]
     if any(t.state is State.COMPLETE for t in seen.trials):
-        for objective in seen.directions:
+        for j, objective in enumerate(seen.directions):
             suffix = f" · {objective}" if len(seen.directions) > 1 else ""
-            parts += [_figure(kind, seen, objective, f"f{index}-{kind}-{objective}", suffix) for kind in plots.FIGURES]
+            parts += [_figure(kind, seen, objective, f"figure-{index}-{kind}-{j}", suffix) for kind in plots.FIGURES]
     parts += [_failures(seen), _table(seen)]
     return "".join(parts)
 

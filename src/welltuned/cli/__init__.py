@@ -14,14 +14,12 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first
+        click.echo("interrupted; everything finished so far is stored, and the same command goes on", err=True)
         code = 130
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except KeyboardInterrupt:
-        click.echo("interrupted; everything finished so far is stored, and the same command goes on", err=True)
-        code = 130
     except WelltunedError as error:
         click.echo(f"Error: {error}", err=True)
         code = 2 if isinstance(error, (InvalidValue, InvalidType)) else 1

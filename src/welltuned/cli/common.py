@@ -49,6 +49,9 @@ def split_study(study: str | None, storage: str) -> tuple[str, str | None]:
     """Read STUDY, which is a name, a file, or ``file:name``; return the storage and the name."""
     if study is None:
         return storage, None
+    for at in (i for i, c in enumerate(study) if c == ":"):
+        if Path(study[:at]).is_file():
+            return study[:at], study[at + 1 :]
     path, separator, name = study.rpartition(":")
     if (
         separator
@@ -105,7 +108,8 @@ def console() -> Any:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "200"))
-    return Console(highlight=False, width=width)
+    # names and values may hold brackets, which are not markup
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def number(value: float | None) -> str:

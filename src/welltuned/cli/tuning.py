@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ import cloudpickle
 from welltuned.cli.common import console, echo_json, json_option, number, storage_option, trial_json
 from welltuned.cli.program import Program
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.executors import check_workers
 from welltuned.plots import show as short
-from welltuned.samplers import SAMPLERS
+from welltuned.samplers import SAMPLERS, Grid
+from welltuned.samplers.novel import size
 from welltuned.schedulers import SCHEDULERS
 from welltuned.space import Space
 from welltuned.study import MaxCost, Patience, Study, Target
+from welltuned.study.checks import check_count, check_timeout
 from welltuned.trial import State
 
 
@@ -109,15 +114,19 @@ def _load(target: str, what: str) -> tuple[Path, Any]:
     path = Path(file)
     if not path.is_file():
         raise InvalidValue(f"{target!r}: there is no file {file!r}")
-    module = sys.modules.get(f"_welltuned_{path.stem}") or _import(path)
+    module = sys.modules.get(_module_name(path)) or _import(path)
     if not hasattr(module, name):
         public = sorted(n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n]))
         raise InvalidValue(f"{target!r}: {file} has no {name!r}; it has {public!r}")
     return path, getattr(module, name)
 
 
+def _module_name(path: Path) -> str:
+    return f"_welltuned_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+
+
 def _import(path: Path) -> Any:
-    name = f"_welltuned_{path.stem}"
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InvalidValue(f"{path} is not a Python file")
@@ -126,7 +135,8 @@ def _import(path: Path) -> Any:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
         raise InvalidValue(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     cloudpickle.register_pickle_by_value(module)
     return module
@@ -136,6 +146,8 @@ def _space(spec: str | None, path: Path | None) -> Space:
     if spec is None and path is not None:
         return Space.parse(_load(f"{path}:space", "FILE:NAME")[1])
     assert spec is not None
+    if spec.endswith(".py"):
+        raise InvalidValue(f"--space {spec!r} names no object in the file; write {spec}:space")
     return Space.parse(_load(spec, "FILE:NAME")[1] if ".py:" in spec else Path(spec))
 
 
@@ -149,21 +161,36 @@ def _search(objective: Any, space: Space, options: dict[str, Any], default_name:
         )
         if value is not None
     ]
+    check_count("--n-trials", options["n_trials"])
+    check_timeout(options["timeout"])
+    check_workers(options["workers"])
+    endless = not rules and options["n_trials"] is None and options["timeout"] is None and options["sampler"] != "grid"
+    if endless and size(space) is None:
+        raise InvalidValue(
+            "nothing would end the search; give --n-trials, --timeout, --patience, --target or --max-cost"
+        )
     direction = options["direction"] or "minimize"
     study = Study(
         space,
         direction={metric: direction},
         sampler=options["sampler"],
         storage=options["storage"],
-        name=options["name"] or default_name,
+        name=_clean(default_name) if options["name"] is None else options["name"],
         seed=options["seed"],
         scheduler=options["scheduler"],
     )
     before = sum(t.state.finished for t in study.trials)
     if before:
         click.echo(f"study {study.name!r} goes on after {before} finished trials", err=True)
+    if isinstance(study.sampler, Grid):
+        click.echo(f"the whole grid takes {study.sampler.size(space):,} evaluations", err=True)
     study.optimize(objective, options["n_trials"], timeout=options["timeout"], workers=options["workers"], stop=rules)
     _print_result(study, metric, options)
+
+
+def _clean(name: str) -> str:
+    """Return a name made of letters, digits and dashes."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-") or "study"
 
 
 def _print_result(study: Study, metric: str, options: dict[str, Any]) -> None:
@@ -182,7 +209,7 @@ def _print_result(study: Study, metric: str, options: dict[str, Any]) -> None:
     finished = [t for t in study.trials if t.state.finished]
     failed = sum(t.state is State.FAILED for t in finished)
     out.print(f"{len(finished)} trials, {failed} failed; stopped because: {study.stop_reason}")
-    out.print(f"[bold]best {metric} {number(best.value)}[/bold], trial {best.number}:")
+    out.print(f"best {metric} {number(best.value)}, trial {best.number}:", style="bold")
     for name, value in (best.params or {}).items():
         out.print(f"  {name} = {short(value)}")
     where = "" if options["storage"] == "welltuned.db" else f" --storage {options['storage']}"

@@ -103,7 +103,7 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
         echo_json(
             {
                 **_summary(found),
-                "space": found.space.to_json(),
+                "space": found.space.to_json() if found.has_space else None,
                 "importance": importance(seen),
                 "trials": [trial_json(t) for t in seen.trials],
             }
@@ -112,8 +112,8 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
     out = console()
     seconds = sum(t.seconds or 0.0 for t in seen.trials)
     out.print(
-        f"[bold]{found.name}[/bold]  {_directions(found)}, {len(seen)} trials, {duration(seconds)} of evaluation, "
-        f"seed {found.seed}"
+        f"{found.name}  {_directions(found)}, {len(seen)} trials, {duration(seconds)} of evaluation, seed {found.seed}",
+        style="bold",
     )
     out.print(f"stopped because: {found.stop_reason or '–'}")
     out.print()
@@ -127,6 +127,8 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
 def _print_space(study: Study, mattered: dict[str, float]) -> None:
     from rich.table import Table
 
+    if not study.has_space:
+        return
     table = Table("parameter", "range", "matters", box=None, pad_edge=False, header_style="bold")
     for name, parameter in study.space.items():
         share = mattered.get(name)
@@ -159,7 +161,7 @@ def _print_trials(study: Study, trials: list[Trial]) -> None:
 
 def _print_best(study: Study, trial: Trial) -> None:
     out = console()
-    out.print(f"[bold]best {study.objectives[0]} {number(trial.value)}[/bold], trial {trial.number}:")
+    out.print(f"best {study.objectives[0]} {number(trial.value)}, trial {trial.number}:", style="bold")
     for name, value in (trial.params or {}).items():
         out.print(f"  {name} = {short(value)}")
 
@@ -188,7 +190,7 @@ def report(studies: tuple[str, ...], output: str | None, storage: str) -> None:
     from welltuned.report import write_report
 
     found = [find_study(study, storage) for study in studies or (None,)]
-    path = write_report(found, output or f"{found[0].name}.html")
+    path = write_report(found, f"{found[0].name}.html" if output is None else output)
     click.echo(f"wrote {path}")
 
 

@@ -110,7 +110,7 @@ def _score(plan: Plan, estimator: Any, X: Any, y: Any, rows: np.ndarray) -> Any:
             stacklevel=2,
         )
         return plan.error_score
-    if not isinstance(scores, Mapping):
+    if not isinstance(plan.scorer, MultimetricScorer) or not isinstance(scores, Mapping):
         return scores
     # a scorer of several metrics returns the traceback in the place of one that failed
     if broken := {k: v for k, v in scores.items() if isinstance(v, str)}:

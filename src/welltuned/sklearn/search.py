@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 import warnings
@@ -25,7 +26,7 @@ from welltuned.sklearn.folds import Fold, Plan, fit_fold
 from welltuned.space import Space
 from welltuned.study import Study
 from welltuned.study.progress import Progress
-from welltuned.trial import State
+from welltuned.trial import State, Trial
 
 Evaluate = Callable[[int], bool]
 
@@ -54,6 +55,10 @@ class StudySearchCV(BaseSearchCV):
     def _n_candidates(self) -> int | None:
         raise NotImplementedError
 
+    def _in_order(self, trials: list[Trial]) -> list[Trial]:
+        """Return finished trials in the order of ``cv_results_``."""
+        return trials
+
     def _run_search(self, evaluate_candidates: Evaluate) -> None:
         """Evaluate batches of candidates until there are none left: the hook of scikit-learn's searches."""
         while evaluate_candidates(getattr(self, "n_points", None) or 1):
@@ -72,6 +77,7 @@ class StudySearchCV(BaseSearchCV):
             Passed on to the estimator's ``fit``, the scorer and the splitter (``groups``, ``sample_weight``, …), as in
             ``sklearn.model_selection.GridSearchCV.fit``.
         """
+        began = time.monotonic()
         self._validate_params()
         _check_options(self)
         X, y = indexable(X, y)
@@ -95,7 +101,7 @@ class StudySearchCV(BaseSearchCV):
             self.return_train_score,
         )
         self.study_ = self._study(plan, params)
-        run = _Search(self, plan, self.study_)
+        run = _Search(self, plan, self.study_, began)
         run.run()
         self._take_results(run, plan, refit_metric)
         return self
@@ -168,11 +174,11 @@ class StudySearchCV(BaseSearchCV):
 class _Search:
     """One run of ``fit``."""
 
-    def __init__(self, search: StudySearchCV, plan: Plan, study: Study) -> None:
+    def __init__(self, search: StudySearchCV, plan: Plan, study: Study, began: float) -> None:
         self.search, self.plan, self.study = search, plan, study
         self.reason = "all candidates are done"
         self.failures: list[str] = []
-        self._began = time.monotonic()
+        self._began, self._done = began, 0
         self._refit_metric = search.refit if isinstance(search.refit, str) else None
 
     def run(self) -> None:
@@ -190,7 +196,7 @@ class _Search:
                 n_jobs=self.search.n_jobs, pre_dispatch=self.search.pre_dispatch, return_as="generator_unordered"
             ) as self.parallel,
         ):
-            self._show()
+            self._show(sum(len(t.reports) for t in self.study.trials))
             try:
                 self.search._run_search(self.evaluate)
             except KeyboardInterrupt:
@@ -218,13 +224,18 @@ class _Search:
             trials = self.study.ask(n)
         except StudyStopped:
             return False
+        left = {trial.number: len(self.plan.splits) - len(trial.task.reports) for trial in trials}
+        for trial in trials:
+            if left[trial.number] == 0:  # the process died between the last fold and the result
+                self._finish(trial)
         for trial, fold, result in self._fits(trials):
             trial.report(dict(result.to_report(fold).metrics), fold)
             if result.error is not None:
                 self.failures.append(result.error)
-            self._show()
-        for trial in trials:
-            self._finish(trial)
+            left[trial.number] -= 1
+            if left[trial.number] == 0:
+                self._finish(trial)
+            self._show(1)
         return True
 
     def _fits(self, trials: list[LiveTrial]) -> Iterator[tuple[LiveTrial, int, Fold]]:
@@ -261,16 +272,18 @@ class _Search:
     def _error_score(self) -> float:
         return np.nan if self.search.error_score == "raise" else float(self.search.error_score)
 
-    def _show(self) -> None:
-        history = self.study.history
-        done = sum(len(t.reports) for t in history.trials)
-        best = history.best
-        self.progress.update(done, "" if best is None else f"best {best.value:.4f}")
+    def _show(self, more: int) -> None:
+        """Count further folds, and show the best candidate on a line that somebody sees."""
+        self._done += more
+        if self.progress.shown:
+            best = self.study.history.best
+            self.progress.update(self._done, "" if best is None else f"best {best.value:.4f}")
 
     def results(self) -> tuple[dict[str, Any], Fold]:
         """Return ``cv_results_`` of all candidates with all folds, and one fold that succeeded."""
         n = len(self.plan.splits)
-        trials = [t for t in self.study.trials if t.state.finished and len(t.reports) == n]
+        done = [t for t in self.study.trials if t.state.finished and len(t.reports) == n]
+        trials = self.search._in_order(done)
         if not trials:
             raise InvalidValue(
                 f"no candidate was evaluated within time_budget={self.search.time_budget!r}"
@@ -333,14 +346,31 @@ def _identity(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return fingerprint(value)
     if callable(value):
-        return getattr(value, "__qualname__", type(value).__qualname__)
+        return _function(value)
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _function(value: Any) -> Any:
+    """Describe a function by its name and by what it does, as lambdas, closures and partials differ in that alone."""
+    if isinstance(value, functools.partial):
+        return [
+            _function(value.func),
+            _identity(list(value.args)),
+            sorted((k, _identity(v)) for k, v in value.keywords.items()),
+        ]
+    code = getattr(value, "__code__", None)
+    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if code is None:
+        return [name, re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))]
+    cells = [_identity(cell.cell_contents) for cell in value.__closure__ or ()]
+    constants = [re.sub(r" at 0x[0-9a-fA-F]+", "", repr(c)) for c in code.co_consts]
+    return [name, code.co_code.hex(), constants, list(code.co_names), _identity(list(value.__defaults__ or ())), cells]
 
 
 def _scoring_name(scoring: Any) -> str:
     if isinstance(scoring, Mapping):
         return str({k: _scoring_name(v) for k, v in scoring.items()})
-    return getattr(scoring, "__qualname__", None) or repr(scoring)
+    return str(_function(scoring)) if callable(scoring) else repr(scoring)
 
 
 def _check_options(search: Any) -> None:
@@ -350,8 +380,16 @@ def _check_options(search: Any) -> None:
     if budget is not None and not budget > 0:
         raise InvalidValue(f"time_budget={budget!r} must be above 0")
     for name in ("n_iter", "n_trials", "n_points", "resolution"):
-        value = getattr(search, name, None)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+        if not hasattr(search, name):
+            continue
+        value = getattr(search, name)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise InvalidType(f"{name}={value!r} is not a whole number")
-        if value is not None and value < 1:
+        if value < 1:
             raise InvalidValue(f"{name}={value!r} must be at least 1")
+    if search.progress is not None and not isinstance(search.progress, bool):
+        raise InvalidType(f"progress={search.progress!r} is not True, False or None")
+    for name in ("optimizer_kwargs", "fit_params"):
+        value = getattr(search, name, None)
+        if value is not None and not isinstance(value, Mapping):
+            raise InvalidType(f"{name}={value!r} is not a dict")

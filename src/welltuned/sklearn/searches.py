@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from welltuned.samplers.novel import draw, grid_rows
 from welltuned.sklearn.search import Evaluate, StudySearchCV
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Params, Space, codec
 from welltuned.space.distributions import is_frozen
+from welltuned.space.labels import same
 from welltuned.space.parse import as_parameter
 from welltuned.study import Study
+from welltuned.trial import Trial
 
 COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
         As in ``sklearn.model_selection.GridSearchCV``.
@@ -47,27 +51,40 @@ class _ListSearchCV(StudySearchCV):
         return len(self._candidate_list)
 
     def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:  # noqa: ARG002
+        study = Study(space, direction={"score": "maximize"}, sampler="random", storage=storage, name=name)
+        known = [dict(t.params or {}) for t in study.trials]
         self._candidate_list = self._candidates()
-        study = Study(
-            space,
-            direction={"score": "maximize"},
-            sampler="random",
-            storage=storage,
-            name=name,
-            n_trials=len(self._candidate_list),
-        )
-        known = len(study.trials)
-        study.enqueue(self._candidate_list[known:])
+        if getattr(self, "random_state", 0) is None:  # any draws will do: those of the earlier fit come first
+            self._candidate_list = [*known, *self._candidate_list][: len(self._candidate_list)]
+        self._keys = [space.key(space.validate(params)) for params in self._candidate_list]
+        missing = Counter(self._keys) - Counter(space.key(params) for params in known)
+        for params, key in zip(self._candidate_list, self._keys, strict=True):
+            if missing[key] > 0:
+                missing[key] -= 1
+                study.enqueue(params)
+        study.n_trials = len(study.trials)
         return study
 
+    def _in_order(self, trials: list[Trial]) -> list[Trial]:
+        """The trials of this fit's candidates, in their order; a storage may hold those of other fits beside them."""
+        by_key: dict[str | None, list[Trial]] = {}
+        for trial in reversed(trials):
+            by_key.setdefault(trial.key, []).append(trial)
+        # with the values as they were given: a numpy scalar among them keeps its type
+        return [
+            replace(by_key[key].pop(), params=params)
+            for key, params in zip(self._keys, self._candidate_list, strict=True)
+            if by_key.get(key)
+        ]
+
     def _run_search(self, evaluate_candidates: Evaluate) -> None:
-        """Hand over a few candidates at a time, so that a time budget or Ctrl-C loses little."""
+        """Hand over all candidates at once, or, where time may be up, a few at a time."""
         batch = len(self._candidate_list) if self.time_budget is None else max(abs(self.n_jobs or 1), 1)
         while evaluate_candidates(batch):
             pass
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in super().__getstate__().items() if k != "_candidate_list"}
+        return {k: v for k, v in super().__getstate__().items() if k not in ("_candidate_list", "_keys")}
 
 
 @_with_common
@@ -95,6 +112,8 @@ class GridSearchCV(_ListSearchCV):
     >>> search.best_params_
     {'C': 1, 'kernel': 'linear'}
     """
+
+    _required_parameters = ("estimator", "param_grid")
 
     def __init__(
         self,
@@ -176,6 +195,8 @@ class RandomizedSearchCV(_ListSearchCV):
     >>> len(search.cv_results_["params"])
     5
     """
+
+    _required_parameters = ("estimator", "param_distributions")
 
     def __init__(
         self,
@@ -293,6 +314,8 @@ class BayesSearchCV(_ModelSearchCV):
     True
     """
 
+    _required_parameters = ("estimator", "search_spaces")
+
     def __init__(
         self,
         estimator: Any,
@@ -340,7 +363,8 @@ class BayesSearchCV(_ModelSearchCV):
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> StudySearchCV:
         """See :meth:`StudySearchCV.fit`; ``fit_params`` of the constructor are passed on as well."""
-        return super().fit(X, y, **{**(self.fit_params or {}), **params})
+        given = self.fit_params if isinstance(self.fit_params, Mapping) else {}  # anything else is refused below
+        return super().fit(X, y, **{**given, **params})
 
     @property
     def total_iterations(self) -> int:
@@ -383,6 +407,8 @@ class GradientSearchCV(_ModelSearchCV):
     >>> bool(search.best_score_ > 0.9)
     True
     """
+
+    _required_parameters = ("estimator", "space")
 
     def __init__(
         self,
@@ -461,6 +487,8 @@ class TunedSearchCV(_ModelSearchCV):
     >>> bool(search.best_score_ > 0.95)
     True
     """
+
+    _required_parameters = ("estimator", "space")
 
     def __init__(
         self,
@@ -544,7 +572,7 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
     if isinstance(values, tuple) and pairs_are_values and _as_list(values) is not None:
         values = list(values)
     if isinstance(values, (list, np.ndarray, range)):
-        if np.ndim(values) > 1 and isinstance(values, np.ndarray):
+        if isinstance(values, np.ndarray) and values.ndim > 1:
             raise InvalidValue(
                 f"parameter {name!r}: {values!r} has {values.ndim} dimensions; give a flat list of values"
             )
@@ -562,11 +590,16 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    from welltuned.space.labels import find
-
+    """Drop values that stand twice; 1, 1.0 and True are three values."""
     kept: list[Any] = []
+    seen: set[Any] = set()
     for value in values:
-        if find(kept, value) is None:
+        try:
+            known = (type(value), value) in seen
+            seen.add((type(value), value))
+        except TypeError:  # not hashable
+            known = same(kept, value) is not None
+        if not known:
             kept.append(value)
     return kept
 

@@ -27,7 +27,7 @@ def make_labels(kind: str, choices: Sequence[Any]) -> tuple[Label, ...]:
     labels: list[Label] = []
     seen: set[tuple[str, Any]] = set()
     for index, choice in enumerate(choices):
-        if (first := find(choices[:index], choice)) is not None:
+        if (first := same(choices[:index], choice)) is not None:
             raise InvalidValue(f"{kind}: {choice!r} stands twice among the choices, at {first} and {index}")
         label = _label(choice)
         while label_key(label) in seen:
@@ -62,15 +62,19 @@ def find(choices: Sequence[Any], value: Any) -> int | None:
 
     The same object wins, then an equal one of the same type, then an equal one (so ``numpy.int64(32)`` finds ``32``).
     """
-    for index, choice in enumerate(choices):
+    for i, choice in enumerate(choices):
         if choice is value:
-            return index
-    same = [i for i, choice in enumerate(choices) if type(choice) is type(value) and _equal(choice, value)]
-    if same:
-        return same[0]
+            return i
+    if (index := same(choices, value)) is not None:
+        return index
     if isinstance(value, bool):
         return None
     return next((i for i, c in enumerate(choices) if not isinstance(c, bool) and _equal(c, value)), None)
+
+
+def same(choices: Sequence[Any], value: Any) -> int | None:
+    """Return the index of a choice of the same type that equals ``value``, or None."""
+    return next((i for i, c in enumerate(choices) if type(c) is type(value) and _equal(c, value)), None)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -273,7 +273,10 @@ def load(source: str | Path) -> Any:
             ) from error
     body = _load_text(text, str(source) if is_path else "the text")
     if not isinstance(body, (dict, list)):
-        raise InvalidValue(f"{text[:80]!r} is no space; write a mapping from name to parameter, or the path of a file")
+        raise InvalidValue(
+            f"{text[:80]!r}{f' in {str(source)!r}' if is_path else ''} is no space; write a mapping from name to "
+            "parameter, or the path of a file"
+        )
     return body
 
 
@@ -302,9 +305,13 @@ def _load_text(text: str, where: str) -> Any:
         try:
             return yaml.load(text, Loader)
         except yaml.YAMLError as error:
-            raise InvalidValue(f"{where} is neither JSON nor YAML: {error}") from None
+            raise InvalidValue(f"{where} is neither JSON nor YAML: {_one_line(error)}") from None
     except yaml.YAMLError as error:
-        raise InvalidValue(f"{where} is not YAML: {error}") from None
+        raise InvalidValue(f"{where} is not YAML: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

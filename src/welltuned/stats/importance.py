@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.samplers.novel import draw
 from welltuned.space import Space, public
@@ -37,6 +38,12 @@ def importance(
     >>> importance(History(Space({"x": (0.0, 1.0)})))
     {}
     """
+    if not isinstance(history, History):
+        raise InvalidType(f"importance: {history!r} is not a History; give study.history")
+    if objective is not None and objective not in history.directions:
+        raise InvalidValue(
+            f"importance: objective={objective!r} is unknown; the study has {list(history.directions)!r}"
+        )
     with single_threaded():
         return _shares(history, objective, samples, seed)
 

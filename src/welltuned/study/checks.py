@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def check_count(what: str, value: Any) -> int | None:
 def check_seed(seed: Any) -> int:
     """Return a seed: as given, or drawn."""
     if seed is None:
-        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
+        return secrets.randbits(32)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise InvalidType(f"Study: seed={seed!r} is not a whole number")
     if seed < 0:

@@ -29,6 +29,11 @@ class Progress:
         self._began = time.monotonic()
         self._first = 0
 
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees the line."""
+        return self._bar is not None
+
     def __enter__(self) -> Progress:
         if self._enabled:
             from rich.console import Console

@@ -146,7 +146,8 @@ class Study:
 
     def __repr__(self) -> str:
         done = sum(t.state.finished for t in self.trials)
-        return f"Study({self.name!r}, {len(self.space)} parameters, {done} trials finished)"
+        size = len(self.space) if self.has_space else "no"
+        return f"Study({self.name!r}, {size} parameters, {done} trials finished)"
 
     # what is known
 
@@ -168,6 +169,11 @@ class Study:
     @space.setter
     def space(self, space: Any) -> None:
         self._ledger.set_space(Space.parse(space))
+
+    @property
+    def has_space(self) -> bool:
+        """Whether there is a space: not before the first trial of an objective that suggests its own parameters."""
+        return self._ledger.space is not None
 
     @property
     def sampler(self) -> Sampler:
@@ -201,8 +207,12 @@ class Study:
 
     @property
     def n_trials(self) -> int | None:
-        """The number of trials in all, where there is a limit."""
+        """The number of trials in all, where there is a limit; may be assigned."""
         return self._n_trials
+
+    @n_trials.setter
+    def n_trials(self, n_trials: int | None) -> None:
+        self._n_trials = self._ledger.budget = check_count("n_trials", n_trials)
 
     @property
     def stop_reason(self) -> str | None:
@@ -378,6 +388,8 @@ class Study:
         self._n_trials = self._ledger.budget = total
         self._ledger.workers = options.workers
         self.coordinator.record_stop(None)
+        if isinstance(self.sampler, Grid) and self._ledger.space is not None:
+            log.info("study %r: the whole grid takes %d evaluations", self.name, self.sampler.size(self.space))
         run(self, objective, options)
 
     def _check_ends(self, total: int | None, options: Options) -> None:

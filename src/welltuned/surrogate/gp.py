@@ -237,11 +237,13 @@ def standardise(y: np.ndarray) -> tuple[np.ndarray, float, float]:
 
     The median goes first, so that values around 1e12 keep their digits.
     """
-    shifted = y - np.median(y)
+    unit = max(float(np.abs(y).max(initial=0.0)), np.finfo(float).tiny)
+    median = np.median(y / unit)
+    shifted = y / unit - median
     centre, scale = shifted.mean(), shifted.std()
-    if not scale > 1e-12 * max(float(np.abs(y).max()), np.finfo(float).tiny):
-        return np.zeros_like(y), float(np.median(y)), 1.0
-    return (shifted - centre) / scale, float(np.median(y) + centre), float(scale)
+    if not scale > 1e-12:
+        return np.zeros_like(y), float(median * unit), 1.0
+    return (shifted - centre) / scale, float((median + centre) * unit), float(scale * unit)
 
 
 def winsorise(y: np.ndarray) -> np.ndarray:

@@ -1,0 +1,518 @@
+"""The report opens anywhere and tells everything; figures hold what the trials hold; importance finds what matters."""
+
+from __future__ import annotations
+
+import html
+import re
+import warnings
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import welltuned as wt
+from welltuned import Categorical, Float, History, Int, Space, Study, plots
+from welltuned.errors import InvalidType, InvalidValue, StorageError, WelltunedError
+from welltuned.plots import FIGURES
+from welltuned.report import TITLES, render, write_report
+from welltuned.stats import importance
+
+plotly = pytest.importorskip("plotly")
+EVIL = '"><script>alert("x")</script>&\'{{}}'
+MIXED = {
+    "lr": Float(1e-5, 1e-1, log=True),
+    "n": Int(1, 9),
+    "width": Int(8, 512, log=True),
+    "kind": Categorical(["a", "b", None]),
+    "size": [16, 32, 64],
+    "l2": Float(0.0, 1.0, when={"kind": "a"}),
+    "sub": Categorical(["u", "v"], when={"kind": "b"}),
+}
+
+
+def tuned(space, objective, n=12, **options):
+    study = Study(space, **{"seed": 0, "sampler": "random", **options})
+    study.optimize(objective, n_trials=n)
+    return study
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    def objective(p):
+        if p["n"] == 9:
+            raise ArithmeticError("nine is too many")
+        return np.log10(p["lr"]) ** 2 + (p["kind"] == "a") + p.get("l2", 0.0)
+
+    return tuned(MIXED, objective, 40, name="mixed")
+
+
+@pytest.fixture(scope="module")
+def several():
+    return tuned(
+        {"x": (0.0, 1.0), "c": ["u", "v"]},
+        lambda p: {"loss": p["x"] ** 2, "speed": -p["x"] + (p["c"] == "u")},
+        15,
+        direction={"loss": "minimize", "speed": "maximize"},
+        name="several",
+    )
+
+
+def failing(p):
+    raise ArithmeticError("no luck today")
+
+
+class Page(HTMLParser):
+    """Collects the tags, the visible text and whatever a browser would load."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.loads, self.text, self.ids, self.headings = [], [], [], [], [], []
+        self.scripts = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.scripts += tag == "script"
+        self.loads += [v for k, v in attrs if k in ("src", "href", "srcset", "action", "data") and v]
+        self.ids += [v for k, v in attrs if k == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data):
+        if "script" in self.open or "style" in self.open:
+            return
+        self.text.append(data)
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def page(studies):
+    text = render(studies if isinstance(studies, list) else [studies])
+    found = Page(text)
+    assert found.open == []
+    return found
+
+
+def words(found):
+    return " ".join(found.text)
+
+
+# the page
+
+
+def test_the_sections_of_one_study(mixed):
+    found = page(mixed)
+    titles = [title for title, _ in TITLES.values()]
+    assert found.headings == ["mixed", "Best value", "Best setting", *titles, "Failures", "Trials"]
+    assert found.tags.count("tr") > 40
+    text = words(found)
+    assert f"{mixed.best.value:.6g}" in text
+    assert "nine is too many" in text
+    failed = sum(t.state is wt.State.FAILED for t in mixed.trials)
+    assert f"{failed} of 40 trials failed" in text
+    assert f"40 trials ({40 - failed} complete, {failed} failed)" in text
+    assert "seed 0" in text
+    assert "Stopped: budget" in text
+
+
+def test_the_table_holds_every_trial(mixed):
+    table = render([mixed]).split('<table class="sort">')[1]
+    rows = re.findall(r"<tr(?: class=best)?><td>(\d+)</td><td>(\w+)</td>", table)
+    assert [int(n) for n, _ in rows] == list(range(40))
+    assert [state for _, state in rows] == [t.state.value for t in mixed.trials]
+    assert re.findall(r"<tr class=best><td>(\d+)</td>", table) == [str(mixed.best.number)]
+    heads = re.findall(r"<th>(.*?)</th>", table)
+    assert heads[:3] == ["trial", "state", "value"]
+    assert set(heads[3:-1]) == set(MIXED)
+
+
+def test_write_report_writes_what_render_returns(mixed, tmp_path):
+    path = tmp_path / "r.html"
+    assert write_report(mixed, str(path)) == path
+    assert path.read_text(encoding="utf-8") == render([mixed])
+    assert write_report([mixed], path) == path
+    assert write_report((s for s in [mixed]), path) == path
+
+
+def test_several_studies(mixed, several):
+    other = tuned({"x": (0.0, 1.0)}, lambda p: p["x"], name="other")
+    found = page([mixed, other])
+    assert found.headings[:2] == ["Side by side", "Best so far"]
+    assert [h for h in found.headings if h in ("mixed", "other")] == ["mixed", "other"]
+    assert len(found.ids) == len(set(found.ids)) == 9
+    mismatch = page([mixed, several])
+    assert "Best so far" not in mismatch.headings
+    assert mismatch.headings[0] == "Side by side"
+
+
+def test_the_same_study_twice_has_two_places(mixed):
+    found = page([mixed, mixed])
+    assert len(found.ids) == len(set(found.ids))
+
+
+def test_several_objectives(several):
+    found = page(several)
+    assert "Pareto front" in found.headings
+    for title, _ in TITLES.values():
+        assert [h for h in found.headings if h.startswith(title)] == [f"{title} · loss", f"{title} · speed"]
+    table = render([several]).split('<table class="sort">')[1]
+    assert [int(n) for n in re.findall(r"<tr class=best><td>(\d+)</td>", table)] == [
+        t.number for t in several.best_trials
+    ]
+
+
+def test_no_trials():
+    found = page(Study({"x": (0.0, 1.0)}, name="fresh", seed=0))
+    assert found.headings == ["fresh", "No completed trial yet", "Trials"]
+    assert "0 trials (none yet)" in words(found)
+    assert page(Study(name="open", seed=0)).headings[0] == "open"
+    assert page([Study({"x": (0.0, 1.0)}, name="a"), Study({"x": (0.0, 1.0)}, name="b")]).headings[0] == "Side by side"
+
+
+def test_only_failures():
+    study = tuned({"x": (0.0, 1.0)}, failing, 5, name="sad")
+    found = page(study)
+    assert found.headings == ["sad", "No completed trial yet", "Failures", "Trials"]
+    assert words(found).count("no luck today") == 5
+    assert "5 of 5 trials failed" in words(found)
+
+
+def test_one_trial():
+    assert "Too few different results to tell" in words(page(tuned({"x": (0.0, 1.0)}, lambda p: p["x"], 1)))
+
+
+def test_running_waiting_and_pruned_trials():
+    study = Study({"x": (0.0, 1.0)}, seed=0, name="busy")
+    study.enqueue([{"x": 0.5}, {"x": 0.25}, {"x": 0.75}])
+    study.tell(study.ask(), 1.0)
+    study.tell(study.ask(), state="pruned")
+    study.ask()
+    study.enqueue({"x": 0.1})
+    text = words(page(study))
+    assert "4 trials (1 waiting, 1 running, 1 complete, 1 pruned)" in text
+
+
+def evil_study():
+    def objective(p):
+        if p[EVIL] == "fine":
+            raise ValueError(EVIL)
+        return {"value": p["x"]}
+
+    return tuned({EVIL: Categorical([EVIL, "fine"]), "x": (0.0, 1.0)}, objective, 8, name=EVIL.replace("/", "|"))
+
+
+def test_names_choices_and_errors_are_escaped():
+    harmless = tuned({"k": ["a", "b"], "x": (0.0, 1.0)}, lambda p: p["x"], 8, name="plain")
+    text = render([evil_study()])
+    found = Page(text)
+    assert found.open == []
+    assert found.scripts == page(harmless).scripts
+    assert "<script>alert" not in text
+    assert EVIL in words(found)
+    assert html.escape(EVIL) in text
+
+
+def test_names_of_objectives_are_escaped():
+    harmless = tuned(
+        {"x": (0.0, 1.0)}, lambda p: {"a": p["x"], "b": p["x"]}, 6, direction={"a": "minimize", "b": "minimize"}
+    )
+    study = tuned(
+        {"x": (0.0, 1.0)}, lambda p: {EVIL: p["x"], "b": p["x"]}, 6, direction={EVIL: "minimize", "b": "minimize"}
+    )
+    text = render([study])
+    assert "<script>alert" not in text
+    assert Page(text).scripts == page(harmless).scripts
+
+
+def test_it_opens_without_a_network(mixed, several):
+    from plotly.offline import get_plotlyjs
+
+    text = render([mixed, several])
+    assert text.count(get_plotlyjs()) == 1
+    rest = text.replace(get_plotlyjs(), "")
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", rest)
+    assert not re.search(r"@import|url\(", rest)
+    assert not re.search(r"https?://", rest)
+    assert Page(text).loads == []
+
+
+def test_numbers_of_any_size():
+    values = iter([1e300, -1e300, 1e-300, 0.0, 5.0, 1e-12])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = words(page(tuned({"x": (0.0, 1.0)}, lambda p: next(values), 6)))
+    assert "1e+300" in text
+    assert "1e-12" in text
+
+
+@pytest.mark.parametrize("target", ["nowhere/r.html", "."])
+def test_a_page_that_cannot_be_written(mixed, target, tmp_path):
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / target))):
+        write_report(mixed, tmp_path / target)
+
+
+@pytest.mark.parametrize(
+    "bad", [None, 3, "study", [], [3], History(Space({"x": (0.0, 1.0)}))], ids=lambda b: type(b).__name__
+)
+def test_what_is_no_study(bad, tmp_path):
+    with pytest.raises(WelltunedError, match=re.escape(repr(bad)) if not isinstance(bad, History) else "History"):
+        write_report(bad, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+# the figures
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_of_a_mixed_space(name, mixed):
+    figure = FIGURES[name](mixed)
+    assert figure.to_json() == FIGURES[name](mixed.history).to_json()
+    assert len(figure.data) >= 1
+    assert len(figure.to_json()) > 500
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_of_each_objective(name, several):
+    for objective in several.objectives:
+        assert objective in FIGURES[name](several, objective).to_json() or name == "importance"
+    assert FIGURES[name](several).to_json() == FIGURES[name](several, "loss").to_json()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_figures_of_few_trials(name, n):
+    study = Study(MIXED, seed=0, sampler="random")
+    if n:
+        study.optimize(lambda p: p["n"], n_trials=n)
+    FIGURES[name](study).to_json()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_of_failures_only(name):
+    FIGURES[name](tuned({"x": (0.0, 1.0)}, failing, 3)).to_json()
+
+
+@pytest.mark.parametrize("name", [n for n in FIGURES if n != "importance"])
+def test_figures_of_a_constant_objective(name):
+    FIGURES[name](tuned({"x": (0.0, 1.0), "c": ["a"]}, lambda p: 1.0, 6)).to_json()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "space",
+    [
+        [{"x": (0.0, 1.0)}, {"y": ["u", "v"]}],
+        [{"x": (0.0, 1.0)}, {"x": (5.0, 9.0)}],
+        [(0.0, 1.0), (2.0, 3.0)],
+        {f"x{i}": (0.0, 1.0) for i in range(13)},
+        {"f": Categorical([len, max, (1, 2), "x" * 90, "x" * 90 + "y"])},
+        {"one": Categorical(["only"]), "x": Int(3, 9, log=True)},
+    ],
+    ids=["grids", "ranges", "bounds", "many", "objects", "one choice"],
+)
+def test_figures_of_spaces_of_many_shapes(name, space):
+    values = iter(np.random.default_rng(0).random(100).tolist())
+    FIGURES[name](tuned(space, lambda p: next(values), 12)).to_json()
+
+
+OF_CHANGED = list(FIGURES)
+
+
+@pytest.mark.parametrize("name", OF_CHANGED)
+def test_figures_of_grids_of_different_kinds(name):
+    study = tuned([{"x": (0.0, 1.0)}, {"x": ["u", "v"]}], lambda p: float(p["x"] == "u"), 12)
+    FIGURES[name](study).to_json()
+
+
+@pytest.mark.parametrize("name", OF_CHANGED)
+def test_figures_after_the_space_has_changed(name):
+    study = tuned({"c": ["a", "b", "z"], "x": (0.0, 1.0)}, lambda p: p["x"], 8)
+    study.space = {"c": ["a", "b"], "x": (0.0, 2.0), "new": (0.0, 1.0)}
+    study.optimize(lambda p: p["x"], n_trials=14)
+    FIGURES[name](study).to_json()
+
+
+def trace(figure, name):
+    return next(t for t in figure.data if t.name == name)
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", np.minimum), ("maximize", np.maximum)])
+def test_history_holds_the_values_and_the_best_so_far(direction, best):
+    values = [3.0, 1.0, 4.0, 1.5, 5.0]
+    left = iter(values)
+    study = tuned({"x": (0.0, 1.0)}, lambda p: next(left), 5, direction=direction)
+    figure = plots.history(study)
+    assert list(trace(figure, "trial").y) == values
+    assert list(trace(figure, "trial").x) == [0, 1, 2, 3, 4]
+    assert list(trace(figure, "best so far").y) == best.accumulate(values).tolist()
+
+
+def test_history_shows_failures_and_errors_of_measurement(mixed):
+    failed = [t.number for t in mixed.trials if t.state is wt.State.FAILED]
+    assert list(trace(plots.history(mixed), "failed").x) == failed
+    noisy = tuned({"x": (0.0, 1.0)}, lambda p: (p["x"], 0.25), 4)
+    assert list(trace(plots.history(noisy), "trial").error_y.array) == [0.25] * 4
+    assert trace(plots.history(mixed), "trial").error_y.array is None
+
+
+def test_slices_have_a_panel_for_each_parameter(mixed):
+    figure = plots.slices(mixed)
+    titles = [figure.layout[f"xaxis{i + 1 if i else ''}"].title.text for i in range(len(MIXED))]
+    assert titles == list(MIXED)
+    assert figure.layout.xaxis.type == "log"
+    assert figure.layout.xaxis4.type == "category"
+    assert list(figure.layout.xaxis4.categoryarray) == ["a", "b", "None"]
+    done = [t for t in mixed.trials if t.state is wt.State.COMPLETE]
+    with_l2 = [t for t in done if "l2" in t.params]
+    points = next(t for t in figure.data if t.xaxis == "x6")
+    assert list(points.x) == [t.params["l2"] for t in with_l2]
+    assert list(points.y) == [t.value for t in with_l2]
+    stars = [t for t in figure.data if t.marker.symbol == "star" and t.xaxis in (None, "x")]
+    assert list(stars[0].x) == [mixed.best.params["lr"]]
+
+
+def test_parallel_has_an_axis_for_each_parameter_and_the_value(mixed):
+    dimensions = {d.label: d for d in plots.parallel(mixed).data[0].dimensions}
+    assert list(dimensions) == [*MIXED, "value"]
+    done = [t for t in mixed.trials if t.state is wt.State.COMPLETE]
+    np.testing.assert_allclose(dimensions["lr"]["values"], np.log10([t.params["lr"] for t in done]))
+    np.testing.assert_allclose(dimensions["value"]["values"], [t.value for t in done])
+    inactive = np.array(["l2" not in t.params for t in done])
+    heights = np.asarray(dimensions["l2"]["values"])
+    assert heights[inactive].max() < heights[~inactive].min()
+    assert dimensions["l2"].ticktext[0] == "–"
+    labels = dimensions["kind"].ticktext
+    assert [labels[i] for i in dimensions["kind"]["values"]] == [str(t.params["kind"]) for t in done]
+
+
+def test_comparison_has_a_line_for_each_study(mixed):
+    other = tuned({"x": (0.0, 1.0)}, lambda p: p["x"], 5)
+    figure = plots.comparison({"one": mixed, "two": other.history})
+    assert [t.name for t in figure.data] == ["one", "two"]
+    assert len(figure.data[1].x) == 5
+    assert np.all(np.diff(figure.data[1].y) <= 0)
+
+
+def test_importance_figure_is_sorted(mixed):
+    bars = plots.importance(mixed).data[0]
+    assert list(bars.x) == sorted(bars.x)
+    assert bars.y[-1] == next(iter(importance(mixed.history)))
+
+
+def test_hover_names_the_trial(mixed):
+    text = plots.hover(mixed.best, "value")
+    assert text.startswith(f"<b>trial {mixed.best.number}</b><br>value: ")
+    assert all(f"{name}: " in text for name in mixed.best.params)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_refuse(name, mixed):
+    with pytest.raises(InvalidValue, match="'bogus'"):
+        FIGURES[name](mixed, "bogus")
+    with pytest.raises(InvalidType, match="3 is neither"):
+        FIGURES[name](3)
+
+
+def test_comparison_refuses(mixed):
+    with pytest.raises(InvalidValue, match="'bogus'"):
+        plots.comparison({"one": mixed}, "bogus")
+    with pytest.raises(InvalidType, match="'two'"):
+        plots.comparison({"one": "two"})
+
+
+# what mattered
+
+
+def test_importance_ranks_the_important_first():
+    space = {"none": (0.0, 1.0), "much": (0.0, 1.0), "some": (0.0, 1.0)}
+    study = tuned(space, lambda p: 10 * p["much"] + 3 * p["some"], 40)
+    found = importance(study.history)
+    assert list(found) == ["much", "some", "none"]
+    assert found["much"] > 0.8
+    assert found["some"] == pytest.approx(9 / 109, abs=0.05)
+    assert found["none"] < 0.02
+
+
+def test_importance_of_categories_and_log_scales():
+    space = {"lr": Float(1e-5, 1e-1, log=True), "c": Categorical(["u", "v", "w"]), "n": Int(1, 9), "noise": (0.0, 1.0)}
+    by_category = tuned(space, lambda p: {"u": 0.0, "v": 5.0, "w": 9.0}[p["c"]] + np.log10(p["lr"]) * 0.1, 40)
+    assert next(iter(importance(by_category.history))) == "c"
+    by_rate = tuned(space, lambda p: (np.log10(p["lr"]) + 3) ** 2, 40)
+    assert next(iter(importance(by_rate.history))) == "lr"
+    assert importance(by_rate.history)["noise"] < 0.1
+
+
+def test_importance_counts_interactions_for_both():
+    study = tuned({"a": (-1.0, 1.0), "b": (-1.0, 1.0), "c": (-1.0, 1.0)}, lambda p: p["a"] * p["b"], 60)
+    found = importance(study.history)
+    assert found["a"] > 0.8
+    assert found["b"] > 0.8
+    assert found["c"] < 0.1
+
+
+def test_importance_of_conditional_parameters():
+    space = {"kind": ["a", "b"], "x": Float(0.0, 1.0, when={"kind": "a"}), "idle": (0.0, 1.0)}
+    found = importance(tuned(space, lambda p: 5 * p.get("x", 0.0), 50).history)
+    assert set(found) == {"kind", "x", "idle"}
+    assert found["x"] > found["idle"]
+    assert found["kind"] > found["idle"]
+
+
+def test_importance_of_each_objective():
+    study = tuned(
+        {"x": (0.0, 1.0), "y": (0.0, 1.0)},
+        lambda p: {"f": p["x"], "g": p["y"]},
+        20,
+        direction={"f": "minimize", "g": "maximize"},
+    )
+    assert next(iter(importance(study.history))) == "x"
+    assert next(iter(importance(study.history, "g"))) == "y"
+
+
+def test_importance_of_a_list_of_grids_has_public_names():
+    study = tuned([{"x": (0.0, 1.0)}, {"x": (5.0, 9.0), "y": [1, 2]}], lambda p: p["x"], 20)
+    assert set(importance(study.history)) == {"x", "y"}
+
+
+def test_importance_is_repeatable_and_within_bounds(mixed):
+    found = importance(mixed.history)
+    assert found == importance(mixed.history)
+    assert set(found) == set(MIXED)
+    assert all(0.0 <= share <= 1.0 for share in found.values())
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_importance_of_what_cannot_be_told():
+    assert importance(History(Space({"x": (0.0, 1.0)}))) == {}
+    assert importance(tuned({"x": (0.0, 1.0)}, lambda p: p["x"], 3).history) == {}
+    assert importance(tuned({"x": (0.0, 1.0)}, lambda p: 1.0, 9).history) == {}
+    assert importance(tuned({"x": (0.0, 1.0)}, failing, 9).history) == {}
+
+
+def test_importance_of_a_single_choice_is_none():
+    found = importance(tuned({"only": Categorical(["a"]), "x": (0.0, 1.0)}, lambda p: p["x"], 12).history)
+    assert found["only"] == 0.0
+    assert found["x"] > 0.9
+
+
+def test_importance_survives_outliers():
+    study = tuned(
+        {"x": (0.0, 1.0), "y": (0.0, 1.0)}, lambda p: 1e30 if p["x"] > 0.97 else p["x"] * 10 + p["y"] * 0.1, 60
+    )
+    assert next(iter(importance(study.history))) == "x"
+
+
+def test_importance_refuses_an_unknown_objective(mixed):
+    with pytest.raises(InvalidValue, match="'bogus'"):
+        importance(mixed.history, "bogus")
+
+
+def test_importance_refuses_what_is_no_history():
+    with pytest.raises(InvalidType, match="3"):
+        importance(3)
