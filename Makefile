@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+# two files of tests at a time; names of cases must be the same in both processes
+PARALLEL := PYTHONHASHSEED=0
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-oldest lint format bench docs clean
@@ -11,10 +13,10 @@ demo: $(VENV)/.demo
 	$(BIN)/welltuned demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PARALLEL) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-oldest: $(OLDEST)/.test
-	$(OLDEST)/bin/python -m pytest --ignore=tests/test_docs.py -W default
+	$(PARALLEL) $(OLDEST)/bin/python -m pytest -n 2 --dist loadfile --ignore=tests/test_docs.py -W default
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

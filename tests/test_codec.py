@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from names import plain
 from strategies import (
     CONTINUOUS,
     DISCRETE,
@@ -277,7 +278,7 @@ def test_equal_spaces_have_equal_hashes(space):
         (Float(stats.norm(0, 1)), Float(stats.norm(0, 2))),
         (Int(0, 4), Int(0, 4, step=2)),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_different_spaces_differ(one, other):
     a, b = Space({"x": one}), Space({"x": other})
@@ -294,7 +295,7 @@ def test_different_spaces_differ(one, other):
         pytest.param(Float(0, 9, step=1)),
         Int(2, 64, step=2),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_json_keeps_the_scale(parameter):
     back = Space.from_json(json.loads(json.dumps(Space({"x": parameter}).to_json())))["x"]
@@ -307,7 +308,7 @@ def test_weights_survive_json():
     assert Space.from_json(space.to_json()) == space
 
 
-@pytest.mark.parametrize("wanted", [np.int64(3), [np.int64(3), 4], (np.int64(3),)], ids=repr)
+@pytest.mark.parametrize("wanted", [np.int64(3), [np.int64(3), 4], (np.int64(3),)], ids=plain)
 def test_a_condition_by_a_numpy_number_survives_json(wanted):
     space = Space({"a": Int(0, 9), "b": Int(0, 9, when={"a": wanted})})
     assert Space.from_json(json.loads(json.dumps(space.to_json()))).contains({"a": 3, "b": 1})
@@ -344,7 +345,7 @@ def test_conditions_may_be_deep(depth):
         pytest.param(Float(1e-3, 1e3, log=True), 7.0),
         (Float(0.1, 1.7), 0.3),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_a_condition_on_an_exact_real_value_holds_for_that_value(parent, value):
     space = Space({"x": parent, "y": Int(0, 3, when={"x": value})})
@@ -423,7 +424,7 @@ def test_any_value_can_be_a_choice_and_comes_back_as_itself(kind):
         [lambda: 1, lambda: 2],
         ["None", None],
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_labels_are_distinct(values):
     labels = Categorical(values).labels

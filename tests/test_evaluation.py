@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 
+from names import plain
 from welltuned import (
     Categorical,
     Infeasible,
@@ -59,7 +60,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("returned", NUMBERS, ids=repr)
+@pytest.mark.parametrize("returned", NUMBERS, ids=plain)
 def test_a_number(returned):
     outcome = outcome_of(returned)
     assert outcome.state is State.COMPLETE
@@ -82,7 +83,7 @@ def test_a_number(returned):
         (Result({"value": 2.0}, sem={"value": 0.1, "other": 0.2}), {"value": 0.1, "other": 0.2}),
         (Result(2.0, sem={"value": None}), {}),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_a_value_with_its_standard_error(returned, sems):
     outcome = outcome_of(returned)
@@ -100,7 +101,7 @@ def test_a_value_with_its_standard_error(returned, sems):
         np.array([1.0, 0.5]),
         [np.float32(1), np.array(0.5)],
     ],
-    ids=repr,
+    ids=plain,
 )
 @pytest.mark.parametrize("wrap", [lambda g: (2.0, g), lambda g: Result(2.0, gradient=g)], ids=["tuple", "Result"])
 def test_a_value_with_its_gradient(gradient, wrap):
@@ -137,7 +138,7 @@ def test_a_dict_of_metrics_puts_the_objective_first():
         Result({"a": 1.0, "b": 2.0}),
         (np.float32(1), np.array([2.0])),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_several_objectives(returned):
     outcome = outcome_of(returned, ("a", "b"))
@@ -150,7 +151,9 @@ def test_attributes_of_a_result_are_kept():
 
 
 @pytest.mark.parametrize(
-    "bad", [math.nan, math.inf, -math.inf, np.float32("nan"), np.array([np.nan]), {"value": math.nan, "b": 1}], ids=repr
+    "bad",
+    [math.nan, math.inf, -math.inf, np.float32("nan"), np.array([np.nan]), {"value": math.nan, "b": 1}],
+    ids=plain,
 )
 def test_a_value_that_is_not_finite(bad):
     outcome = outcome_of(bad)
@@ -212,7 +215,7 @@ def test_what_no_objective_may_return(returned, objectives, words):
         (Infeasible("too wide"), State.FAILED, Reason.INFEASIBLE),
         (Pruned("enough"), State.PRUNED, None),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_what_an_objective_may_raise(error, state, reason):
     outcome = raising(error)
@@ -229,7 +232,7 @@ def test_an_error_without_words_still_has_its_name():
     assert "RuntimeError" in raising(RuntimeError()).error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)], ids=repr)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)], ids=plain)
 def test_an_interruption_gets_out(error):
     with pytest.raises(type(error)):
         raising(error)
@@ -320,7 +323,7 @@ def collecting(stop=lambda report: False, **more):
         ({"loss": 1, "value": 0.5}, {"loss": 1.0, "value": 0.5}),
         ({"loss": math.nan, "value": 0.5}, {"value": 0.5}),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_report(value, metrics):
     trial, reports = collecting()

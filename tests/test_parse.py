@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from names import plain
 from strategies import VALUES
 from welltuned import Categorical, Float, Grid, Int, InvalidType, InvalidValue, Ordinal, Space, Study, minimize
 from welltuned.samplers import make_sampler
@@ -110,7 +111,7 @@ def test_a_space_is_itself():
     assert Space.parse(space) is space
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=plain)
 def test_any_choice_reaches_the_objective_as_itself(value):
     seen = []
     minimize(lambda trial: seen.append(trial["c"]) or 1.0, {"c": [value, "other"]}, n_trials=2, sampler="grid", seed=0)
@@ -130,7 +131,7 @@ def test_one_true_and_the_string_stay_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bounds", [[(-2, 2), (0.5, 1)], [[-2, 2], [0.5, 1]], np.array([[-2, 2], [0.5, 1]]), ((-2, 2), (0.5, 1))], ids=repr
+    "bounds", [[(-2, 2), (0.5, 1)], [[-2, 2], [0.5, 1]], np.array([[-2, 2], [0.5, 1]]), ((-2, 2), (0.5, 1))], ids=plain
 )
 def test_bounds_are_real_intervals_and_the_objective_gets_an_array(bounds):
     space = Space.parse(bounds)
@@ -185,7 +186,7 @@ def test_a_list_of_grids_keeps_them_apart():
         ({"svc__kernel": "linear", "svc__C": 1, "svc__gamma": 0.01}, False),
         ({"svc__kernel": "rbf", "svc__C": 100, "svc__gamma": 0.01}, False),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_membership_in_a_list_of_grids(params, ok):
     assert Space.parse(GRIDS).contains(params) == ok
