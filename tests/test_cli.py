@@ -689,7 +689,6 @@ REFUSED = [
     ("module trouble", ["run", "raising.py:objective", "-n", 2]),
     ("exiting.py", ["run", "exiting.py:objective", "-n", 2]),
     ("space.yaml", ["run", "space.yaml:lr", "-n", 2]),
-    ("'space'", ["run", "nospace.py:objective", "-n", 2]),
     ("low=2.0", ["run", "badspace.py:objective", "-n", 2]),
     ("'gone.yaml'", ["run", "train.py:objective", "--space", "gone.yaml", "-n", 2]),
     ("bad.yaml", ["run", "train.py:objective", "--space", "bad.yaml", "-n", 2]),
@@ -809,3 +808,31 @@ def test_the_report_of_the_command_is_that_of_the_package(studies):
     one, other = Path("r.html").read_text(encoding="utf-8"), render([studies["first"]])
     strip = re.compile(r"sampler \w+")
     assert strip.sub("", one) == strip.sub("", other)
+
+
+def test_run_without_a_space_lets_the_objective_suggest():
+    Path("open.py").write_text("def objective(trial):\n    return trial.suggest_float('x', 0, 1)\n")
+    assert "x = " in run("run", "open.py:objective", "-n", 3)
+
+
+def test_what_an_objective_prints_is_not_in_the_json():
+    Path("loud.py").write_text("space = {'x': (0.0, 1.0)}\ndef objective(t):\n    print('noise')\n    return t['x']\n")
+    command = [
+        sys.executable,
+        "-c",
+        "from welltuned.cli import main; main()",
+        "run",
+        "loud.py:objective",
+        "-n",
+        "3",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["best"]["state"] == "complete"
+    assert "noise" in done.stderr
+
+
+def test_options_after_the_program_are_the_programs():
+    Path("s.yaml").write_text("x: {low: 0.0, high: 1.0}")
+    run("tune", "--space", "s.yaml", "-n", 2, "--name", "mine", "sh", "-c", "echo value={x} ${HOME}", "-n", 5)
+    assert run_json("show", "mine", "--json")["states"]["complete"] == 2

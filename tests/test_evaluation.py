@@ -232,10 +232,26 @@ def test_an_error_without_words_still_has_its_name():
     assert "RuntimeError" in raising(RuntimeError()).error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)], ids=plain)
-def test_an_interruption_gets_out(error):
-    with pytest.raises(type(error)):
-        raising(error)
+def test_an_interruption_gets_out():
+    with pytest.raises(KeyboardInterrupt):
+        raising(KeyboardInterrupt())
+
+
+class Unreadable(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), Unreadable(), Odd("odd")], ids=lambda e: type(e).__name__)
+def test_whatever_else_is_raised_is_a_failure_with_its_place_in_the_users_code(error):
+    outcome = raising(error)
+    assert (outcome.state, outcome.reason) == (State.FAILED, Reason.ERROR)
+    assert outcome.error.startswith(type(error).__name__)
+    assert "test_evaluation.py" in outcome.error
 
 
 def test_notes_are_kept_when_the_objective_fails():

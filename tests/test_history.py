@@ -149,9 +149,9 @@ def test_best_is_the_first_of_equals_among_complete_trials(direction, number):
     assert History(SPACE, trials, {"value": direction}).best.number == number
 
 
-def test_best_may_be_zero_or_not_fit_the_space():
+def test_best_may_be_zero_and_is_in_the_space():
     assert History(SPACE, [record(0, 0.0), record(1, 1.0)]).best.number == 0
-    assert History(SPACE, [record(0, -1.0, params={"x": 99.0}), record(1, 1.0)]).best.number == 0
+    assert History(SPACE, [record(0, -1.0, params={"x": 99.0}), record(1, 1.0)]).best.number == 1
 
 
 def test_front_respects_directions():

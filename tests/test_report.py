@@ -516,3 +516,12 @@ def test_importance_refuses_an_unknown_objective(mixed):
 def test_importance_refuses_what_is_no_history():
     with pytest.raises(InvalidType, match="3"):
         importance(3)
+
+
+def test_noise_makes_nothing_important():
+    rng = np.random.default_rng(0)
+    space = Space({f"p{i}": (0.0, 1.0) for i in range(5)})
+    for seed in range(3):
+        study = wt.Study(space, sampler="random", seed=seed)
+        study.optimize(lambda p: rng.random(), n_trials=40)
+        assert max(importance(study.history).values()) < 0.25

@@ -1200,3 +1200,14 @@ def test_regression():
     options = {"scoring": "neg_mean_squared_error", "cv": 3}
     ours, _ = same_fit(GridSearchCV(Ridge(), grid, **options), theirs.GridSearchCV(Ridge(), grid, **options), data=data)
     assert ours.best_params_ == {"alpha": 0.01}
+
+
+def test_a_wrong_name_in_one_grid_is_an_error_at_once():
+    grids = [{"n_neighbors": [1]}, {"n_neighbours": [1, 2]}]
+    with pytest.raises(ValueError, match="n_neighbours"):
+        GridSearchCV(KNN, grids, cv=2).fit(X, y)
+
+
+def test_arrays_of_booleans_are_choices():
+    fitted = GridSearchCV(LogisticRegression(max_iter=500), {"fit_intercept": np.array([True, False])}, cv=2).fit(X, y)
+    assert len(fitted.cv_results_["params"]) == 2

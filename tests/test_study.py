@@ -748,3 +748,43 @@ def test_minimize_and_maximize():
     assert low.best_value == -high.best_value
     with pytest.raises(wt.InvalidType, match="n_jobs"):
         wt.minimize(value, SPACE, 6, n_jobs=2)
+
+
+def test_another_experiment_needs_another_name(path):
+    new(storage=path).optimize(value, 2)
+    with pytest.raises(wt.InvalidValue, match="name="):
+        wt.Study({"depth": (1, 9)}, storage=path)
+    assert len(wt.Study(storage=path).trials) == 2
+
+
+def test_best_is_in_the_current_space():
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(lambda p: p["x"], 10)
+    study.space = {"x": (0.5, 1.0)}
+    study.optimize(lambda p: p["x"], 15)
+    assert study.best.params["x"] >= 0.5
+
+
+def test_enqueued_trials_use_the_budget():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.enqueue([{"x": i / 10} for i in range(6)])
+    study.optimize(lambda p: p["x"], 3)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 3 + [State.WAITING] * 3
+
+
+def test_choices_stored_by_position_are_warned_of(path, caplog):
+    wt.Study({"f": [lambda x: x, lambda x: -x]}, storage=path)
+    assert "order" in caplog.text
+
+
+def test_a_constraint_that_fails_is_named():
+    def both(p):
+        return p["m"] < 0.5
+
+    space = wt.Space({"k": ["a", "b"], "m": wt.Float(0, 1, when={"k": "a"})}, constraints=[both])
+    with pytest.raises(wt.InvalidValue, match="both raised KeyError"):
+        wt.Study(space, seed=0).ask(8)
+
+
+def test_a_study_without_a_space_can_be_shown():
+    assert repr(wt.Study()) == "Study('study', no parameters, 0 trials finished)"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import numbers
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from welltuned.errors import Infeasible, InvalidType, InvalidValue, Pruned
 from welltuned.live import LiveTrial
 from welltuned.trial import Outcome, Reason, State
 
+log = logging.getLogger("welltuned")
+PACKAGE = str(Path(__file__).parent)
 Objective = Callable[[Any], Any]
 
 
@@ -52,7 +56,10 @@ def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) 
         outcome = failure(Reason.INFEASIBLE, error)
     except MemoryError as error:
         outcome = failure(Reason.OUT_OF_MEMORY, error)
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises becomes a recorded failure
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        log.debug("trial %d", trial.number, exc_info=True)
         outcome = failure(Reason.ERROR, error)
     if trial.task.open_space:
         outcome = replace(outcome, params=trial.params, domains=dict(trial.domains))
@@ -64,13 +71,21 @@ def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) 
 
 
 def failure(reason: Reason, error: BaseException | str) -> Outcome:
-    """Describe a failed attempt; an exception is written as its last lines of traceback."""
-    exception = error if isinstance(error, BaseException) else None
-    if isinstance(error, BaseException):
-        where = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
-        place = f" ({where[0].filename.rsplit('/', 1)[-1]}:{where[0].lineno})" if where else ""
-        error = f"{type(error).__name__}: {error}{place}"
-    return Outcome(State.FAILED, reason=reason, error=error, exception=exception)
+    """Describe a failed attempt; an exception is written on one line."""
+    if not isinstance(error, BaseException):
+        return Outcome(State.FAILED, reason=reason, error=error)
+    return Outcome(State.FAILED, reason=reason, error=_describe(error), exception=error)
+
+
+def _describe(error: BaseException) -> str:
+    """Write an exception on one line, with the last place in the user's code, not in ours."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception's own __str__ may do anything
+        text = "(its message cannot be read)"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(PACKAGE)]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -40,7 +41,10 @@ class History:
         _rows: dict[int, tuple[int, np.ndarray]] | None = None,
     ) -> None:
         self.space = space
-        self.trials = tuple(sorted(trials, key=lambda t: t.number))
+        ordered = tuple(trials)
+        if any(a.number > b.number for a, b in itertools.pairwise(ordered)):
+            ordered = tuple(sorted(ordered, key=lambda t: t.number))
+        self.trials = ordered
         self.directions = dict(directions or {"value": "minimize"})
         self.budget = budget
         self.workers = workers
@@ -137,8 +141,8 @@ class History:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The complete trial with the best value of the only objective; the first of equals."""
-        done = [t for t in self.trials if t.state is State.COMPLETE and t.value is not None]
+        """The complete trial of this space with the best value of the only objective; the first of equals."""
+        done = [t for t, fits in zip(self.trials, self.fits, strict=True) if fits and _known(t)]
         sign = -1.0 if next(iter(self.directions.values())) == "maximize" else 1.0
         return min(done, key=lambda t: sign * (t.value or 0.0), default=None)
 
@@ -147,12 +151,16 @@ class History:
         """The complete trials that no other one dominates."""
         from welltuned.pareto import non_dominated
 
-        done = [i for i, t in enumerate(self.trials) if t.state is State.COMPLETE and t.values is not None]
+        done = [i for i, t in enumerate(self.trials) if self.fits[i] and _known(t)]
         return tuple(self.trials[done[i]] for i in np.flatnonzero(non_dominated(self.losses[done])))
 
     def without(self, numbers: Sequence[int]) -> History:
         """Return the history that lacks the trials of these numbers."""
         return self.replace(t for t in self.trials if t.number not in set(numbers))
+
+
+def _known(trial: Trial) -> bool:
+    return trial.state is State.COMPLETE and trial.values is not None
 
 
 def _metric(trial: Trial, name: str) -> float:

@@ -122,6 +122,10 @@ class LiveTrial(Mapping[str, Any]):
         """Attach values that JSON can hold to the trial's record."""
         self.attributes.update(attributes)
 
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Attach one value to the trial's record; the name that users of Optuna know for :meth:`note`."""
+        self.attributes[key] = value
+
     # parameters that are declared where they are used
 
     def suggest_float(

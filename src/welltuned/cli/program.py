@@ -12,7 +12,9 @@ from typing import Any
 
 from welltuned.errors import InvalidValue, WelltunedError
 
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)\}")
+# ${HOME} is the shell's, {{name}} stands for {name}
+PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][A-Za-z0-9_.-]*)\}(?!\})")
+ESCAPED = re.compile(r"\{(\{[A-Za-z_][A-Za-z0-9_.-]*\})\}")
 
 
 class ProgramFailed(WelltunedError):
@@ -48,7 +50,9 @@ class Program:
     def __call__(self, trial: Mapping[str, Any]) -> float:
         """Run the program once and return its metric."""
         try:
-            done = subprocess.run(fill(self.command, trial), capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                fill(self.command, trial), capture_output=True, text=True, errors="replace", check=False
+            )
         except OSError as error:
             raise ProgramFailed(f"cannot run {self.command[0]!r}: {error.strerror or error}") from error
         if done.returncode != 0:
@@ -63,6 +67,8 @@ def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
     --------
     >>> fill(["train", "--lr", "{lr}", "--l2", "{l2}"], {"lr": 0.1})
     ['train', '--lr', '0.1']
+    >>> fill(["echo", "${HOME} {{lr}} {lr}"], {"lr": 0.1})
+    ['echo', '${HOME} {lr} 0.1']
     """
     words: list[str] = []
     for word in command:
@@ -74,7 +80,8 @@ def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
         everything = json.dumps(
             {k: v if isinstance(v, (int, float, str, bool, type(None))) else str(v) for k, v in params.items()}
         )
-        words.append(PLACEHOLDER.sub(lambda m, e=everything: e if m[1] == "params" else str(params[m[1]]), word))  # type: ignore[misc]
+        filled = PLACEHOLDER.sub(lambda m, e=everything: e if m[1] == "params" else str(params[m[1]]), word)  # type: ignore[misc]
+        words.append(ESCAPED.sub(r"\1", filled))
     return words
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ def run(where: str, space: str | None, **options: Any) -> None:
     _search(objective, _space(space, path), options, default_name=f"{path.stem}-{where.rpartition(':')[2]}")
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--space", "space", required=True, help="YAML or JSON file, or FILE:NAME in Python.")
 @click.option("--metric", default="value", show_default=True, help="Name of the metric that the program prints.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -94,6 +96,7 @@ def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> N
     trial.
     """
     parsed = _space(space, None)
+    assert parsed is not None
     objective = Program(tuple(command), metric, tuple(parsed))
     _search(
         objective,
@@ -114,11 +117,15 @@ def _load(target: str, what: str) -> tuple[Path, Any]:
     path = Path(file)
     if not path.is_file():
         raise InvalidValue(f"{target!r}: there is no file {file!r}")
-    module = sys.modules.get(_module_name(path)) or _import(path)
+    module = _module(path)
     if not hasattr(module, name):
         public = sorted(n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n]))
         raise InvalidValue(f"{target!r}: {file} has no {name!r}; it has {public!r}")
     return path, getattr(module, name)
+
+
+def _module(path: Path) -> Any:
+    return sys.modules.get(_module_name(path)) or _import(path)
 
 
 def _module_name(path: Path) -> str:
@@ -142,16 +149,19 @@ def _import(path: Path) -> Any:
     return module
 
 
-def _space(spec: str | None, path: Path | None) -> Space:
+def _space(spec: str | None, path: Path | None) -> Space | None:
     if spec is None and path is not None:
-        return Space.parse(_load(f"{path}:space", "FILE:NAME")[1])
+        module = _module(path)
+        return Space.parse(module.space) if hasattr(module, "space") else None
     assert spec is not None
     if spec.endswith(".py"):
         raise InvalidValue(f"--space {spec!r} names no object in the file; write {spec}:space")
     return Space.parse(_load(spec, "FILE:NAME")[1] if ".py:" in spec else Path(spec))
 
 
-def _search(objective: Any, space: Space, options: dict[str, Any], default_name: str, metric: str = "value") -> None:
+def _search(
+    objective: Any, space: Space | None, options: dict[str, Any], default_name: str, metric: str = "value"
+) -> None:
     rules = [
         rule(value)
         for rule, value in (
@@ -165,7 +175,7 @@ def _search(objective: Any, space: Space, options: dict[str, Any], default_name:
     check_timeout(options["timeout"])
     check_workers(options["workers"])
     endless = not rules and options["n_trials"] is None and options["timeout"] is None and options["sampler"] != "grid"
-    if endless and size(space) is None:
+    if endless and (space is None or size(space) is None):
         raise InvalidValue(
             "nothing would end the search; give --n-trials, --timeout, --patience, --target or --max-cost"
         )
@@ -182,10 +192,30 @@ def _search(objective: Any, space: Space, options: dict[str, Any], default_name:
     before = sum(t.state.finished for t in study.trials)
     if before:
         click.echo(f"study {study.name!r} goes on after {before} finished trials", err=True)
-    if isinstance(study.sampler, Grid):
+    if isinstance(study.sampler, Grid) and space is not None:
         click.echo(f"the whole grid takes {study.sampler.size(space):,} evaluations", err=True)
-    study.optimize(objective, options["n_trials"], timeout=options["timeout"], workers=options["workers"], stop=rules)
+    with _quiet_output(options["as_json"]):
+        study.optimize(
+            objective, options["n_trials"], timeout=options["timeout"], workers=options["workers"], stop=rules
+        )
     _print_result(study, metric, options)
+
+
+@contextmanager
+def _quiet_output(quiet: bool) -> Iterator[None]:
+    """Send what objectives print, here and in workers, to standard error, so that standard output is JSON alone."""
+    if not quiet:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _clean(name: str) -> str:
@@ -211,6 +241,6 @@ def _print_result(study: Study, metric: str, options: dict[str, Any]) -> None:
     out.print(f"{len(finished)} trials, {failed} failed; stopped because: {study.stop_reason}")
     out.print(f"best {metric} {number(best.value)}, trial {best.number}:", style="bold")
     for name, value in (best.params or {}).items():
-        out.print(f"  {name} = {short(value)}")
+        out.print(f"  {name} = {value!r}" if isinstance(value, float) else f"  {name} = {short(value)}")
     where = "" if options["storage"] == "welltuned.db" else f" --storage {options['storage']}"
     out.print(f"all trials: welltuned show {study.name}{where}    report: welltuned report {study.name}{where}")

@@ -163,7 +163,7 @@ def _print_best(study: Study, trial: Trial) -> None:
     out = console()
     out.print(f"best {study.objectives[0]} {number(trial.value)}, trial {trial.number}:", style="bold")
     for name, value in (trial.params or {}).items():
-        out.print(f"  {name} = {short(value)}")
+        out.print(f"  {name} = {value!r}" if isinstance(value, float) else f"  {name} = {short(value)}")
 
 
 @click.command()

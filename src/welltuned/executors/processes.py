@@ -113,7 +113,7 @@ class ProcessExecutor:
             "argv": sys.argv,
         }
         assert process.stdin is not None
-        with process.stdin as pipe, contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(hello).encode())
         worker = _Worker(process, _accept(listener, process))
         worker.connection.send_bytes(self._payload)

@@ -20,6 +20,7 @@ from welltuned.surrogate.maximise import candidates, neighbours, polish
 
 STARTS = 5
 POOL = 512
+MODEL_POINTS = 256
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,13 @@ class Model:
         """
         embed = embedding(space)
         unit, y = history.unit[history.observed], scalarise(history.losses[history.observed], rng)
+        kept = informative(y)
+        unit, y = unit[kept], y[kept]
         scaled = gp.standardise(gp.winsorise(y) if parity else y)[0]
         phi, success = embed(unit), None
         if history.failed.any():
             # a failure is as bad as the worst success: where nothing else is known, the next trial should be elsewhere
-            bad = embed(history.unit[history.failed])
+            bad = embed(history.unit[history.failed][-MODEL_POINTS // 2 :])
             good = len(phi)
             phi, scaled = np.vstack([phi, bad]), np.append(scaled, np.full(len(bad), scaled.max()))
             success = gp.fit(phi, np.append(np.ones(good), -np.ones(len(bad))), embed.group)
@@ -157,6 +160,15 @@ class Model:
         """Build what is maximised, given rows of the cube that are under evaluation."""
         base = log_ei(self.objective, self.incumbent, self.embed(pending), rng, fantasies)
         return base if self.success is None else Feasible(base, self.success)
+
+
+def informative(y: np.ndarray) -> np.ndarray:
+    """Return which observations the model is fitted to: all of them, or beyond a limit the best half and the latest."""
+    if len(y) <= MODEL_POINTS:
+        return np.arange(len(y))
+    best = np.argsort(y, kind="stable")[: MODEL_POINTS // 2]
+    rest = np.setdiff1d(np.arange(len(y)), best)
+    return np.sort(np.concatenate([best, rest[-(MODEL_POINTS - len(best)) :]]))
 
 
 def scalarise(losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:

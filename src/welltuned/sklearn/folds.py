@@ -74,9 +74,9 @@ def fit_fold(plan: Plan, params: Mapping[str, Any], index: int) -> Fold:
     train, test = plan.splits[index]
     estimator = clone(plan.estimator)
     began = time.perf_counter()
+    # parameters may be estimators themselves, which must not be fitted twice; a wrong name is an error of the grid
+    estimator.set_params(**{k: clone(v, safe=False) for k, v in params.items()})
     try:
-        # parameters may be estimators themselves, which must not be fitted twice
-        estimator.set_params(**{k: clone(v, safe=False) for k, v in params.items()})
         X, y = safe_split(estimator, plan.X, plan.y, train)
         fit_params = check_method_params(plan.X, params=plan.fit_params, indices=train)
         estimator.fit(X, **fit_params) if y is None else estimator.fit(X, y, **fit_params)

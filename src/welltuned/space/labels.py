@@ -37,6 +37,11 @@ def make_labels(kind: str, choices: Sequence[Any]) -> tuple[Label, ...]:
     return tuple(labels)
 
 
+def ambiguous(choices: Sequence[Any], labels: Sequence[Any]) -> bool:
+    """Tell whether some label names its choice by position only, because another choice has the same name."""
+    return any(label == f"{_label(choice)}#{i}" for i, (choice, label) in enumerate(zip(choices, labels, strict=True)))
+
+
 def _label(choice: Any) -> Label:
     plain = (
         choice.item()
@@ -62,6 +67,8 @@ def find(choices: Sequence[Any], value: Any) -> int | None:
 
     The same object wins, then an equal one of the same type, then an equal one (so ``numpy.int64(32)`` finds ``32``).
     """
+    if type(value).__module__ == "numpy" and hasattr(value, "item") and not _shape(value):
+        value = next((c for c in choices if c is value), value.item() if same(choices, value) is None else value)
     for i, choice in enumerate(choices):
         if choice is value:
             return i

@@ -184,7 +184,17 @@ class Space(Mapping[str, Parameter]):
         return ok
 
     def _satisfies(self, params: Params) -> bool:
-        return all(bool(constraint(dict(params))) for constraint in self.constraints)
+        for constraint in self.constraints:
+            try:
+                if not constraint(dict(params)):
+                    return False
+            except Exception as error:
+                name = getattr(constraint, "__qualname__", type(constraint).__qualname__)
+                raise InvalidValue(
+                    f"Space: constraint {name} raised {type(error).__name__}: {error} for {params!r}; inactive "
+                    "parameters are not there, use p.get('name')"
+                ) from error
+        return True
 
     def decode(self, unit: np.ndarray, *, activated: bool = False) -> list[Params]:
         """Map rows of the unit cube, shape (n, p), to configurations that hold the active parameters only."""

@@ -13,6 +13,7 @@ from welltuned.surrogate.embedding import Embedding, embedding
 from welltuned.surrogate.threads import single_threaded
 
 MIN_TRIALS = 4
+MAX_TRIALS = 256
 
 
 def importance(
@@ -21,8 +22,10 @@ def importance(
     """Return for each parameter the share of the objective's variance that involves it, largest first.
 
     The share counts interactions in full for each parameter that takes part, so the shares may add up to more than
-    1. They are those of a model fitted to the trials, over the whole space: with few trials they are rough. Jansen
-    (1999), as in Saltelli et al., *Variance based sensitivity analysis of model output*, 2010, table 2 (f).
+    1. They are those of a model fitted to the trials, over the whole space, times the share of the variance that the
+    model predicts of trials it was not shown: of pure noise nothing is important, and with few trials the shares are
+    rough. Jansen (1999), as in Saltelli et al., *Variance based sensitivity analysis of model output*, 2010, table
+    2 (f).
 
     Parameters
     ----------
@@ -49,17 +52,24 @@ def importance(
 
 
 def _shares(history: History, objective: str | None, samples: int, seed: int) -> dict[str, float]:
+    space, rng = history.space, np.random.default_rng(seed)
     column = list(history.directions).index(objective) if objective is not None else 0
     losses = history.losses[history.observed][:, column]
     if len(losses) < MIN_TRIALS or np.ptp(losses) == 0:
         return {}
+    rows = history.unit[history.observed]
+    if len(losses) > MAX_TRIALS:
+        some = rng.choice(len(losses), MAX_TRIALS, replace=False)
+        losses, rows = losses[some], rows[some]
     y = gp.standardise(gp.winsorise(losses))[0]
-    space, rng = history.space, np.random.default_rng(seed)
     embed = embedding(space)
-    model = gp.fit(embed(history.unit[history.observed]), y, embed.group)
+    model = gp.fit(embed(rows), y, embed.group)
     base, other = draw(space, samples, rng), rng.random((samples, len(space)))
     predicted = _mean(model, embed(base))
-    variance = float(predicted.var())
+    # what the model cannot predict of trials it was not shown belongs to nobody
+    held_out = model.leave_one_out()[0]
+    explained = max(0.0, 1.0 - float(((y - held_out) ** 2).mean() / y.var()))
+    variance = float(predicted.var()) / explained if explained > 0 else np.inf
     shares: dict[str, float] = {}
     for j, name in enumerate(space):
         if not public(name):

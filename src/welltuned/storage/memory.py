@@ -20,6 +20,20 @@ class _Study:
     changed: dict[int, int] = field(default_factory=dict)  # trial number -> revision, oldest change first
     revision: int = 0
     dropped: list[tuple[int, int, int]] = field(default_factory=list)  # revision, number, token
+    waiting: set[int] = field(default_factory=set)
+    running: set[int] = field(default_factory=set)
+    used: set[int] = field(default_factory=set)  # numbers that count towards a budget
+    next: int = 0
+
+    def index(self, trial: Trial) -> None:
+        """Keep the sets in step with a trial, so that a claim need not look at all of them."""
+        for numbers, belongs in (
+            (self.waiting, trial.state is State.WAITING),
+            (self.running, trial.state is State.RUNNING),
+            (self.used, trial.origin is not Origin.ADDED),
+        ):
+            (numbers.add if belongs else numbers.discard)(trial.number)
+        self.next = max(self.next, trial.number + 1)
 
 
 class MemoryStorage:
@@ -87,6 +101,7 @@ class MemoryStorage:
         study.revision += 1
         trial = replace(trial, revision=study.revision)
         study.trials[trial.number] = trial
+        study.index(trial)
         study.changed.pop(trial.number, None)
         study.changed[trial.number] = study.revision
         return trial
@@ -98,7 +113,7 @@ class MemoryStorage:
             for trial in trials:
                 if not known and trial.key is not None and any(t.key == trial.key for t in found.trials.values()):
                     continue
-                numbers.append(max(found.trials, default=-1) + 1)
+                numbers.append(found.next)
                 self._put(found, _copied(replace(trial, number=numbers[-1])))
             return numbers
 
@@ -107,23 +122,23 @@ class MemoryStorage:
         with self._lock:
             found, now = self._study(study), time.time()
             claimed: list[Trial] = []
-            for trial in list(found.trials.values()):
-                if trial.state is State.RUNNING and trial.lease_until is not None and trial.lease_until < now:
+            for trial in [found.trials[number] for number in found.running]:
+                if trial.lease_until is not None and trial.lease_until < now:
                     self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))
-            waiting = sorted(k for k, t in found.trials.items() if t.state is State.WAITING)[:n]
-            claimed += [self._start(found, found.trials[number], owner, now, lease) for number in waiting]
-            used = sum(t.origin is not Origin.ADDED for t in found.trials.values())
-            while len(claimed) < n and (budget is None or used < budget):
-                number = max(found.trials, default=-1) + 1
+            started = len(found.used - found.waiting)
+            room = n if budget is None else max(min(n, budget - started), 0)
+            claimed += [
+                self._start(found, found.trials[number], owner, now, lease) for number in sorted(found.waiting)[:room]
+            ]
+            while len(claimed) < n and (budget is None or len(found.used) < budget):
                 blank = Trial(
-                    number,
+                    found.next,
                     State.WAITING,
-                    token=max((token for _, n, token in found.dropped if n == number), default=0),
+                    token=max((token for _, number, token in found.dropped if number == found.next), default=0),
                     objectives=tuple(found.row.directions),
                     space_version=max(len(found.row.spaces), 1),
                 )
                 claimed.append(self._start(found, blank, owner, now, lease))
-                used += 1
             return claimed
 
     def _start(self, study: _Study, trial: Trial, owner: str, now: float, lease: float) -> Trial:
@@ -220,6 +235,9 @@ class MemoryStorage:
             if drop and trial.params is None:
                 found.revision += 1
                 del found.trials[number], found.changed[number]
+                found.running.discard(number)
+                found.used.discard(number)
+                found.next = max(found.trials, default=-1) + 1
                 found.dropped.append((found.revision, number, token))
             else:
                 self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))

@@ -31,7 +31,9 @@ CREATE_STUDY = """
     INSERT OR IGNORE INTO study (name, directions, seed, sampler, created, attributes) VALUES (?, ?, ?, ?, ?, ?)"""
 CLAIM_WAITING = f"""
     UPDATE trial SET {START} WHERE study = :study AND number IN (
-        SELECT number FROM trial WHERE study = :study AND state = 'waiting' ORDER BY number LIMIT :n)
+        SELECT number FROM trial WHERE study = :study AND state = 'waiting' ORDER BY number LIMIT MAX(0, MIN(:n,
+            COALESCE(:budget - (SELECT COUNT(*) FROM trial WHERE study = :study AND state <> 'waiting'
+                                AND origin <> 'added'), :n))))
     RETURNING number"""
 CLAIM_NEW = f"""
     INSERT INTO trial (study, number, state, origin, owner, token, attempts, started, lease_until, space_version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.space import Categorical, Ordinal, Space, public
+from welltuned.space.labels import ambiguous
 from welltuned.storage import StudyRow
 from welltuned.trial import State
 
+log = logging.getLogger("welltuned")
 DIRECTIONS = ("minimize", "maximize")
 
 
@@ -43,7 +47,7 @@ def check_name(name: Any) -> str:
     """Return the name of a study."""
     if not isinstance(name, str):
         raise InvalidType(f"Study: name={name!r} is not a string")
-    if not name.strip() or any(c in name for c in "/\\\n\0"):
+    if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\n\0"):
         raise InvalidValue(f"Study: name={name!r} must have letters, and no slash or line break")
     return name
 
@@ -89,6 +93,15 @@ def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -
     if seed is not None and row.seed != seed:
         raise InvalidValue(
             f"study {row.name!r} exists with seed={row.seed}, not {seed}; leave seed out, or use another name="
+        )
+
+
+def check_related(space: Space, stored: Space, name: str) -> None:
+    """Refuse a space that has no parameter in common with the one a study has: that is another experiment."""
+    if not {public(n) for n in space} & {public(n) for n in stored}:
+        raise InvalidValue(
+            f"study {name!r} exists with the parameters {[public(n) for n in stored]!r}, none of which is in "
+            f"{[public(n) for n in space]!r}; give this experiment another name="
         )
 
 
@@ -138,3 +151,15 @@ def check_progress(progress: Any) -> bool | None:
     if progress is not None and not isinstance(progress, bool):
         raise InvalidType(f"optimize: progress={progress!r} is not True, False or None")
     return progress
+
+
+def warn_of_positions(space: Space) -> None:
+    """Say which choices a file can tell apart by their position only."""
+    for name, parameter in space.items():
+        if isinstance(parameter, (Categorical, Ordinal)) and ambiguous(parameter.choices, parameter.labels):
+            log.warning(
+                "parameter %r: some choices have the same name (%s) and are stored by position; do not change their "
+                "order, or name them: Categorical({'name': value, …})",
+                public(name),
+                parameter.labels,
+            )

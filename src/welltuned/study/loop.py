@@ -144,6 +144,8 @@ class _Run:
             raise outcome.exception
 
     def _show(self) -> None:
+        if not self.progress.shown:
+            return
         history = self.study.history
         done = sum(t.state.finished and t.origin is not Origin.ADDED for t in history.trials)
         failed = sum(t.state is State.FAILED for t in history.trials)

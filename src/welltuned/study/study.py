@@ -30,10 +30,12 @@ from welltuned.study.checks import (
     check_lease,
     check_name,
     check_progress,
+    check_related,
     check_same,
     check_seed,
     check_state,
     check_timeout,
+    warn_of_positions,
 )
 from welltuned.study.coordinator import Coordinator
 from welltuned.study.ledger import LEASE, Ledger
@@ -122,6 +124,8 @@ class Study:
             0, self.name, directions, drawn, describe_sampler(searcher), spaces, attributes={"open": parsed is None}
         )
         store = open_storage(storage)
+        if parsed is not None and storage is not None:
+            warn_of_positions(parsed)
         row = store.open(wanted)
         # who opens a study without its space takes its directions from the storage as well
         check_same(row, directions if parsed is not None or direction != "minimize" else row.directions, seed)
@@ -138,6 +142,7 @@ class Study:
         if parsed is not None:
             if row.spaces and row.spaces[-1] != parsed.to_json():
                 log.info("study %r: the space changed; this is version %d", self.name, len(row.spaces) + 1)
+                check_related(parsed, Space.from_json(row.spaces[-1]), self.name)
             self._ledger.set_space(parsed)
         elif row.spaces:
             stored = Space.from_json(row.spaces[-1])

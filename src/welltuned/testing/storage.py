@@ -158,10 +158,10 @@ class StorageContract:
         assert [t.number for t in storage.claim(study, "me", LEASE, 9, budget=6)] == [5]
 
     def test_what_uses_budget(self, storage: Storage, study: int) -> None:
-        """Enqueued trials use budget and are claimed beyond it; results from elsewhere use none."""
+        """Enqueued trials use budget, and wait when it is used up; results from elsewhere use none."""
         storage.add(study, [finished(0.1), finished(0.2), waiting(0.3), waiting(0.4)])
-        assert [t.number for t in storage.claim(study, "me", LEASE, 9, budget=1)] == [2, 3]
-        assert [t.number for t in storage.claim(study, "me", LEASE, 9, budget=3)] == [4]
+        assert [t.number for t in storage.claim(study, "me", LEASE, 9, budget=1)] == [2]
+        assert [t.number for t in storage.claim(study, "me", LEASE, 9, budget=3)] == [3, 4]
 
     def test_dropped_slots_use_no_budget(self, storage: Storage, study: int) -> None:
         """A slot that was given up can be claimed again."""
