@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -41,10 +41,7 @@ class History:
         _rows: dict[int, tuple[int, np.ndarray]] | None = None,
     ) -> None:
         self.space = space
-        ordered = tuple(trials)
-        if any(a.number > b.number for a, b in itertools.pairwise(ordered)):
-            ordered = tuple(sorted(ordered, key=lambda t: t.number))
-        self.trials = ordered
+        self.trials = tuple(sorted(trials, key=operator.attrgetter("number")))
         self.directions = dict(directions or {"value": "minimize"})
         self.budget = budget
         self.workers = workers
@@ -156,7 +153,8 @@ class History:
 
     def without(self, numbers: Sequence[int]) -> History:
         """Return the history that lacks the trials of these numbers."""
-        return self.replace(t for t in self.trials if t.number not in set(numbers))
+        left_out = set(numbers)
+        return self.replace(t for t in self.trials if t.number not in left_out)
 
 
 def _known(trial: Trial) -> bool:

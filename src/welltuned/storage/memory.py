@@ -23,6 +23,7 @@ class _Study:
     waiting: set[int] = field(default_factory=set)
     running: set[int] = field(default_factory=set)
     used: set[int] = field(default_factory=set)  # numbers that count towards a budget
+    by_key: dict[str, set[int]] = field(default_factory=dict)
     next: int = 0
 
     def index(self, trial: Trial) -> None:
@@ -33,6 +34,8 @@ class _Study:
             (self.used, trial.origin is not Origin.ADDED),
         ):
             (numbers.add if belongs else numbers.discard)(trial.number)
+        if trial.key is not None:
+            self.by_key.setdefault(trial.key, set()).add(trial.number)
         self.next = max(self.next, trial.number + 1)
 
 
@@ -100,6 +103,9 @@ class MemoryStorage:
     def _put(self, study: _Study, trial: Trial) -> Trial:
         study.revision += 1
         trial = replace(trial, revision=study.revision)
+        before = study.trials.get(trial.number)
+        if before is not None and before.key is not None and before.key != trial.key:
+            study.by_key[before.key].discard(trial.number)
         study.trials[trial.number] = trial
         study.index(trial)
         study.changed.pop(trial.number, None)
@@ -111,7 +117,7 @@ class MemoryStorage:
         with self._lock:
             found, numbers = self._study(study), []
             for trial in trials:
-                if not known and trial.key is not None and any(t.key == trial.key for t in found.trials.values()):
+                if not known and trial.key is not None and found.by_key.get(trial.key):
                     continue
                 numbers.append(found.next)
                 self._put(found, _copied(replace(trial, number=numbers[-1])))
@@ -173,7 +179,7 @@ class MemoryStorage:
         """See :meth:`Storage.assign`."""
         with self._lock:
             found, trial = self._study(study), self._held(study, number, token)
-            taken = unique and any(t.key == key and k != number for k, t in found.trials.items())
+            taken = unique and bool(found.by_key.get(key, set()) - {number})
             if trial is None or taken:
                 return False
             self._put(found, replace(trial, params=dict(params), key=key, space_version=space_version))

@@ -119,7 +119,7 @@ class Coordinator:
         if not self.ledger.finish(task.number, task.token, outcome):
             log.warning("trial %d was taken over by another process; this result is dropped", task.number)
             return None
-        return self.ledger.sync().trials_by_number[task.number]
+        return self.ledger.trial(task.number)
 
     def _learn(self, domains: Mapping[str, Any]) -> None:
         """Widen the space by parameters that an objective has declared."""
@@ -135,7 +135,7 @@ class Coordinator:
 
     def record_stop(self, reason: str | None) -> None:
         """Store why the loop ended, unless a reason is stored already; with None, that the study goes on."""
-        self.ledger.sync()
+        self.ledger.refresh()
         self.ledger.set_stop(None if reason is None else self.ledger.stop_reason or reason)
 
     def interrupt(self) -> None:

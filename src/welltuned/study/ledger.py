@@ -35,6 +35,8 @@ class Ledger:
         self.workers = 1
         self._stored: dict[int, Trial] = {}
         self._trials: dict[int, Trial] = {}
+        self._running: set[int] = set()
+        self._changed = True
         self._revision = 0
         self._history: History | None = None
         self._lock = threading.RLock()
@@ -46,17 +48,31 @@ class Ledger:
     def sync(self) -> History:
         """Read what changed and return the history now."""
         with self._lock:
+            self.refresh()
+            return self._build()
+
+    def refresh(self) -> None:
+        """Read what changed."""
+        with self._lock:
             changes = self.storage.read(self.row.id, self._revision)
             self._revision, self.stop_reason = changes.revision, changes.stop_reason
             for number in changes.dropped:
                 self._stored.pop(number, None)
                 self._trials.pop(number, None)
+                self._running.discard(number)
             for trial in changes.trials:
                 self._stored[trial.number] = trial
                 self._trials[trial.number] = self._view(trial)
-            return self._refresh(bool(changes.trials or changes.dropped))
+                (self._running.add if trial.state is State.RUNNING else self._running.discard)(trial.number)
+            self._changed |= bool(changes.trials or changes.dropped)
 
-    def _refresh(self, changed: bool) -> History:
+    def trial(self, number: int) -> Trial | None:
+        """Return one trial as it is now."""
+        self.refresh()
+        return self._trials.get(number)
+
+    def _build(self) -> History:
+        changed, self._changed = self._changed, False
         space = self.space or Space({"nothing": [None]})
         history = self._history
         if history is None or history.space is not space:
@@ -94,8 +110,9 @@ class Ledger:
 
     def recover(self) -> None:
         """Give back the claims of processes on this machine that are gone."""
-        for trial in self.sync().trials:
-            if trial.state is State.RUNNING and trial.number not in self.claims and owner.is_dead(trial.owner):
+        self.refresh()
+        for trial in [self._stored[number] for number in sorted(self._running - self.claims.keys())]:
+            if owner.is_dead(trial.owner):
                 self.storage.release(self.row.id, trial.number, trial.token, drop=False)
 
     def assign(self, number: int, params: Params, *, unique: bool = True) -> bool:
@@ -113,7 +130,7 @@ class Ledger:
 
     def holds(self, number: int) -> bool:
         """Tell whether this process still has its claim on a trial."""
-        trial = self.sync().trials_by_number.get(number)
+        trial = self.trial(number)
         return trial is not None and trial.state is State.RUNNING and trial.token == self.claims.get(number)
 
     def report(self, number: int, token: int, report: Report) -> bool:

@@ -222,7 +222,7 @@ class Study:
     @property
     def stop_reason(self) -> str | None:
         """Why the study stopped, or None while it may go on."""
-        self._ledger.sync()
+        self._ledger.refresh()
         return self._ledger.stop_reason
 
     @property
@@ -405,7 +405,7 @@ class Study:
 
     def stop(self, reason: str = "stopped by the user") -> None:
         """End the study after the trials that are running, in every process that works on it."""
-        self._ledger.sync()
+        self._ledger.refresh()
         self._ledger.set_stop(reason)
 
     # trials from outside
