@@ -7,7 +7,7 @@ import time
 import welltuned as wt
 from welltuned.executors import available_cores
 
-TRIALS, WORK = 24, 3_000_000
+TRIALS, WORK = 24, 12_000_000
 
 
 def objective(trial: wt.Trial) -> float:
