@@ -1,0 +1,111 @@
+"""Reading what people pass to a search as its space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec
+from welltuned.space.distributions import is_frozen
+from welltuned.space.labels import same
+from welltuned.space.parse import as_parameter
+
+
+def as_grids(spec: Any) -> list[Mapping[str, Any]] | None:
+    """Return a dict or a list of dicts as a list; None for any other form of a space."""
+    if isinstance(spec, Space) or not isinstance(spec, (Mapping, list, tuple)):
+        return None
+    grids = [spec] if isinstance(spec, Mapping) else list(spec)
+    return grids if all(isinstance(g, Mapping) for g in grids) else None
+
+
+def read_space(what: str, spec: Any, *, pairs_are_values: bool = False) -> Space:
+    """Return the space that argument ``what`` of a search describes; with ``pairs_are_values`` tuples are lists."""
+    grids = as_grids(spec)
+    if grids is None:
+        space = Space.parse(spec)
+        if space.positional:
+            raise InvalidType(f"{what}={spec!r} has no parameter names; give a dict from name to values")
+        return space
+    if not grids or not all(grids):
+        raise InvalidValue(f"{what}={spec!r} is empty; give at least one parameter")
+    named = [{name: _read(name, values, pairs_are_values) for name, values in grid.items()} for grid in grids]
+    return Space(named[0]) if len(named) == 1 else Space.parse(named)
+
+
+def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
+    """Read one entry; a list may hold a value twice, a tuple of plain values may be meant as a list."""
+    if isinstance(values, str):
+        raise InvalidType(f"parameter {name!r}: {values!r} is a string, not a list of values; write [{values!r}]")
+    if isinstance(values, tuple) and pairs_are_values and as_list(values) is not None:
+        values = list(values)
+    if isinstance(values, (list, np.ndarray, range)):
+        if isinstance(values, np.ndarray) and values.ndim > 1:
+            raise InvalidValue(
+                f"parameter {name!r}: {values!r} has {values.ndim} dimensions; give a flat list of values"
+            )
+        if not len(values):
+            raise InvalidValue(f"parameter {name!r}: {values!r} is empty; give at least one value")
+        values = _distinct(values)
+    elif not (
+        isinstance(values, (tuple, Mapping, Float, Int, Categorical, Ordinal))
+        or is_frozen(values)
+        or hasattr(values, "transform")
+        or callable(getattr(values, "rvs", None))
+    ):
+        raise InvalidType(f"parameter {name!r}: {values!r} is not a list of values; write [{values!r}]")
+    return as_parameter(name, values)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """Drop values that stand twice; 1, 1.0 and True are three values."""
+    kept: list[Any] = []
+    seen: set[Any] = set()
+    for value in values:
+        try:
+            known = (type(value), value) in seen
+            seen.add((type(value), value))
+        except TypeError:  # not hashable
+            known = same(kept, value) is not None
+        if not known:
+            kept.append(value)
+    return kept
+
+
+def as_list(values: Any) -> list[Any] | None:
+    """Return the values of an entry that is a list of them; None for a range or a distribution."""
+    if isinstance(values, (Categorical, Ordinal)):
+        return None if values.when is not None else list(values.choices)
+    if isinstance(values, tuple):
+        scaled = (
+            len(values) == 3 and isinstance(values[2], str) and all(isinstance(v, (int, float)) for v in values[:2])
+        )
+        return None if scaled else list(values)
+    if isinstance(values, (list, range, np.ndarray)):
+        return list(values)
+    return None
+
+
+class _Drawable:
+    """A parameter as scikit-learn's ParameterSampler wants distributions: something with ``rvs``."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.parameter = parameter
+
+    def rvs(self, size: Any = None, random_state: Any = None) -> Any:  # noqa: ARG002 - one at a time is asked for
+        """Draw one value that follows the parameter's scale and prior."""
+        u = check_random_state(random_state).random_sample(1)
+        return codec.from_unit(self.parameter, codec.apply_prior(self.parameter, u))[0]
+
+
+def drawable(name: str, values: Any) -> Any:
+    """Return an entry as scikit-learn's ParameterSampler takes it: a list, or something with ``rvs``."""
+    if isinstance(values, (list, np.ndarray, range)) or is_frozen(values):
+        return values
+    parameter = as_parameter(name, values)
+    plain = isinstance(parameter, (Categorical, Ordinal)) and parameter.prior is None
+    return list(parameter.choices) if plain else _Drawable(parameter)  # type: ignore[union-attr]
