@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from welltuned.live import LiveTrial
 from welltuned.sklearn.compat import MultimetricScorer, check_method_params, check_multimetric_scoring
 from welltuned.sklearn.folds import Fold, Plan, fit_fold
 from welltuned.space import Space
+from welltuned.space.labels import stable_repr
 from welltuned.study import Study
 from welltuned.study.progress import Progress
 from welltuned.trial import State, Trial
@@ -252,8 +252,8 @@ class _Search:
 
     def _finish(self, trial: LiveTrial) -> None:
         """Record a candidate whose folds are all there; its value is the mean score."""
-        reports = self.study.history.trials_by_number[trial.number].reports
-        folds = [Fold.from_report(r) for r in reports]
+        stored = self.study.coordinator.ledger.trial(trial.number)
+        folds = [Fold.from_report(r) for r in stored.reports] if stored is not None else []
         names = list(dict.fromkeys(name for fold in folds for name in fold.test))
         means = {name: float(np.mean([f.test.get(name, self._error_score()) for f in folds])) for name in names}
         chosen = self._refit_metric if self._refit_metric in means else next(iter(means), None)
@@ -347,7 +347,7 @@ def _identity(value: Any) -> Any:
         return fingerprint(value)
     if callable(value):
         return _function(value)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return stable_repr(value)
 
 
 def _function(value: Any) -> Any:
@@ -361,9 +361,9 @@ def _function(value: Any) -> Any:
     code = getattr(value, "__code__", None)
     name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     if code is None:
-        return [name, re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))]
+        return [name, stable_repr(value)]
     cells = [_identity(cell.cell_contents) for cell in value.__closure__ or ()]
-    constants = [re.sub(r" at 0x[0-9a-fA-F]+", "", repr(c)) for c in code.co_consts]
+    constants = [stable_repr(c) for c in code.co_consts]
     return [name, code.co_code.hex(), constants, list(code.co_names), _identity(list(value.__defaults__ or ())), cells]
 
 

@@ -56,10 +56,12 @@ class _ListSearchCV(StudySearchCV):
             self._candidate_list = [*known, *self._candidate_list][: len(self._candidate_list)]
         self._keys = [space.key(space.validate(params)) for params in self._candidate_list]
         missing = Counter(self._keys) - Counter(space.key(params) for params in known)
+        fresh = []
         for params, key in zip(self._candidate_list, self._keys, strict=True):
             if missing[key] > 0:
                 missing[key] -= 1
-                study.enqueue(params)
+                fresh.append(params)
+        study.enqueue(fresh)
         study.n_trials = len(study.trials)
         return study
 

@@ -54,8 +54,12 @@ def _label(choice: Any) -> Label:
         return plain
     if isinstance(plain, type) or callable(plain):
         return str(getattr(plain, "__qualname__", None) or type(plain).__qualname__)
-    # an address in a repr changes from run to run, so it cannot be part of a label
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(plain))
+    return stable_repr(plain)
+
+
+def stable_repr(value: Any) -> str:
+    """Return a repr without addresses, which change from run to run and cannot be part of a label."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _shape(value: Any) -> tuple[int, ...]:

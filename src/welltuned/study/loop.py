@@ -78,14 +78,14 @@ class _Run:
         self.study.coordinator.record_stop(reason or self._natural_end())
 
     def _should_stop(self) -> str | None:
-        history = self.study.history
         stored = self.study.stop_reason
         # that another process found nothing left to start is no reason not to finish what comes back
         if stored is not None and not stored.startswith((BUDGET, EXHAUSTED)):
             return stored
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return f"timeout: {self.options.timeout:g} seconds are over"
-        return next((why for rule in self.options.rules if (why := rule.reason(history)) is not None), None)
+        reasons = (rule.reason(self.study.history) for rule in self.options.rules)
+        return next((why for why in reasons if why is not None), None)
 
     def _natural_end(self) -> str | None:
         """Return why there is nothing left to start; None while other processes still evaluate."""
