@@ -49,3 +49,12 @@ def hypervolume(losses: np.ndarray, reference: np.ndarray) -> float:
             if edge > points[i, 0]
         )
     )
+
+
+def scalarise(losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return one value per row: the only loss, or a randomly weighted augmented Chebyshev distance (ParEGO, eq. 2)."""
+    if losses.shape[1] == 1:
+        return losses[:, 0]
+    low, high = losses.min(0), losses.max(0)
+    weighted = rng.dirichlet(np.ones(losses.shape[1])) * (losses - low) / np.where(high > low, high - low, 1.0)
+    return weighted.max(1) + 0.05 * weighted.sum(1)

@@ -13,6 +13,7 @@ from welltuned.samplers.grid import Grid
 from welltuned.samplers.protocol import Sampler
 from welltuned.samplers.qmc import QMC
 from welltuned.samplers.random import Random
+from welltuned.samplers.tpe import TPE
 
 SAMPLERS: dict[str, type[Any]] = {
     "auto": Auto,
@@ -21,6 +22,7 @@ SAMPLERS: dict[str, type[Any]] = {
     "grid": Grid,
     "qmc": QMC,
     "random": Random,
+    "tpe": TPE,
 }
 
 
@@ -66,6 +68,7 @@ def describe_sampler(sampler: Sampler) -> dict[str, Any]:
 
 __all__ = [
     "SAMPLERS",
+    "TPE",
     "Auto",
     "Bayes",
     "Gradient",

@@ -13,14 +13,14 @@ from welltuned.samplers.novel import novel
 from welltuned.samplers.qmc import spread
 from welltuned.space import Categorical, Params, Space
 from welltuned.streams import origin
-from welltuned.surrogate import gp
-from welltuned.surrogate.acquisition import Acquisition, Feasible, log_ei
-from welltuned.surrogate.embedding import Embedding, embedding
+from welltuned.surrogate.acquisition import Acquisition
 from welltuned.surrogate.maximise import candidates, neighbours, polish
+from welltuned.surrogate.model import Model, model
 
 STARTS = 5
 POOL = 512
-MODEL_POINTS = 256
+SCREENED = 64
+CENTRE = False
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Bayes:
         chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
         if len(chosen) < design or design == n:
             return chosen
-        model = Model.fit(space, history, rng, parity=origin(rng)[1] % 2)
+        fitted = model(space, history, scalarise(history.losses[history.observed], rng), rng, origin(rng)[1] % 2)
         pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
         for i in range(n - len(chosen)):
             force = unseen_choice(space, history, origin(rng)[1] + i)
-            ranked = best_rows(space, model, model.acquisition(pending, self.fantasies, rng), force, rng)
+            ranked = best_rows(space, fitted, fitted.acquisition(pending, self.fantasies, rng), force, rng)
             fresh = novel(space, history, space.decode(ranked, activated=True), 1, rng, seen)
             if not fresh:
                 break
@@ -96,6 +96,8 @@ def initial_design(space: Space, history: History, n: int, rng: np.random.Genera
     seed, number = origin(rng)
     spreads = space.decode(spread(space, seed, number, n, rng), activated=True)
     defaults = space.defaults
+    if CENTRE and defaults is None:
+        defaults = space.decode(np.full((1, len(space)), 0.5))[0]
     return spreads if defaults is None or space.key(defaults) in history.keys else [defaults, *spreads]
 
 
@@ -114,61 +116,6 @@ def unseen_choice(space: Space, history: History, number: int) -> tuple[int, int
             if missing := [c for c in range(len(parameter.choices)) if c not in tried]:
                 return j, missing[0]
     return None
-
-
-@dataclass(frozen=True)
-class Model:
-    """The processes of one suggestion: of the objective, and of success once something failed."""
-
-    embed: Embedding
-    objective: gp.Posterior
-    success: gp.Posterior | None
-    incumbent: float
-    elite: np.ndarray
-
-    @classmethod
-    def fit(cls, space: Space, history: History, rng: np.random.Generator, parity: int = 0) -> Model:
-        """Fit to a history with at least two observations.
-
-        The observations are standardised as they are for even trials and with their bad tail clipped for odd ones:
-        each is better in a regime of its own, and alternating hedges between them at no cost.
-        """
-        embed = embedding(space)
-        unit, y = history.unit[history.observed], scalarise(history.losses[history.observed], rng)
-        kept = informative(y)
-        unit, y = unit[kept], y[kept]
-        scaled = gp.standardise(gp.winsorise(y) if parity else y)[0]
-        phi, success = embed(unit), None
-        if history.failed.any():
-            # a failure is as bad as the worst success: where nothing else is known, the next trial should be elsewhere
-            bad = embed(history.unit[history.failed][-MODEL_POINTS // 2 :])
-            good = len(phi)
-            phi, scaled = np.vstack([phi, bad]), np.append(scaled, np.full(len(bad), scaled.max()))
-            success = gp.fit(phi, np.append(np.ones(good), -np.ones(len(bad))), embed.group)
-        posterior = gp.fit(phi, scaled, embed.group)
-        return cls(
-            embed, posterior, success, float(posterior.predict(phi)[0].min()), unit[np.argsort(y, kind="stable")[:5]]
-        )
-
-    def likely_fails(self, unit: np.ndarray) -> np.ndarray:
-        """Tell which rows fail more likely than not, once three trials have failed; shape (n,)."""
-        if self.success is None or (self.success.y < 0).sum() < 3:
-            return np.zeros(len(unit), dtype=bool)
-        return np.asarray(self.success.predict(self.embed(unit))[0] < 0.0)
-
-    def acquisition(self, pending: np.ndarray, fantasies: int, rng: np.random.Generator) -> Acquisition:
-        """Build what is maximised, given rows of the cube that are under evaluation."""
-        base = log_ei(self.objective, self.incumbent, self.embed(pending), rng, fantasies)
-        return base if self.success is None else Feasible(base, self.success)
-
-
-def informative(y: np.ndarray) -> np.ndarray:
-    """Return which observations the model is fitted to: all of them, or beyond a limit the best half and the latest."""
-    if len(y) <= MODEL_POINTS:
-        return np.arange(len(y))
-    best = np.argsort(y, kind="stable")[: MODEL_POINTS // 2]
-    rest = np.setdiff1d(np.arange(len(y)), best)
-    return np.sort(np.concatenate([best, rest[-(MODEL_POINTS - len(best)) :]]))
 
 
 def scalarise(losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -190,16 +137,19 @@ def best_rows(
         n = len(space[list(space)[j]].choices)  # type: ignore[union-attr]
         matching = pool[np.floor(np.nan_to_num(pool[:, j], nan=-1.0) * n) == choice]
         pool = matching if len(matching) else pool
-    scores = acquisition.value(model.embed(pool))
-    starts = pool[diverse(model.embed(pool) * model.objective.w, scores, STARTS)]
+    scores = acquisition.coarse().value(pool)
+    best = np.argsort(-scores, kind="stable")[:SCREENED]
+    pool, scores = pool[best], acquisition.value(pool[best])
+    w = model.objective.w[0, 0]
+    starts = pool[diverse(model.embed(pool) * w, scores, STARTS)]
     if force is None:
         for _ in range(2):
-            starts = polish(space, model.embed, acquisition, starts, model.objective.w)
-            starts, moved = exchange(space, model, acquisition, starts, rng)
+            starts = polish(space, model.embed, acquisition, starts, w)
+            starts, moved = exchange(space, acquisition, starts, rng)
             if not moved:
                 break
     rows = np.vstack([starts, pool])
-    scores = np.append(acquisition.value(model.embed(starts)), scores)
+    scores = np.append(acquisition.value(starts), scores)
     return rows[np.lexsort((-scores, model.likely_fails(rows)))]
 
 
@@ -215,7 +165,7 @@ def diverse(points: np.ndarray, scores: np.ndarray, n: int, apart: float = 0.05)
 
 
 def exchange(
-    space: Space, model: Model, acquisition: Acquisition, starts: np.ndarray, rng: np.random.Generator
+    space: Space, acquisition: Acquisition, starts: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, bool]:
     """Replace each row by its best neighbour in one discrete parameter where that is better; say whether any was."""
     around = [neighbours(space, row, rng) for row in starts]
@@ -223,6 +173,6 @@ def exchange(
         return starts, False
     rows = np.vstack([starts, *around])
     owner = np.concatenate([np.arange(len(starts)), *(np.full(len(a), i) for i, a in enumerate(around))]).astype(int)
-    scores = acquisition.value(model.embed(rows))
+    scores = acquisition.value(rows)
     best = [int(np.flatnonzero(owner == i)[np.argmax(scores[owner == i])]) for i in range(len(starts))]
     return rows[best], any(b >= len(starts) for b in best)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from welltuned.space.labels import find
-from welltuned.space.parameters import Choice, Float, Int, Parameter
+from welltuned.space.parameters import Choice, Float, Int, Numeric, Parameter
 
 
 def cells(parameter: Parameter) -> int | None:
@@ -111,3 +111,81 @@ def levels(parameter: Parameter, resolution: int) -> np.ndarray:
     if n is None or n > resolution:
         return np.unique(snap(parameter, np.linspace(0.0, 1.0, max(resolution, 2))))
     return to_unit(parameter, parameter.low + np.arange(n) * float(parameter.step or 1))
+
+
+class Columns:
+    """The maps above for all parameters of a space at once: rows of the cube, shape (n, p), in one array operation.
+
+    In a *table* of natural values, shape (n, p), a choice stands as its index; NaN is inactive in both.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        n = len(parameters)
+        self.choices = np.array([isinstance(p, Choice) for p in parameters], dtype=bool)
+        self.counts = np.array([len(p.choices) if isinstance(p, Choice) else 1 for p in parameters], dtype=float)
+        self.special = [
+            (j, p) for j, p in enumerate(parameters) if isinstance(p, Numeric) and p.distribution is not None
+        ]
+        plain = [(j, p) for j, p in enumerate(parameters) if isinstance(p, Numeric) and p.distribution is None]
+        self.log, self.stepped = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        self.bottom, self.top = np.zeros(n), np.ones(n)
+        self.low, self.high, self.step, self.last = np.zeros(n), np.ones(n), np.ones(n), np.zeros(n)
+        for j, p in plain:
+            edges = np.array(_edges(p), dtype=float)
+            self.log[j], self.stepped[j] = p.log, p.step is not None
+            self.bottom[j], self.top[j] = np.log(edges) if p.log else edges
+            self.low[j], self.high[j] = p.low, p.high
+            if p.step is not None:
+                self.step[j], self.last[j] = p.step, (cells(p) or 1) - 1
+        for j, q in self.special:
+            self.low[j], self.high[j] = q.low, q.high
+        self.span = self.top - self.bottom
+        self.logs, self.steps = np.flatnonzero(self.log), np.flatnonzero(self.stepped)
+        self.chosen = np.flatnonzero(self.choices)
+        self.numeric = np.flatnonzero(~self.choices)
+        self.inexact = np.union1d(self.steps, self.chosen)  # coordinates that stand for whole cells
+
+    def table(self, unit: np.ndarray) -> np.ndarray:
+        """Map rows of the cube to natural values and indices of choices."""
+        u = np.clip(unit, 0.0, 1.0)
+        x = self.bottom + u * self.span
+        x[:, self.logs] = np.exp(x[:, self.logs])
+        x[:, self.numeric] = np.clip(x[:, self.numeric], self.low[self.numeric], self.high[self.numeric])
+        s = self.steps
+        if len(s):
+            raw = self.bottom[s] + u[:, s] * self.span[s]
+            raw = np.where(self.log[s], np.exp(np.where(self.log[s], raw, 0.0)), raw)
+            step = np.clip(np.round((raw - self.low[s]) / self.step[s]), 0, self.last[s])
+            x[:, s] = self.low[s] + step * self.step[s]
+        c = self.chosen
+        if len(c):
+            x[:, c] = np.floor(u[:, c] * self.counts[c]).clip(0, self.counts[c] - 1)
+        for j, parameter in self.special:
+            known = ~np.isnan(u[:, j])
+            x[known, j] = numbers(parameter, u[known, j])  # type: ignore[arg-type]
+            x[~known, j] = np.nan
+        return x
+
+    def unit(self, table: np.ndarray) -> np.ndarray:
+        """Map natural values and indices of choices to rows of the cube."""
+        x = table.copy()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            x[:, self.logs] = np.log(x[:, self.logs])
+        u = (x - self.bottom) / self.span
+        c = self.chosen
+        if len(c):
+            u[:, c] = (table[:, c] + 0.5) / self.counts[c]
+        for j, parameter in self.special:
+            known = ~np.isnan(table[:, j])
+            u[known, j] = to_unit(parameter, table[known, j])
+        return u
+
+    def snap(self, unit: np.ndarray) -> np.ndarray:
+        """Move rows of the cube to those of the values they stand for."""
+        out = np.clip(unit, 0.0, 1.0)
+        exact = [j for j, p in self.special if isinstance(p, Int)]
+        if len(self.inexact) or exact:
+            cells_of = self.unit(self.table(out))
+            out[:, self.inexact] = cells_of[:, self.inexact]
+            out[:, exact] = cells_of[:, exact]
+        return out

@@ -147,15 +147,23 @@ class Space(Mapping[str, Parameter]):
         params |= {n: p.default for n, p in self.items() if n in params and p.default is not None}
         return params if self.allows(params) else None
 
+    @cached_property
+    def columns(self) -> codec.Columns:
+        """The codec of all parameters at once."""
+        return codec.Columns(tuple(self.values()))
+
+    @cached_property
+    def conditional(self) -> tuple[str, ...]:
+        """The parameters that have a condition, parents before their children."""
+        return tuple(name for name in self.order if self.conditions[name] is not None)
+
     # arrays over the unit cube: one row a configuration, one column a parameter, NaN where inactive
 
     def activate(self, unit: np.ndarray) -> np.ndarray:
         """Snap rows, shape (n, p), to representable values and set what their conditions switch off to NaN."""
-        out = np.full(unit.shape, np.nan)
-        for name in self.order:
-            j = self.column[name]
-            column = codec.snap(self[name], np.where(np.isnan(unit[:, j]), 0.5, unit[:, j]))
-            out[:, j] = np.where(self.is_active(name, out), column, np.nan)
+        out = self.columns.snap(np.where(np.isnan(unit), 0.5, unit))
+        for name in self.conditional:
+            out[~self.is_active(name, out), self.column[name]] = np.nan
         return out
 
     def is_active(self, name: str, unit: np.ndarray) -> np.ndarray:
@@ -199,14 +207,16 @@ class Space(Mapping[str, Parameter]):
     def decode(self, unit: np.ndarray, *, activated: bool = False) -> list[Params]:
         """Map rows of the unit cube, shape (n, p), to configurations that hold the active parameters only."""
         unit = unit if activated else self.activate(np.atleast_2d(np.asarray(unit, dtype=float)))
-        rows: list[Params] = [{} for _ in unit]
-        for name, parameter in self.items():
-            column, shown = unit[:, self.column[name]], public(name)
-            active = np.flatnonzero(~np.isnan(column))
-            if shown:
-                for i, value in zip(active, codec.from_unit(parameter, column[active]), strict=True):
-                    rows[i][shown] = value
-        return rows
+        makers = self._makers
+        return [
+            {name: make(value) for (name, make), value in zip(makers, row, strict=True) if name and value == value}
+            for row in self.columns.table(unit).tolist()
+        ]
+
+    @cached_property
+    def _makers(self) -> list[tuple[str, Callable[[float], Any]]]:
+        """Each column's public name, and what makes a Python value of an entry of a table."""
+        return [(public(name), _maker(parameter)) for name, parameter in self.items()]
 
     def encode(self, configurations: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Map configurations to rows of the unit cube, shape (n, p), with NaN where a parameter is inactive.
@@ -222,13 +232,39 @@ class Space(Mapping[str, Parameter]):
     def encode_row(self, params: Mapping[str, Any]) -> np.ndarray:
         """Map one configuration to a row, shape (p,); try the hidden branches in order."""
         if not self.hidden:
-            return self._encode(params)
+            row = None if self.partial else self._encode_quickly(params)
+            return self._encode(params) if row is None else row
         for branch in range(len(self[self.hidden[0]].choices)):  # type: ignore[union-attr]
             try:
                 return self._encode(params, branch)
             except InvalidValue:
                 continue
         raise InvalidValue(f"{dict(params)!r} is in none of the grids of {self!r}")
+
+    def _encode_quickly(self, params: Mapping[str, Any]) -> np.ndarray | None:
+        """Encode all parameters at once; None for anything that deserves a closer look, errors included."""
+        try:
+            values = [read(params[name]) if name in params else np.nan for name, read in self._readers]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        table = np.array([values])
+        columns = self.columns
+        inside = (table >= columns.low) & (table <= columns.high)
+        unit = np.clip(columns.unit(table), 0.0, 1.0)
+        given = ~np.isnan(table[0])
+        if given.sum() != len(params) or not (inside | columns.choices)[0, given].all():
+            return None
+        near = columns.table(unit)
+        s = columns.steps
+        if (np.abs(near[0, s] - table[0, s]) > 1e-6 * columns.step[s]).any():
+            return None
+        active = ~np.isnan(self.activate(unit)[0])
+        return columns.snap(unit)[0] if (active == given).all() else None
+
+    @cached_property
+    def _readers(self) -> list[tuple[str, Callable[[Any], float]]]:
+        """Each parameter, and what makes an entry of a table of its value."""
+        return [(name, _reader(parameter)) for name, parameter in self.items()]
 
     def _encode(self, params: Mapping[str, Any], branch: int = 0) -> np.ndarray:
         row, used = np.full((1, len(self)), np.nan), 0
@@ -325,6 +361,30 @@ class Space(Mapping[str, Parameter]):
         from welltuned.space.serialize import space_from_json
 
         return space_from_json(body)
+
+
+def _maker(parameter: Parameter) -> Callable[[float], Any]:
+    if isinstance(parameter, Choice):
+        choices = parameter.choices
+        return lambda index: choices[int(index)]
+    return float if isinstance(parameter, Float) else int
+
+
+def _reader(parameter: Parameter) -> Callable[[Any], float]:
+    """Return a function that raises for whatever is not plainly a value of the parameter."""
+    if not isinstance(parameter, Choice):
+        return _plain_number
+    if all(type(c) in (str, bool, int, float, type(None)) for c in parameter.choices):
+        index = {(type(c), c): float(i) for i, c in enumerate(parameter.choices)}
+        return lambda value: index[type(value), value]
+    by_identity = {id(c): float(i) for i, c in enumerate(parameter.choices)}
+    return lambda value: by_identity[id(value)]
+
+
+def _plain_number(value: Any) -> float:
+    if type(value) is float or type(value) is int:
+        return float(value)
+    raise TypeError
 
 
 def public(column: str) -> str:

@@ -8,8 +8,10 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.samplers.novel import draw
 from welltuned.space import Space, public
-from welltuned.surrogate import gp
 from welltuned.surrogate.embedding import Embedding, embedding
+from welltuned.surrogate.fit import fit
+from welltuned.surrogate.gp import Posterior, observations
+from welltuned.surrogate.outputs import standardise, winsorise
 from welltuned.surrogate.threads import single_threaded
 
 MIN_TRIALS = 4
@@ -61,9 +63,9 @@ def _shares(history: History, objective: str | None, samples: int, seed: int) ->
     if len(losses) > MAX_TRIALS:
         some = rng.choice(len(losses), MAX_TRIALS, replace=False)
         losses, rows = losses[some], rows[some]
-    y = gp.standardise(gp.winsorise(losses))[0]
+    y = standardise(winsorise(losses))[0]
     embed = embedding(space)
-    model = gp.fit(embed(rows), y, embed.group)
+    model = fit(observations(embed(rows), y, embed.group))
     base, other = draw(space, samples, rng), rng.random((samples, len(space)))
     predicted = _mean(model, embed(base))
     # what the model cannot predict of trials it was not shown belongs to nobody
@@ -81,7 +83,7 @@ def _shares(history: History, objective: str | None, samples: int, seed: int) ->
 
 def _effect(
     space: Space,
-    model: gp.Posterior,
+    model: Posterior,
     embed: Embedding,
     base: np.ndarray,
     other: np.ndarray,
@@ -100,5 +102,5 @@ def _effect(
     return float(0.5 * (difference**2).mean())
 
 
-def _mean(model: gp.Posterior, phi: np.ndarray) -> np.ndarray:
-    return np.concatenate([model.predict(part)[0] for part in np.array_split(phi, max(1, len(phi) // 512))])
+def _mean(model: Posterior, phi: np.ndarray) -> np.ndarray:
+    return np.concatenate([model.means(part) for part in np.array_split(phi, max(1, len(phi) // 512))])

@@ -1,7 +1,9 @@
-"""Expected improvement in logarithms, with running trials as fantasies and with the probability of success.
+"""Expected improvement in logarithms, with running trials as fantasies, and what may be added to it.
 
 Ament et al., *Unexpected Improvements to Expected Improvement for Bayesian Optimization* (NeurIPS 2023), section
 4.1, for the stable logarithm; Snoek, Larochelle and Adams (NIPS 2012), section 3.2, for the fantasies. We minimise.
+Every acquisition is a function of rows of the unit cube, NaN where a parameter is inactive; products of factors are
+sums of their logarithms.
 """
 
 from __future__ import annotations
@@ -12,19 +14,24 @@ from typing import Protocol
 import numpy as np
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from welltuned.surrogate.gp import Posterior, cholesky, matern52, squared_distances
+from welltuned.surrogate.embedding import Embedding
+from welltuned.surrogate.gp import Posterior, Slopes
+from welltuned.surrogate.kernels import cholesky
 
 ROOT_2PI = np.sqrt(2.0 * np.pi)
 
 
 class Acquisition(Protocol):
-    """A function of features to be maximised."""
+    """A function of rows of the cube to be maximised."""
 
-    def value(self, phi: np.ndarray) -> np.ndarray:
-        """Return its values at ``phi``, shape (q,)."""
+    def value(self, unit: np.ndarray) -> np.ndarray:
+        """Return its values at ``unit``, shape (q,)."""
 
-    def gradient(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return its values, shape (q,), and derivatives by ``phi``, shape (q, D)."""
+    def coarse(self) -> Acquisition:
+        """Return a cheaper one that is about as large in the same places."""
+
+    def gradient(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return its values, shape (q,), and derivatives by ``unit``, shape (q, p), 0 where there is none."""
 
 
 def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,48 +57,54 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class LogEI:
-    """log E[max(f* - f, 0)], averaged over fantasies of what the running trials will return.
+    """log E[max(f* - f, 0)], averaged over processes and over fantasies of what the running trials will return.
 
-    All fantasies share the posterior's variance, conditioned once on where the running trials are; only their means
+    All fantasies of a process share its variance, conditioned once on where the running trials are; only their means
     differ.
 
     Attributes
     ----------
-    posterior
-        Conditioned on observations and on the places of running trials.
+    embed, posterior
+        M processes, conditioned on observations and on the places of running trials.
     alphas
-        K⁻¹(y_m - mean) for each fantasy m, shape (n, M).
+        K⁻¹(y_f - mean) for each fantasy f, shape (M, n, F).
     best
-        The incumbent f* of each fantasy, shape (M,).
+        The incumbent f* of each fantasy, shape (M, F).
     """
 
+    embed: Embedding
     posterior: Posterior
     alphas: np.ndarray
     best: np.ndarray
 
-    def value(self, phi: np.ndarray) -> np.ndarray:
+    def value(self, unit: np.ndarray) -> np.ndarray:
         """See :class:`Acquisition`."""
         p = self.posterior
-        k = p.covariance(phi)
-        V = k @ p.Li.T
-        sd = np.sqrt(np.maximum(p.s2 - (V * V).sum(1), 1e-12 * p.s2))
-        logs = log_h((self.best - p.mean - k @ self.alphas) / sd[:, None])[0]
-        return _log_mean_exp(logs) + np.log(sd)
+        k = p.covariance(self.embed(unit))
+        sd = np.sqrt(p.variance_of(k))
+        z = (self.best[:, None] - p.mean[:, None, None] - k @ self.alphas) / sd[:, :, None]
+        return _log_mean_exp(_by_point(log_h(z)[0] + np.log(sd)[:, :, None]))
 
-    def gradient(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def coarse(self) -> LogEI:
         """See :class:`Acquisition`."""
-        p = self.posterior
-        Zq = phi * p.w
-        k, dk = (p.s2 * part for part in matern52(squared_distances(Zq, p.Z)))
-        V = k @ p.Li.T
-        sd = np.sqrt(np.maximum(p.s2 - (V * V).sum(1), 1e-12 * p.s2))
-        logs, cdf, pdf = log_h((self.best - p.mean - k @ self.alphas) / sd[:, None])
-        weight = np.exp(logs - logs.max(1, keepdims=True))
-        weight /= weight.sum(1, keepdims=True)
-        A = 2.0 * dk * (-(weight * cdf) @ self.alphas.T / sd[:, None])
-        B = 2.0 * dk * (V @ p.Li) * (-(weight * pdf).sum(1) / (sd * sd))[:, None]
-        C = A + B
-        return _log_mean_exp(logs) + np.log(sd), (C.sum(1)[:, None] * Zq - C @ p.Z) * p.w
+        return LogEI(self.embed, self.posterior.only(0), self.alphas[:1], self.best[:1])
+
+    def gradient(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Acquisition`."""
+        at = Slopes(self.posterior, self.embed(unit), self.alphas)
+        sd = np.sqrt(at.variance)
+        logs, cdf, pdf = log_h((self.best[:, None] - at.means) / sd[:, :, None])
+        logs = logs + np.log(sd)[:, :, None]
+        value = _log_mean_exp(_by_point(logs))
+        weight = np.exp(logs - value[None, :, None]) / (logs.shape[0] * logs.shape[2])
+        by_mean = -weight * cdf / sd[:, :, None]
+        by_variance = 0.5 * (weight * pdf).sum(2) / at.variance
+        return value, self.embed.pull(at.pull(by_mean, by_variance), unit)
+
+
+def _by_point(logs: np.ndarray) -> np.ndarray:
+    """Bring (M, q, F) to (q, M F)."""
+    return np.moveaxis(logs, 1, 0).reshape(logs.shape[1], -1)
 
 
 def _log_mean_exp(logs: np.ndarray) -> np.ndarray:
@@ -100,44 +113,110 @@ def _log_mean_exp(logs: np.ndarray) -> np.ndarray:
 
 
 def log_ei(
-    posterior: Posterior, best: float, pending: np.ndarray, rng: np.random.Generator, fantasies: int = 16
+    embed: Embedding,
+    posterior: Posterior,
+    best: np.ndarray,
+    pending: np.ndarray,
+    rng: np.random.Generator,
+    fantasies: int = 16,
 ) -> LogEI:
-    """Build the expected improvement over ``best`` given running trials at features ``pending``, shape (q, D)."""
+    """Build the expected improvement over ``best``, one incumbent a process, given running trials at rows ``pending``.
+
+    ``fantasies`` antithetic draws are shared among the processes, two each at least.
+    """
     if not len(pending):
-        return LogEI(posterior, posterior.alpha[:, None], np.array([best]))
-    mean, covariance = posterior.joint(pending)
-    root = cholesky(covariance + 1e-9 * posterior.s2 * np.eye(len(pending)))
-    half = rng.standard_normal((len(pending), fantasies // 2))
-    draws = mean[:, None] + (0.0 if root is None else root @ np.hstack([half, -half]))  # antithetic pairs
-    wider = posterior.extended(pending, mean)
-    ys = np.vstack([np.repeat(posterior.y[:, None], draws.shape[1], 1), draws])
-    return LogEI(wider, wider.Li.T @ (wider.Li @ (ys - wider.mean)), np.minimum(best, draws.min(0)))
+        return LogEI(embed, posterior, posterior.alpha[:, :, None], best[:, None])
+    phi = embed(pending)
+    mean, covariance = posterior.joint(phi)
+    half = rng.standard_normal((len(pending), max(1, fantasies // (2 * len(posterior)))))
+    signs = np.hstack([half, -half])
+    roots = [cholesky(c + 1e-9 * s2 * np.eye(len(pending))) for c, s2 in zip(covariance, posterior.s2, strict=True)]
+    moves = np.stack([np.zeros_like(signs) if root is None else root @ signs for root in roots])
+    draws = mean[:, :, None] + moves
+    wider = posterior.extended(phi, mean.mean(0))
+    seen = np.broadcast_to(posterior.data.y[None, :, None], (len(posterior), len(posterior.data.y), draws.shape[2]))
+    ys = np.concatenate([seen, draws], axis=1) - wider.mean[:, None, None]
+    return LogEI(embed, wider, wider.solve(ys), np.minimum(best[:, None], draws.min(1)))
 
 
 @dataclass(frozen=True)
-class Feasible:
-    """An acquisition plus the log probability that the evaluation succeeds.
+class LogProbability:
+    """log Φ((threshold - mean) / √(variance + spread)): that a modelled quantity stays below a threshold.
 
-    ``success`` is a process fitted to +1 where a trial succeeded and -1 where it failed; P = Φ(mean / √(variance +
-    0.1)).
+    For the probability of success, of a process fitted to -1 where a trial succeeded and +1 where it failed; for a
+    constraint on outcomes, of one fitted to its values. Gardner et al., *Bayesian Optimization with Inequality
+    Constraints* (ICML 2014), eq. 5.
     """
 
-    base: Acquisition
-    success: Posterior
+    embed: Embedding
+    posterior: Posterior
+    threshold: float
+    spread: float
 
-    def value(self, phi: np.ndarray) -> np.ndarray:
+    def value(self, unit: np.ndarray) -> np.ndarray:
         """See :class:`Acquisition`."""
-        mean, variance = self.success.predict(phi)
-        return self.base.value(phi) + log_ndtr(mean / np.sqrt(variance + 0.1))
+        mean, variance = self.posterior.predict(self.embed(unit))
+        return np.asarray(log_ndtr((self.threshold - mean) / np.sqrt(variance + self.spread)))
 
-    def gradient(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def coarse(self) -> LogProbability:
         """See :class:`Acquisition`."""
-        value, slope = self.base.gradient(phi)
-        mean, variance, d_mean, d_variance = self.success.gradients(phi)
-        sd = np.sqrt(variance + 0.1)
-        z = mean / sd
+        return self
+
+    def gradient(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Acquisition`."""
+        at = Slopes(self.posterior, self.embed(unit))
+        mean, variance = at.means[0, :, 0], at.variance[0] + self.spread
+        z = (self.threshold - mean) / np.sqrt(variance)
         log_p = log_ndtr(z)
         ratio = np.exp(-0.5 * z * z - log_p) / ROOT_2PI
-        return value + log_p, slope + ratio[:, None] * (
-            d_mean / sd[:, None] - (0.5 * z / (variance + 0.1))[:, None] * d_variance
-        )
+        d = at.pull((-ratio / np.sqrt(variance))[None, :, None], (-0.5 * ratio * z / variance)[None])
+        return log_p, self.embed.pull(d, unit)
+
+
+@dataclass(frozen=True)
+class LogMean:
+    """A multiple of a posterior mean, such as minus the logarithm of what a trial will cost."""
+
+    embed: Embedding
+    posterior: Posterior
+    factor: float
+
+    def value(self, unit: np.ndarray) -> np.ndarray:
+        """See :class:`Acquisition`."""
+        return self.factor * self.posterior.means(self.embed(unit))
+
+    def coarse(self) -> LogMean:
+        """See :class:`Acquisition`."""
+        return self
+
+    def gradient(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Acquisition`."""
+        at = Slopes(self.posterior, self.embed(unit))
+        weight = np.full((len(self.posterior), len(unit), 1), self.factor / len(self.posterior))
+        d = at.pull(weight, np.zeros(weight.shape[:2]))
+        return self.factor * at.means[:, :, 0].mean(0), self.embed.pull(d, unit)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum of acquisitions: the logarithm of a product."""
+
+    terms: tuple[Acquisition, ...]
+
+    def value(self, unit: np.ndarray) -> np.ndarray:
+        """See :class:`Acquisition`."""
+        return np.sum([t.value(unit) for t in self.terms], axis=0)
+
+    def coarse(self) -> Sum:
+        """See :class:`Acquisition`."""
+        return Sum(tuple(t.coarse() for t in self.terms))
+
+    def gradient(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Acquisition`."""
+        parts = [t.gradient(unit) for t in self.terms]
+        return np.sum([v for v, _ in parts], axis=0), np.sum([d for _, d in parts], axis=0)
+
+
+def total(terms: list[Acquisition]) -> Acquisition:
+    """Return the sum of some acquisitions, or the only one."""
+    return terms[0] if len(terms) == 1 else Sum(tuple(terms))

@@ -43,12 +43,19 @@ class Embedding:
         """Embed rows of the cube, NaN where inactive."""
         out = np.zeros((len(unit), len(self.group)))
         at = len(self.numeric)
-        out[:, :at] = np.where(np.isnan(unit[:, self.numeric]), 0.5, unit[:, self.numeric])
+        numbers = unit[:, self.numeric]
+        out[:, :at] = np.where(np.isnan(numbers), 0.5, numbers)
         for column, n in self.categorical:
             rows = np.flatnonzero(~np.isnan(unit[:, column]))
             index = np.floor(unit[rows, column] * n).clip(0, n - 1).astype(int)
             out[rows, at + index] = np.sqrt(0.5)
             at += n
+        return out
+
+    def pull(self, d_phi: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        """Turn derivatives by features, shape (q, D), into those by coordinates, shape (q, p): 0 where there is none."""
+        out = np.zeros_like(unit)
+        out[:, self.numeric] = np.where(np.isnan(unit[:, self.numeric]), 0.0, d_phi[:, : len(self.numeric)])
         return out
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from welltuned.space import Categorical, Space, codec
 from welltuned.surrogate.acquisition import Acquisition
 from welltuned.surrogate.embedding import Embedding
-
-RowFunction = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+from welltuned.surrogate.lbfgs import climb
 
 RELAXED = 12  # whole numbers with more values than this are treated as reals and rounded
 
@@ -53,80 +50,6 @@ def perturb(space: Space, unit: np.ndarray, rng: np.random.Generator) -> np.ndar
     return np.clip(np.where(moved < 0, -moved, np.where(moved > 1, 2 - moved, moved)), 0.0, 1.0)
 
 
-def climb(fun: RowFunction, x: np.ndarray, upper: np.ndarray, iterations: int = 25, memory: int = 5) -> np.ndarray:
-    """Maximise from each row of ``x``, shape (q, d), within [0, upper] by projected L-BFGS, all rows at once.
-
-    ``fun(x, rows)`` returns values and gradients for some of the rows, whose positions it is told.
-
-    Nocedal and Wright, *Numerical Optimization* (2006), algorithm 7.4 for the two loops, with coordinates that stand
-    at a bound and want out taken from the step, and backtracking by Armijo's rule. Rows finish independently.
-    """
-    f, g = fun(x, np.arange(len(x)))
-    pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    active = np.ones(len(x), dtype=bool)
-    for _ in range(iterations):
-        free = ~(((x <= 0) & (g < 0)) | ((x >= upper) & (g > 0)))
-        gf = np.where(free, g, 0.0)
-        active &= np.abs(gf).max(1, initial=0.0) > 1e-4
-        if not active.any():
-            break
-        direction = np.where(free, _two_loops(gf, pairs), 0.0)
-        uphill = (direction * gf).sum(1) > 0
-        direction = np.where(uphill[:, None], direction, gf)
-        new_x, new_f, new_g, moved = _line_search(fun, x, f, g, direction, upper, active, not pairs)
-        s, y = new_x - x, g - new_g
-        sy = (s * y).sum(1)
-        pairs = [*pairs, (s, y, np.where(sy > 1e-10, 1.0 / np.maximum(sy, 1e-10), 0.0))][-memory:]
-        gain = new_f - f
-        x, f, g = new_x, new_f, new_g
-        active &= moved & (gain > 1e-5)
-    return x
-
-
-def _two_loops(g: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
-    q, alphas = g.copy(), []
-    for s, y, rho in reversed(pairs):
-        alpha = rho * (s * q).sum(1)
-        q -= alpha[:, None] * y
-        alphas.append(alpha)
-    if pairs:
-        s, y, rho = pairs[-1]
-        yy = (y * y).sum(1)
-        q *= np.where(rho > 0, (s * y).sum(1) / np.maximum(yy, 1e-300), 1.0)[:, None]
-    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        q += s * (alpha - rho * (y * q).sum(1))[:, None]
-    return q
-
-
-def _line_search(
-    fun: RowFunction,
-    x: np.ndarray,
-    f: np.ndarray,
-    g: np.ndarray,
-    direction: np.ndarray,
-    upper: np.ndarray,
-    active: np.ndarray,
-    first: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    length = np.ones(len(x))
-    if first:  # no curvature yet: move a tenth of the box at most
-        length = 0.1 / np.maximum(np.abs(direction).max(1, initial=0.0), 0.1)
-    new_x, new_f, new_g = x.copy(), f.copy(), g.copy()
-    todo = active.copy()
-    for _ in range(7):
-        rows = np.flatnonzero(todo)
-        if not len(rows):
-            break
-        trial = np.clip(x[rows] + length[rows, None] * direction[rows], 0.0, upper)
-        tf, tg = fun(trial, rows)
-        ok = np.isfinite(tf) & (tf >= f[rows] + 1e-4 * (g[rows] * (trial - x[rows])).sum(1))
-        done = rows[ok]
-        new_x[done], new_f[done], new_g[done] = trial[ok], tf[ok], tg[ok]
-        todo[done] = False
-        length[rows] *= 0.3
-    return new_x, new_f, new_g, active & ~todo
-
-
 def polish(
     space: Space, embed: Embedding, acquisition: Acquisition, starts: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
@@ -141,15 +64,15 @@ def polish(
     if not len(free) or not moving.any():
         return starts
     scale = np.clip(weights[free], 0.2, 20.0)
-    phi = embed(starts)
 
     def fun(z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        full = phi[rows].copy()
-        full[:, free] = np.where(moving[rows], z / scale, full[:, free])
+        full = starts[rows].copy()
+        full[:, columns] = np.where(moving[rows], z / scale, full[:, columns])
         value, slope = acquisition.gradient(full)
-        return value, np.where(moving[rows], slope[:, free] / scale, 0.0)
+        return value, np.where(moving[rows], slope[:, columns] / scale, 0.0)
 
-    z = climb(fun, phi[:, free] * scale, scale)
+    begin = np.where(moving, starts[:, columns], 0.5) * scale
+    z, _ = climb(fun, begin, np.zeros_like(scale), scale)
     moved = starts.copy()
     moved[:, columns] = np.where(moving, z / scale, starts[:, columns])
     moved = space.activate(moved)

@@ -1,0 +1,242 @@
+"""The tree-structured Parzen estimator: one joint mixture over the union of a conditional space.
+
+Bergstra, Bardenet, Bengio and Kégl, *Algorithms for Hyper-Parameter Optimization* (NIPS 2011), section 4, with the
+choices compared by Watanabe, *Tree-Structured Parzen Estimator: Understanding Its Algorithm Components* (2023). The
+observations are split into good and other ones; each set is a density, with one kernel an observation; proposed is
+the candidate with the largest ratio of the two, out of draws from the good one.
+
+Where the trial of a kernel lacked a parameter, the kernel is uniform in it. So trials of different branches inform
+each other about what they share, and no decomposition into groups is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
+from welltuned.pareto import scalarise
+from welltuned.samplers.initial import initial_design
+from welltuned.samplers.novel import novel
+from welltuned.space import Categorical, Params, Space, codec
+
+MOST_GOOD = 25
+MOST_OTHER = 256  # kernels of the others; beyond, the latest 25 and a random choice of the rest
+LATEST = 25
+WIDEST = 100.0
+
+
+@dataclass(frozen=True)
+class TPE:
+    """Propose where good trials are dense and the others are not. A millisecond a suggestion, however many trials.
+
+    Parameters
+    ----------
+    initial
+        Trials that are spread over the space before the densities take over; the defaults come first.
+    candidates
+        Draws among which the best is proposed: more are greedier.
+
+    Examples
+    --------
+    >>> TPE(candidates=48)
+    TPE(initial=10, candidates=48)
+    """
+
+    initial: int = 10
+    candidates: int = 24
+    model_based: ClassVar[bool] = True
+    several_objectives: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "candidates"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InvalidType(f"TPE: {name}={value!r} is not a whole number")
+            if value < 1:
+                raise InvalidValue(f"TPE: {name}={value!r} must be at least 1")
+
+    def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
+        """See :meth:`Sampler.suggest`."""
+        seen = set(history.keys)
+        started = int((history.observed | history.failed | history.pending).sum())
+        design = n if history.observed.sum() < 2 else max(0, min(n, self.initial - started))
+        chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
+        if len(chosen) < design or design == n:
+            return chosen
+        kinds = Kinds.of(space)
+        good, other, weights = split(history, rng)
+        pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
+        lower = Mixture(kinds, good, weights)
+        for _ in range(n - len(chosen)):
+            upper = Mixture(kinds, np.vstack([other, pending]), recency(len(other) + len(pending)))
+            ranked = self.ranked(space, lower, upper, rng)
+            fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
+            if not fresh:
+                break
+            chosen += fresh
+            pending = np.vstack([pending, space.encode(fresh)])
+        return chosen
+
+    def ranked(self, space: Space, lower: Mixture, upper: Mixture, rng: np.random.Generator) -> np.ndarray:
+        """Return allowed draws from the good density, the largest ratio to the other one first."""
+        for _ in range(8):
+            unit = space.activate(lower.sample(self.candidates, rng))
+            unit = unit[space.feasible(unit)]
+            if len(unit):
+                break
+        return unit[np.argsort(upper.log_density(unit) - lower.log_density(unit), kind="stable")]
+
+
+def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the good rows, the other ones in the order of their trials, and the weights of good ones and the prior.
+
+    A good trial weighs as much as it is better than the worst of the good ones; the prior as much as their mean
+    (Watanabe, section 3.3). Failed trials are among the others.
+    """
+    rows = np.flatnonzero(history.observed)
+    y = scalarise(history.losses[rows], rng)
+    m = min(int(np.ceil(0.1 * len(y))), MOST_GOOD)
+    order = np.argsort(y, kind="stable")
+    good, threshold = order[:m], y[order[min(m, len(y) - 1)]]
+    gains = np.maximum(threshold - y[good], 0.0)
+    top = gains.max(initial=0.0)
+    gains = gains / top if top > 0 and np.isfinite(top) else np.ones(m)
+    weights = np.append(gains, gains.mean())
+    other = np.sort(np.concatenate([rows[order[m:]], np.flatnonzero(history.failed)]))
+    if len(other) > MOST_OTHER:
+        old = rng.choice(len(other) - LATEST, MOST_OTHER - LATEST, replace=False)
+        other = np.concatenate([other[np.sort(old)], other[-LATEST:]])
+    return history.unit[rows[good]], history.unit[other], weights / weights.sum()
+
+
+def recency(n: int) -> np.ndarray:
+    """Return the weights of n kernels and the prior: the latest 25 count in full, older ones less and less."""
+    old = max(n - LATEST, 0)
+    weights = np.concatenate([np.linspace(1.0 / max(n, 1), 1.0, old), np.ones(n - old + 1)])
+    return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Which columns of the cube are numbers, with the width of a cell each, and which are categories."""
+
+    numeric: np.ndarray
+    cell: np.ndarray
+    categorical: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, space: Space) -> Kinds:
+        """Read the kinds off a space."""
+        numeric, cell, categorical = [], [], []
+        for j, parameter in enumerate(space.values()):
+            n = codec.cells(parameter)
+            if isinstance(parameter, Categorical):
+                categorical.append((j, len(parameter.choices)))
+            else:
+                numeric.append(j)
+                cell.append(0.0 if n is None else 1.0 / n)
+        return cls(np.array(numeric, dtype=int), np.array(cell), tuple(categorical))
+
+
+class Mixture:
+    """A mixture density over rows of the cube: a kernel for each of m rows, shape (m, p), and a uniform one.
+
+    Numbers have normal kernels truncated to [0, 1], as wide as the larger gap to their neighbours; categories mix
+    their own choice with all others. ``weights`` has m + 1 entries, the last one that of the uniform kernel.
+    """
+
+    def __init__(self, kinds: Kinds, rows: np.ndarray, weights: np.ndarray) -> None:
+        self.kinds, self.rows, self.weights = kinds, rows, weights
+        mu = rows[:, kinds.numeric]
+        self.known = ~np.isnan(mu)
+        self.mu = np.where(self.known, mu, 0.5)
+        self.sigma = widths(mu, kinds.cell)
+
+    @cached_property
+    def tails(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mass of each kernel below 0, and within [0, 1]; shapes (m, numeric)."""
+        below = ndtr(-self.mu / self.sigma)
+        return below, ndtr((1.0 - self.mu) / self.sigma) - below
+
+    @cached_property
+    def tables(self) -> list[np.ndarray]:
+        """For each categorical column, the probabilities of its choices under each kernel, shape (m + 1, choices)."""
+        out = []
+        m = len(self.rows)
+        for j, n in self.kinds.categorical:
+            u = self.rows[:, j]
+            known = np.flatnonzero(~np.isnan(u))
+            table = np.full((m + 1, n), 1.0 / n)
+            own = np.floor(u[known] * n).clip(0, n - 1).astype(int)
+            table[known] = 1.0 / (m + 1) / (1.0 + n / (m + 1))
+            table[known, own] = (1.0 + 1.0 / (m + 1)) / (1.0 + n / (m + 1))
+            out.append(table)
+        return out
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw rows of the cube, shape (n, p), every coordinate set."""
+        out = rng.random((n, len(self.kinds.numeric) + len(self.kinds.categorical)))
+        kernel = np.searchsorted(np.cumsum(self.weights)[:-1], rng.random(n), side="right")
+        of = np.minimum(kernel, max(len(self.rows) - 1, 0))
+        columns = self.kinds.numeric
+        below, mass = self.tails
+        u = out[:, columns]
+        x = self.mu[of] + self.sigma[of] * ndtri(np.clip(below[of] + u * mass[of], 1e-300, 1.0))
+        own = self.known[of] & (kernel < len(self.rows))[:, None]
+        out[:, columns] = np.where(own, np.clip(x, 0.0, 1.0), u)
+        for (j, choices), table in zip(self.kinds.categorical, self.tables, strict=True):
+            index = (np.cumsum(table[kernel], axis=1) < out[:, j, None]).sum(1).clip(0, choices - 1)
+            out[:, j] = (index + 0.5) / choices
+        return out
+
+    def log_density(self, unit: np.ndarray) -> np.ndarray:
+        """Return the log density of activated rows, shape (q,); what is inactive in a row counts for nothing.
+
+        The exponents of all kernels are two matrix products: -Σ (x - μ)²/2σ² = -x² i + 2 x iμ - iμ² with i = 1/2σ².
+        """
+        x = unit[:, self.kinds.numeric]
+        active = (~np.isnan(x)).astype(float)
+        x = np.where(active > 0, x, 0.0)
+        i = np.where(self.known, 0.5 / self.sigma**2, 0.0)
+        _, mass = self.tails
+        log_z = np.where(self.known, np.log(np.sqrt(2.0 * np.pi) * self.sigma * np.maximum(mass, 1e-300)), 0.0)
+        E = 2.0 * x @ (i * self.mu).T - (x * x) @ i.T - active @ (i * self.mu**2 + log_z).T
+        E = np.hstack([E, np.zeros((len(unit), 1))])
+        for (j, n), table in zip(self.kinds.categorical, self.tables, strict=True):
+            there = np.flatnonzero(~np.isnan(unit[:, j]))
+            index = np.floor(unit[there, j] * n).clip(0, n - 1).astype(int)
+            E[there] += np.log(table[:, index]).T
+        with np.errstate(divide="ignore"):
+            E += np.log(self.weights)
+        top = E.max(1)
+        return top + np.log(np.exp(E - top[:, None]).sum(1))
+
+
+def widths(mu: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Return the widths of kernels at ``mu``, shape (m, numeric), NaN where unknown: the larger gap to a neighbour.
+
+    They are clipped to 1/min(100, m + 2) … 1, and to half a cell at least.
+    """
+    m = len(mu)
+    if not m:
+        return np.ones_like(mu)
+    order = np.argsort(mu, axis=0)  # NaN comes last
+    ranked = np.take_along_axis(mu, order, axis=0)
+    known = ~np.isnan(ranked)
+    edges = np.vstack([np.zeros((1, mu.shape[1])), np.where(known, ranked, 1.0), np.ones((1, mu.shape[1]))])
+    gaps = np.diff(edges, axis=0)
+    # as in the reference implementation the ends of the range are no neighbours, unless there are no others
+    left, right = gaps[:-1].copy(), gaps[1:].copy()
+    left[0] = np.where(known[1] if m > 1 else False, 0.0, left[0])
+    last = known.sum(0) - 1
+    columns = np.arange(mu.shape[1])
+    right[np.maximum(last, 0), columns] = np.where(last > 0, 0.0, right[np.maximum(last, 0), columns])
+    sigma = np.empty_like(mu)
+    np.put_along_axis(sigma, order, np.maximum(left, right), axis=0)
+    return np.clip(sigma, np.maximum(1.0 / min(WIDEST, m + 2.0), 0.5 * cell), 1.0)

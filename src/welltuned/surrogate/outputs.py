@@ -1,0 +1,27 @@
+"""What is done to the observed values before a process is fitted to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def standardise(y: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Return ``(y - centre) / scale`` with the centre and the scale; constant values give zeros and a scale of 1.
+
+    The median goes first, so that values around 1e12 keep their digits.
+    """
+    unit = max(float(np.abs(y).max(initial=0.0)), np.finfo(float).tiny)
+    median = np.median(y / unit)
+    shifted = y / unit - median
+    centre, scale = shifted.mean(), shifted.std()
+    if not scale > 1e-12:
+        return np.zeros_like(y), float(median * unit), 1.0
+    return (shifted - centre) / scale, float((median + centre) * unit), float(scale * unit)
+
+
+def winsorise(y: np.ndarray) -> np.ndarray:
+    """Clip the bad tail at Tukey's fence, the upper quartile plus 1.5 interquartile ranges; never the good one."""
+    if len(y) < 5:
+        return y
+    q1, q3 = np.quantile(y, [0.25, 0.75])
+    return np.minimum(y, q3 + 1.5 * (q3 - q1)) if q3 > q1 else y
