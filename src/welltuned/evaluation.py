@@ -66,7 +66,7 @@ def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) 
     if outcome.state is State.COMPLETE and trial.should_stop():
         outcome = replace(outcome, state=State.PRUNED)
     return replace(
-        outcome, seconds=time.perf_counter() - started, attributes={**_jsonable(trial.attributes), **outcome.attributes}
+        outcome, seconds=time.perf_counter() - started, attributes={**jsonable(trial.attributes), **outcome.attributes}
     )
 
 
@@ -100,7 +100,7 @@ def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> O
         metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
         sems=sems,
         gradient=_gradient(result.gradient, names),
-        attributes=_jsonable(result.attributes),
+        attributes=jsonable(result.attributes),
     )
 
 
@@ -171,7 +171,7 @@ def _gradient(gradient: Any, names: Sequence[str]) -> dict[str, float] | None:
     return found if all(math.isfinite(v) for v in found.values()) else None
 
 
-def _jsonable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def jsonable(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what JSON can hold and describe the rest."""
     return {str(k): v if _is_json(v) else repr(v) for k, v in attributes.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,104 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Space
 from welltuned.trial import State, Trial
+
+CODES = {state: code for code, state in enumerate(State)}
+
+
+class Table:
+    """The arrays behind histories of one space, kept up to date trial by trial, so that a new result costs one row.
+
+    Rows are indexed by the numbers of trials. ``version`` grows with every change: a history reads the arrays while
+    they are as it knows them.
+    """
+
+    def __init__(self, space: Space, directions: Mapping[str, str]) -> None:
+        self.space = space
+        self.names = tuple(directions)
+        self.signs = np.array([-1.0 if d == "maximize" else 1.0 for d in directions.values()])
+        self.version = 0
+        self.keys: dict[str, int] = {}  # how many trials have each configuration
+        self._key: dict[int, str] = {}
+        self.unit = np.full((16, len(space)), np.nan)
+        self.losses = np.full((16, len(self.names)), np.nan)
+        self.sems = np.full((16, len(self.names)), np.nan)
+        self.codes = np.full(16, -1, dtype=np.int8)
+        self.constraints: dict[str, int] = {}  # column of each constraint on outcomes
+        self.violations = np.empty((16, 0))
+
+    def put(self, trial: Trial) -> None:
+        """Enter a trial, or what changed about it."""
+        number = trial.number
+        while number >= len(self.codes):
+            for name in ("unit", "losses", "sems", "violations"):
+                array = getattr(self, name)
+                setattr(self, name, np.vstack([array, np.full_like(array, np.nan)]))
+            self.codes = np.concatenate([self.codes, np.full_like(self.codes, -1)])
+        self.version += 1
+        self.codes[number] = CODES[trial.state]
+        self.losses[number] = self.signs * [_metric(trial, name) for name in self.names]
+        if trial.sems:
+            self.sems[number] = [trial.sems.get(name, np.nan) for name in self.names]
+        for name, value in trial.constraints.items():
+            self._violate(number, name, value)
+        key = None if trial.params is None else trial.key or self.space.key(trial.params)
+        if key != self._key.get(number):
+            self._forget(number)
+            if trial.params is not None and key is not None:
+                self._key[number] = key
+                self.keys[key] = self.keys.get(key, 0) + 1
+                with contextlib.suppress(InvalidValue, InvalidType):
+                    self.unit[number] = self.space.encode_row(trial.params)
+
+    def _violate(self, number: int, name: str, value: float) -> None:
+        if name not in self.constraints:
+            self.constraints[name] = len(self.constraints)
+            self.violations = np.hstack([self.violations, np.full((len(self.codes), 1), np.nan)])
+        self.violations[number, self.constraints[name]] = value
+
+    def drop(self, number: int) -> None:
+        """Take a trial out."""
+        self.version += 1
+        self._forget(number)
+        self.codes[number], self.losses[number] = -1, np.nan
+
+    def _forget(self, number: int) -> None:
+        key = self._key.pop(number, None)
+        if key is not None:
+            self.keys[key] -= 1
+            if not self.keys[key]:
+                del self.keys[key]
+        self.unit[number] = np.nan
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    unit: np.ndarray
+    losses: np.ndarray
+    sems: np.ndarray
+    violations: np.ndarray
+    constraints: tuple[str, ...]
+    codes: np.ndarray
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a study wants of its search, beside the best value of its objectives.
+
+    Attributes
+    ----------
+    noisy
+        Whether the same configuration may be evaluated again, because its value is not always the same.
+    per
+        Look for the best per unit of this cost: ``"seconds"`` of evaluation, or a metric that the objective returns.
+    earlier
+        Histories of studies that were like this one.
+    """
+
+    noisy: bool = False
+    per: str | None = None
+    earlier: tuple[History, ...] = ()
 
 
 class History:
@@ -29,6 +128,10 @@ class History:
         The number of trials that the study will have in the end, where known.
     workers
         How many trials are evaluated side by side.
+    table
+        Arrays that hold these trials already, some others perhaps besides; built unless given.
+    wishes
+        What the study wants of the search, beside the best value.
     """
 
     def __init__(
@@ -38,15 +141,20 @@ class History:
         directions: Mapping[str, str] | None = None,
         budget: int | None = None,
         workers: int = 1,
-        _rows: dict[int, tuple[int, np.ndarray]] | None = None,
+        table: Table | None = None,
+        wishes: Wishes | None = None,
     ) -> None:
         self.space = space
-        self.trials = tuple(sorted(trials, key=operator.attrgetter("number")))
+        in_order = tuple(trials)
+        if table is None:
+            in_order = tuple(sorted(in_order, key=operator.attrgetter("number")))
+        self.trials = in_order
         self.directions = dict(directions or {"value": "minimize"})
         self.budget = budget
         self.workers = workers
-        # rows encoded earlier, by trial number: (revision of the trial, row)
-        self._rows = {} if _rows is None else _rows
+        self.wishes = wishes or Wishes()
+        self._given = table
+        self._version = 0 if table is None else table.version
 
     def replace(
         self,
@@ -56,19 +164,50 @@ class History:
         budget: int | None = None,
         workers: int | None = None,
     ) -> History:
-        """Return a history of other trials that re-uses what was encoded before."""
-        same = space is None or space is self.space
+        """Return a history of other trials of the same study."""
         return History(
             space or self.space,
             trials,
             self.directions,
             self.budget if budget is None else budget,
             self.workers if workers is None else workers,
-            self._rows if same else None,
+            wishes=self.wishes,
         )
 
     def __len__(self) -> int:
         return len(self.trials)
+
+    @property
+    def _version_holds(self) -> bool:
+        return self._given is not None and self._given.version == self._version
+
+    @cached_property
+    def _table(self) -> Table:
+        if self._given is not None and self._version_holds:
+            return self._given
+        table = Table(self.space, self.directions)
+        for trial in self.trials:
+            table.put(trial)
+        return table
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """Numbers of the trials, shape (n,)."""
+        return np.fromiter((t.number for t in self.trials), dtype=int, count=len(self.trials))
+
+    @cached_property
+    def _arrays(self) -> _Arrays:
+        """Copies, all made at once: the table may go on."""
+        table, at = self._table, self.numbers
+        return _Arrays(
+            table.unit[at],
+            table.losses[at],
+            table.sems[at],
+            table.violations[at],
+            tuple(table.constraints),
+            table.codes[at],
+            frozenset(table.keys),
+        )
 
     @cached_property
     def trials_by_number(self) -> dict[int, Trial]:
@@ -80,33 +219,47 @@ class History:
         """Grows with every change to any trial; equal revisions mean equal histories of one study."""
         return max((t.revision for t in self.trials), default=0)
 
-    def _row(self, trial: Trial) -> np.ndarray:
-        known = self._rows.get(trial.number)
-        if known is not None and known[0] == trial.revision:
-            return known[1]
-        row = np.full(len(self.space), np.nan)
-        if trial.params is not None:
-            with contextlib.suppress(InvalidValue, InvalidType):
-                row = self.space.encode_row(trial.params)
-        self._rows[trial.number] = (trial.revision, row)
-        return row
-
-    @cached_property
+    @property
     def unit(self) -> np.ndarray:
         """Unit coordinates, shape (n, p); NaN where a parameter is inactive or a trial does not fit the space."""
-        return np.array([self._row(t) for t in self.trials]).reshape(len(self.trials), len(self.space))
+        return self._arrays.unit
 
     @cached_property
     def fits(self) -> np.ndarray:
         """Which trials are configurations of the space, shape (n,)."""
         return ~np.isnan(self.unit).all(axis=1)
 
-    @cached_property
+    @property
     def losses(self) -> np.ndarray:
         """Objectives to be minimised, shape (n, m); NaN where unknown. A pruned trial counts with its last report."""
-        values = np.array([[_metric(t, name) for name in self.directions] for t in self.trials])
-        signs = [-1.0 if d == "maximize" else 1.0 for d in self.directions.values()]
-        return values.reshape(len(self.trials), len(signs)) * signs
+        return self._arrays.losses
+
+    @property
+    def sems(self) -> np.ndarray:
+        """Standard errors of the objectives, shape (n, m); NaN where none was given."""
+        return self._arrays.sems
+
+    @property
+    def violations(self) -> np.ndarray:
+        """Values of the constraints on outcomes, shape (n, c); those above 0 are violated, NaN is unknown."""
+        return self._arrays.violations
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """Names of the constraints on outcomes."""
+        return self._arrays.constraints
+
+    @property
+    def per(self) -> str | None:
+        """See :class:`Wishes`."""
+        return self.wishes.per
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """What each trial has cost in units of :attr:`per`, shape (n,); NaN where unknown."""
+        per = self.per or "seconds"
+        costs = [t.seconds if per == "seconds" else t.metrics.get(per) for t in self.trials]
+        return np.array([np.nan if c is None else c for c in costs], dtype=float)
 
     @cached_property
     def complete(self) -> np.ndarray:
@@ -129,17 +282,20 @@ class History:
         return self._mask(State.RUNNING, State.WAITING, State.PAUSED) & self.fits
 
     def _mask(self, *states: State) -> np.ndarray:
-        return np.array([t.state in states for t in self.trials], dtype=bool)
+        return np.isin(self._arrays.codes, [CODES[state] for state in states])
 
-    @cached_property
+    @property
     def keys(self) -> frozenset[str]:
         """Canonical keys of all configurations evaluated or under way."""
-        return frozenset(t.key or self.space.key(t.params) for t in self.trials if t.params is not None)
+        return self._arrays.keys
 
     @cached_property
     def best(self) -> Trial | None:
-        """The complete trial of this space with the best value of the only objective; the first of equals."""
-        done = [t for t, fits in zip(self.trials, self.fits, strict=True) if fits and _known(t)]
+        """The complete trial of this space with the best value of the only objective; the first of equals.
+
+        Trials that violate a constraint on outcomes do not count.
+        """
+        done = [t for t, fits in zip(self.trials, self.fits, strict=True) if fits and _known(t) and t.feasible]
         sign = -1.0 if next(iter(self.directions.values())) == "maximize" else 1.0
         return min(done, key=lambda t: sign * (t.value or 0.0), default=None)
 
@@ -148,13 +304,23 @@ class History:
         """The complete trials that no other one dominates."""
         from welltuned.pareto import non_dominated
 
-        done = [i for i, t in enumerate(self.trials) if self.fits[i] and _known(t)]
+        done = [i for i, t in enumerate(self.trials) if self.fits[i] and _known(t) and t.feasible]
         return tuple(self.trials[done[i]] for i in np.flatnonzero(non_dominated(self.losses[done])))
 
     def without(self, numbers: Sequence[int]) -> History:
         """Return the history that lacks the trials of these numbers."""
         left_out = set(numbers)
-        return self.replace(t for t in self.trials if t.number not in left_out)
+        gone = [t for t in self.trials[-len(left_out) :] if t.number in left_out] if left_out else []
+        if len(gone) == len(left_out):  # the usual case: trials that have only just been claimed
+            kept = tuple(t for t in self.trials[-len(left_out) :] if t.number not in left_out)
+            trials = (*self.trials[: len(self.trials) - len(left_out)], *kept)
+        else:
+            trials = tuple(t for t in self.trials if t.number not in left_out)
+        if self._version_holds and all(t.params is None for t in gone) and len(gone) == len(left_out):
+            return History(
+                self.space, trials, self.directions, self.budget, self.workers, self._given, self.wishes
+            )
+        return self.replace(trials)
 
 
 def _known(trial: Trial) -> bool:

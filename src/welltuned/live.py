@@ -13,7 +13,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, Pruned
 from welltuned.space import Categorical, Float, Int, Parameter, codec
 from welltuned.space.labels import find
-from welltuned.trial import Report
+from welltuned.trial import CONSTRAINTS, Report
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,23 @@ class LiveTrial(Mapping[str, Any]):
     def set_user_attr(self, key: str, value: Any) -> None:
         """Attach one value to the trial's record; the name that users of Optuna know for :meth:`note`."""
         self.attributes[key] = value
+
+    def constrain(self, name: str, value: float) -> None:
+        """State a constraint on what came out: ``value`` must not be above 0, such as ``latency - limit``.
+
+        The search learns where it holds; a trial that violates one cannot be the best.
+
+        Raises
+        ------
+        InvalidType, InvalidValue
+            When ``value`` is not a finite number.
+        """
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+            raise InvalidType(f"constrain: {name}={value!r} is not a number")
+        number = float(value)
+        if not np.isfinite(number):
+            raise InvalidValue(f"constrain: {name}={value!r} is not finite; fail the trial instead: raise Infeasible")
+        self.attributes.setdefault(CONSTRAINTS, {})[str(name)] = number
 
     # parameters that are declared where they are used
 

@@ -58,3 +58,13 @@ def scalarise(losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     low, high = losses.min(0), losses.max(0)
     weighted = rng.dirichlet(np.ones(losses.shape[1])) * (losses - low) / np.where(high > low, high - low, 1.0)
     return weighted.max(1) + 0.05 * weighted.sum(1)
+
+
+def front_reference(front: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return a point that every point of the front dominates: its worst values and a tenth of its ranges beyond.
+
+    Where the front has no extent in an objective, that of all ``points`` counts.
+    """
+    extent = np.ptp(front, axis=0)
+    extent = np.where(extent > 0, extent, np.where(np.ptp(points, axis=0) > 0, np.ptp(points, axis=0), 1.0))
+    return front.max(0) + 0.1 * extent

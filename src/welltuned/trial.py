@@ -10,6 +10,9 @@ from typing import Any
 from welltuned.errors import InvalidValue
 
 
+CONSTRAINTS = "constraints"  # the attribute that holds what ``LiveTrial.constrain`` was told
+
+
 class State(str, enum.Enum):
     """Where a trial stands."""
 
@@ -105,6 +108,17 @@ class Trial:
     key: str | None = None
     objectives: tuple[str, ...] = ("value",)
     revision: int = 0
+
+    @property
+    def constraints(self) -> Mapping[str, float]:
+        """Values of the constraints on outcomes, by name; those above 0 are violated."""
+        found = self.attributes.get(CONSTRAINTS) if self.attributes else None
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def feasible(self) -> bool:
+        """Whether no constraint on outcomes is violated."""
+        return not any(value > 0 for value in self.constraints.values())
 
     @property
     def value(self) -> float | None:

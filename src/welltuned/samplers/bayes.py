@@ -1,4 +1,4 @@
-"""Bayesian optimisation: a Gaussian process over every kind of space, and expected improvement."""
+"""Bayesian optimisation: Gaussian processes over every kind of space, and expected improvement."""
 
 from __future__ import annotations
 
@@ -9,49 +9,56 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
+from welltuned.pareto import front_reference, non_dominated, scalarise
+from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
-from welltuned.samplers.qmc import spread
 from welltuned.space import Categorical, Params, Space
 from welltuned.streams import origin
-from welltuned.surrogate.acquisition import Acquisition
-from welltuned.surrogate.maximise import candidates, neighbours, polish
-from welltuned.surrogate.model import Model, model
+from welltuned.surrogate import transfer
+from welltuned.surrogate.acquisition import Acquisition, LogMean, LogProbability, log_ei, total
+from welltuned.surrogate.belief import log_belief
+from welltuned.surrogate.hypervolume import LogEHVI, boxes
+from welltuned.surrogate.maximise import maximise
+from welltuned.surrogate.model import SUCCESS_SPREAD, Model, fit_model
+from welltuned.surrogate.replicate import worth_repeating
 
-STARTS = 5
-POOL = 512
-SCREENED = 64
-CENTRE = False
+EXACT_OBJECTIVES = 3  # up to that many, the hypervolume's growth is computed; beyond, objectives are scalarised
+MOST_BOXES = 24  # points of a front that boxes are built from
 
 
 @dataclass(frozen=True)
 class Bayes:
-    """Propose where a Gaussian process expects the largest improvement.
+    """Propose where Gaussian processes expect the largest improvement.
 
-    Mixed and conditional spaces share one embedding. Running trials enter as fantasies of their results. Failed trials
-    teach a second process the probability of success. Several objectives are scalarised anew for each trial (Knowles,
-    *ParEGO*, 2006).
+    Mixed and conditional spaces share one embedding; inputs are warped, hyperparameters averaged over. Running trials
+    enter as fantasies of their results. Failed trials teach a process of their own the probability of success, and so
+    do constraints on outcomes. Two or three objectives are searched by expected hypervolume improvement, more of them
+    by random weights (Knowles, *ParEGO*, 2006). Priors of parameters and earlier studies are used where there are any.
 
     Parameters
     ----------
     initial
-        Trials that are spread over the space before the model takes over: ``min(max(p + 1, 4), 10)`` unless given. The
+        Trials that are spread over the space before the model takes over: ``min(max(p + 1, 4), 5)`` unless given. The
         defaults of the parameters, where there are any, come first.
     fantasies
         How many joint draws of the running trials' results are averaged; even.
+    members
+        How many sets of hyperparameters are averaged over. One is twice as fast and a little worse.
 
     Examples
     --------
     >>> Bayes(initial=4)
-    Bayes(initial=4, fantasies=16)
+    Bayes(initial=4, fantasies=16, members=4)
     """
 
     initial: int | None = None
     fantasies: int = 16
+    members: int = 4
     model_based: ClassVar[bool] = True
     several_objectives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, lowest in (("initial", 1), ("fantasies", 2)):
+        for name, lowest in (("initial", 1), ("fantasies", 2), ("members", 1)):
             value = getattr(self, name)
             if value is None and name == "initial":
                 continue
@@ -72,33 +79,131 @@ class Bayes:
         chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
         if len(chosen) < design or design == n:
             return chosen
-        fitted = model(space, history, scalarise(history.losses[history.observed], rng), rng, origin(rng)[1] % 2)
         pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
+        search = Search.begin(history, rng, self)
         for i in range(n - len(chosen)):
-            force = unseen_choice(space, history, origin(rng)[1] + i)
-            ranked = best_rows(space, fitted, fitted.acquisition(pending, self.fantasies, rng), force, rng)
-            fresh = novel(space, history, space.decode(ranked, activated=True), 1, rng, seen)
+            number = origin(rng)[1] + i
+            acquisition = search.acquisition(pending)
+            again = search.again(pending) if history.wishes.noisy else None
+            if again is not None and again[0] > search.largest(acquisition):
+                fresh = space.decode(again[1][None], activated=True)
+            else:
+                ranked = search.ranked(acquisition, unseen_choice(space, history, number))
+                fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
             if not fresh:
                 break
             chosen += fresh
-            pending = np.vstack([pending, space.encode(fresh)])
+            if len(chosen) < n:
+                pending = np.vstack([pending, space.encode(fresh)])
         return chosen
 
     def n_initial(self, space: Space) -> int:
         """Return how many trials precede the model."""
-        return self.initial if self.initial is not None else min(max(len(space) + 1, 4), 10)
+        return self.initial if self.initial is not None else min(max(len(space) + 1, 4), 5)
 
 
-def initial_design(space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
-    """Return the configuration of all defaults, once and first, and then points of the study's Sobol sequence."""
-    if n == 0:
-        return []
-    seed, number = origin(rng)
-    spreads = space.decode(spread(space, seed, number, n, rng), activated=True)
-    defaults = space.defaults
-    if CENTRE and defaults is None:
-        defaults = space.decode(np.full((1, len(space)), 0.5))[0]
-    return spreads if defaults is None or space.key(defaults) in history.keys else [defaults, *spreads]
+@dataclass(frozen=True)
+class Search:
+    """What the proposals of one call share: the fitted model, and how to turn it into an acquisition."""
+
+    history: History
+    model: Model
+    rng: np.random.Generator
+    settings: Bayes
+    earlier: transfer.Ensemble | None = None
+
+    @classmethod
+    def begin(cls, history: History, rng: np.random.Generator, settings: Bayes) -> Search:
+        """Fit the model. Even and odd trials differ in how the bad tail is treated: a hedge that costs nothing."""
+        losses = history.losses[history.observed]
+        several = losses.shape[1]
+        if several > EXACT_OBJECTIVES:
+            losses = scalarise(losses, rng)[:, None]
+        model = fit_model(
+            history,
+            rng,
+            winsor=origin(rng)[1] % 2 == 1,
+            members=settings.members if several == 1 else 1,
+            losses=losses,
+        )
+        past = transfer.earlier_models(history, rng) if several == 1 else []
+        return cls(
+            history, model, rng, settings, transfer.ensemble(model, past, history.budget, rng) if past else None
+        )
+
+    def acquisition(self, pending: np.ndarray) -> Acquisition:
+        """Return what the next proposal maximises, given the rows that are under evaluation."""
+        model, embed = self.model, self.model.embed
+        terms: list[Acquisition] = []
+        if model.allowed.any() or not model.constraints:
+            terms.append(self._improvement(pending))
+        if model.success is not None:
+            terms.append(LogProbability(embed, model.success, 0.0, SUCCESS_SPREAD))
+        for q in model.constraints:
+            terms.append(LogProbability(embed, q.posterior, -q.centre / q.scale, float(q.posterior.noise[0])))
+        if model.cost is not None:
+            terms.append(LogMean(embed, model.cost.posterior, -model.cost.scale * self._thrift()))
+        budget = self.history.budget
+        belief = log_belief(self.history.space, max((budget or 100) / 10.0, 1.0) / max(len(self.history), 1))
+        return total([*terms, belief] if belief is not None else terms)
+
+    def _improvement(self, pending: np.ndarray) -> Acquisition:
+        model, embed = self.model, self.model.embed
+        if len(model.objectives) > 1:
+            return self._growth(pending)
+        if self.earlier is not None:
+            mean, _ = self.earlier.predict(embed(model.unit[model.allowed] if model.allowed.any() else model.unit))
+            return transfer.TransferEI(self.earlier, float(mean.min()))
+        best = model.incumbents()
+        return log_ei(embed, model.objective.posterior, best, pending, self.rng, self.settings.fantasies)
+
+    def _growth(self, pending: np.ndarray) -> Acquisition:
+        """Return expected hypervolume improvement; running trials count with what is expected of them."""
+        model, embed = self.model, self.model.embed
+        posteriors = tuple(q.posterior.only(0) for q in model.objectives)
+        rows = model.unit[model.allowed] if model.allowed.any() else model.unit
+        if len(pending):
+            expected = [p.means(embed(pending)) for p in posteriors]
+            posteriors = tuple(p.extended(embed(pending), y) for p, y in zip(posteriors, expected, strict=True))
+            rows = np.vstack([rows, pending])
+        points = np.column_stack([p.means(embed(rows)) for p in posteriors])
+        front = points[non_dominated(points)]
+        reference = front_reference(front, points)
+        if len(front) > MOST_BOXES:
+            front = front[np.argsort(front[:, 0])[np.linspace(0, len(front) - 1, MOST_BOXES).astype(int)]]
+        return LogEHVI(embed, posteriors, *boxes(front, reference))
+
+    def _thrift(self) -> float:
+        """Return the exponent of the cost: 1 at first, 0 at the end of a known budget.
+
+        Cheap places first, the best ones at last; Lee et al., *Cost-aware Bayesian Optimization* (2020), eq. 3.
+        """
+        budget = self.history.budget
+        return 1.0 if budget is None else max(0.0, 1.0 - len(self.history) / budget)
+
+    def ranked(self, acquisition: Acquisition, force: tuple[int, int] | None) -> np.ndarray:
+        """Return rows of the cube in descending order of acquisition; those that likely fail come last."""
+        posterior = self.model.objective.posterior
+        rows, scores = maximise(
+            self.history.space, self.model.embed, acquisition, self.model.best_rows(5), posterior.w[0, 0], self.rng, force
+        )
+        return rows[np.lexsort((-scores, self.model.likely_fails(rows)))]
+
+    def largest(self, acquisition: Acquisition) -> float:
+        """Return the largest value of an acquisition, roughly."""
+        posterior = self.model.objective.posterior
+        rng = np.random.default_rng(0)
+        return float(
+            maximise(
+                self.history.space, self.model.embed, acquisition, self.model.best_rows(5), posterior.w[0, 0], rng, None
+            )[1].max()
+        )
+
+    def again(self, pending: np.ndarray) -> tuple[float, np.ndarray] | None:
+        """Return the observed row that is most worth another evaluation, and the logarithm of that worth."""
+        if len(self.model.objectives) > 1:
+            return None
+        return worth_repeating(self.model, pending)
 
 
 def unseen_choice(space: Space, history: History, number: int) -> tuple[int, int] | None:
@@ -116,63 +221,3 @@ def unseen_choice(space: Space, history: History, number: int) -> tuple[int, int
             if missing := [c for c in range(len(parameter.choices)) if c not in tried]:
                 return j, missing[0]
     return None
-
-
-def scalarise(losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return one value per row: the only loss, or a randomly weighted augmented Chebyshev distance (ParEGO, eq. 2)."""
-    if losses.shape[1] == 1:
-        return losses[:, 0]
-    low, high = losses.min(0), losses.max(0)
-    weighted = rng.dirichlet(np.ones(losses.shape[1])) * (losses - low) / np.where(high > low, high - low, 1.0)
-    return weighted.max(1) + 0.05 * weighted.sum(1)
-
-
-def best_rows(
-    space: Space, model: Model, acquisition: Acquisition, force: tuple[int, int] | None, rng: np.random.Generator
-) -> np.ndarray:
-    """Return rows of the cube in descending order of acquisition, the best found first."""
-    pool = candidates(space, model.elite, POOL, rng)
-    if force is not None:
-        j, choice = force
-        n = len(space[list(space)[j]].choices)  # type: ignore[union-attr]
-        matching = pool[np.floor(np.nan_to_num(pool[:, j], nan=-1.0) * n) == choice]
-        pool = matching if len(matching) else pool
-    scores = acquisition.coarse().value(pool)
-    best = np.argsort(-scores, kind="stable")[:SCREENED]
-    pool, scores = pool[best], acquisition.value(pool[best])
-    w = model.objective.w[0, 0]
-    starts = pool[diverse(model.embed(pool) * w, scores, STARTS)]
-    if force is None:
-        for _ in range(2):
-            starts = polish(space, model.embed, acquisition, starts, w)
-            starts, moved = exchange(space, acquisition, starts, rng)
-            if not moved:
-                break
-    rows = np.vstack([starts, pool])
-    scores = np.append(acquisition.value(starts), scores)
-    return rows[np.lexsort((-scores, model.likely_fails(rows)))]
-
-
-def diverse(points: np.ndarray, scores: np.ndarray, n: int, apart: float = 0.05) -> list[int]:
-    """Return indices of up to ``n`` high scores whose points, shape (q, D), are at least √apart from each other."""
-    chosen: list[int] = []
-    for i in np.argsort(-scores, kind="stable")[: 20 * n]:
-        if all(((points[i] - points[c]) ** 2).sum() > apart for c in chosen):
-            chosen.append(int(i))
-        if len(chosen) == n:
-            break
-    return chosen
-
-
-def exchange(
-    space: Space, acquisition: Acquisition, starts: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, bool]:
-    """Replace each row by its best neighbour in one discrete parameter where that is better; say whether any was."""
-    around = [neighbours(space, row, rng) for row in starts]
-    if not any(map(len, around)):
-        return starts, False
-    rows = np.vstack([starts, *around])
-    owner = np.concatenate([np.arange(len(starts)), *(np.full(len(a), i) for i, a in enumerate(around))]).astype(int)
-    scores = acquisition.value(rows)
-    best = [int(np.flatnonzero(owner == i)[np.argmax(scores[owner == i])]) for i in range(len(starts))]
-    return rows[best], any(b >= len(starts) for b in best)

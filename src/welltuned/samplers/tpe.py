@@ -26,7 +26,7 @@ from welltuned.samplers.novel import novel
 from welltuned.space import Categorical, Params, Space, codec
 
 MOST_GOOD = 25
-MOST_OTHER = 256  # kernels of the others; beyond, the latest 25 and a random choice of the rest
+MOST_OTHER = 128  # kernels of the others; beyond, the latest 25 and a random choice of the rest
 LATEST = 25
 WIDEST = 100.0
 
@@ -80,7 +80,8 @@ class TPE:
             if not fresh:
                 break
             chosen += fresh
-            pending = np.vstack([pending, space.encode(fresh)])
+            if len(chosen) < n:
+                pending = np.vstack([pending, space.encode(fresh)])
         return chosen
 
     def ranked(self, space: Space, lower: Mixture, upper: Mixture, rng: np.random.Generator) -> np.ndarray:
@@ -179,6 +180,14 @@ class Mixture:
             out.append(table)
         return out
 
+    @cached_property
+    def exponents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each kernel i = 1/2σ², iμ, and iμ² + log of its normalisation, shapes (m, numeric); 0 where unknown."""
+        mass = np.maximum(self.tails[1], 1e-300)
+        i = self.known * (0.5 / (self.sigma * self.sigma))
+        i_mu = i * self.mu
+        return i, i_mu, i_mu * self.mu + self.known * np.log(np.sqrt(2.0 * np.pi) * self.sigma * mass)
+
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw rows of the cube, shape (n, p), every coordinate set."""
         out = rng.random((n, len(self.kinds.numeric) + len(self.kinds.categorical)))
@@ -201,17 +210,16 @@ class Mixture:
         The exponents of all kernels are two matrix products: -Σ (x - μ)²/2σ² = -x² i + 2 x iμ - iμ² with i = 1/2σ².
         """
         x = unit[:, self.kinds.numeric]
-        active = (~np.isnan(x)).astype(float)
-        x = np.where(active > 0, x, 0.0)
-        i = np.where(self.known, 0.5 / self.sigma**2, 0.0)
-        _, mass = self.tails
-        log_z = np.where(self.known, np.log(np.sqrt(2.0 * np.pi) * self.sigma * np.maximum(mass, 1e-300)), 0.0)
-        E = 2.0 * x @ (i * self.mu).T - (x * x) @ i.T - active @ (i * self.mu**2 + log_z).T
-        E = np.hstack([E, np.zeros((len(unit), 1))])
+        active = ~np.isnan(x)
+        x = np.where(active, x, 0.0)
+        i, i_mu, rest = self.exponents
+        E = np.empty((len(unit), len(self.weights)))
+        E[:, -1] = 0.0
+        E[:, :-1] = 2.0 * (x @ i_mu.T) - (x * x) @ i.T - active.astype(float) @ rest.T
         for (j, n), table in zip(self.kinds.categorical, self.tables, strict=True):
             there = np.flatnonzero(~np.isnan(unit[:, j]))
-            index = np.floor(unit[there, j] * n).clip(0, n - 1).astype(int)
-            E[there] += np.log(table[:, index]).T
+            index = np.floor(unit[there, j] * n).astype(int)
+            E[there] += np.log(table).T[np.minimum(index, n - 1)]
         with np.errstate(divide="ignore"):
             E += np.log(self.weights)
         top = E.max(1)

@@ -65,6 +65,16 @@ def numbers(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
     return np.asarray(parameter.low + step * parameter.step)
 
 
+def natural(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
+    """Map unit coordinates to real numbers on the parameter's scale, without rounding to its steps."""
+    if parameter.distribution is not None:
+        return parameter.distribution.ppf(u)
+    low, high = _edges(parameter)
+    if parameter.log:
+        return np.asarray(np.exp(np.log(low) + u * (np.log(high) - np.log(low))))
+    return np.asarray(low + u * (high - low))
+
+
 def indices(parameter: Any, u: np.ndarray) -> np.ndarray:
     """Map unit coordinates, shape (n,), to indices of choices, shape (n,); NaN goes to -1."""
     n = len(parameter.choices)
@@ -139,27 +149,31 @@ class Columns:
                 self.step[j], self.last[j] = p.step, (cells(p) or 1) - 1
         for j, q in self.special:
             self.low[j], self.high[j] = q.low, q.high
+        choices = np.flatnonzero(self.choices)
+        self.high[choices] = self.counts[choices] - 1.0
         self.span = self.top - self.bottom
         self.logs, self.steps = np.flatnonzero(self.log), np.flatnonzero(self.stepped)
         self.chosen = np.flatnonzero(self.choices)
         self.numeric = np.flatnonzero(~self.choices)
-        self.inexact = np.union1d(self.steps, self.chosen)  # coordinates that stand for whole cells
+        whole = [j for j, p in self.special if isinstance(p, Int)]
+        # coordinates that stand for whole cells
+        self.inexact = np.array(sorted({*self.steps.tolist(), *self.chosen.tolist(), *whole}), dtype=int)
 
     def table(self, unit: np.ndarray) -> np.ndarray:
         """Map rows of the cube to natural values and indices of choices."""
-        u = np.clip(unit, 0.0, 1.0)
+        u = np.minimum(np.maximum(unit, 0.0), 1.0)
         x = self.bottom + u * self.span
-        x[:, self.logs] = np.exp(x[:, self.logs])
-        x[:, self.numeric] = np.clip(x[:, self.numeric], self.low[self.numeric], self.high[self.numeric])
-        s = self.steps
-        if len(s):
-            raw = self.bottom[s] + u[:, s] * self.span[s]
-            raw = np.where(self.log[s], np.exp(np.where(self.log[s], raw, 0.0)), raw)
-            step = np.clip(np.round((raw - self.low[s]) / self.step[s]), 0, self.last[s])
-            x[:, s] = self.low[s] + step * self.step[s]
-        c = self.chosen
-        if len(c):
-            x[:, c] = np.floor(u[:, c] * self.counts[c]).clip(0, self.counts[c] - 1)
+        if len(self.logs):
+            x[:, self.logs] = np.exp(x[:, self.logs])
+        if len(self.steps):
+            s = self.steps
+            step = np.round((x[:, s] - self.low[s]) / self.step[s])
+            x[:, s] = self.low[s] + np.minimum(np.maximum(step, 0.0), self.last[s]) * self.step[s]
+        if len(self.chosen):
+            c = self.chosen
+            x[:, c] = np.minimum(np.floor(u[:, c] * self.counts[c]), self.counts[c] - 1)
+        # what a logarithm and back has moved beyond an end
+        x = np.minimum(np.maximum(x, self.low), self.high)
         for j, parameter in self.special:
             known = ~np.isnan(u[:, j])
             x[known, j] = numbers(parameter, u[known, j])  # type: ignore[arg-type]
@@ -168,13 +182,13 @@ class Columns:
 
     def unit(self, table: np.ndarray) -> np.ndarray:
         """Map natural values and indices of choices to rows of the cube."""
-        x = table.copy()
-        with np.errstate(invalid="ignore", divide="ignore"):
+        x = table
+        if len(self.logs):
+            x = table.copy()
             x[:, self.logs] = np.log(x[:, self.logs])
         u = (x - self.bottom) / self.span
-        c = self.chosen
-        if len(c):
-            u[:, c] = (table[:, c] + 0.5) / self.counts[c]
+        if len(self.chosen):
+            u[:, self.chosen] = (table[:, self.chosen] + 0.5) / self.counts[self.chosen]
         for j, parameter in self.special:
             known = ~np.isnan(table[:, j])
             u[known, j] = to_unit(parameter, table[known, j])
@@ -182,10 +196,8 @@ class Columns:
 
     def snap(self, unit: np.ndarray) -> np.ndarray:
         """Move rows of the cube to those of the values they stand for."""
-        out = np.clip(unit, 0.0, 1.0)
-        exact = [j for j, p in self.special if isinstance(p, Int)]
-        if len(self.inexact) or exact:
-            cells_of = self.unit(self.table(out))
-            out[:, self.inexact] = cells_of[:, self.inexact]
-            out[:, exact] = cells_of[:, exact]
+        out = np.minimum(np.maximum(unit, 0.0), 1.0)
+        if len(self.inexact):
+            centres = self.unit(self.table(out))
+            out[:, self.inexact] = centres[:, self.inexact]
         return out

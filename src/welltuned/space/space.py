@@ -247,19 +247,31 @@ class Space(Mapping[str, Parameter]):
             values = [read(params[name]) if name in params else np.nan for name, read in self._readers]
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        table = np.array([values])
-        columns = self.columns
-        inside = (table >= columns.low) & (table <= columns.high)
-        unit = np.clip(columns.unit(table), 0.0, 1.0)
-        given = ~np.isnan(table[0])
-        if given.sum() != len(params) or not (inside | columns.choices)[0, given].all():
+        table, columns = np.array([values]), self.columns
+        given = table == table
+        with np.errstate(invalid="ignore"):
+            inside = (table >= columns.low) & (table <= columns.high)
+            unit = np.minimum(np.maximum(columns.unit(table), 0.0), 1.0)
+        if given.sum() != len(params) or (inside != given).any():
             return None
-        near = columns.table(unit)
-        s = columns.steps
-        if (np.abs(near[0, s] - table[0, s]) > 1e-6 * columns.step[s]).any():
-            return None
-        active = ~np.isnan(self.activate(unit)[0])
-        return columns.snap(unit)[0] if (active == given).all() else None
+        if len(columns.inexact):
+            near = columns.table(unit)
+            s = columns.inexact
+            off = np.abs(near[0, s] - table[0, s]) > 1e-6 * columns.step[s] + 1e-12 * np.abs(near[0, s])
+            if off.any():
+                return None
+            unit = np.where(near == table, unit, columns.snap(unit))
+        if self.conditional:
+            given &= self.activate(unit) == unit  # false where the conditions switch off what was given
+        return unit[0] if given.sum() == len(params) and self._complete(unit) else None
+
+    def _complete(self, unit: np.ndarray) -> bool:
+        """Tell whether a row lacks no parameter that its conditions ask for."""
+        if not self.conditional:
+            return not np.isnan(unit).any()
+        return not any(
+            np.isnan(unit[0, self.column[name]]) and self.is_active(name, unit)[0] for name in self.order
+        )
 
     @cached_property
     def _readers(self) -> list[tuple[str, Callable[[Any], float]]]:

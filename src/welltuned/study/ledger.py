@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from welltuned.errors import StorageError
-from welltuned.history import History
+from welltuned.history import History, Table
 from welltuned.space import Params, Space
 from welltuned.storage import Storage, StudyRow
 from welltuned.study import owner
@@ -35,6 +35,8 @@ class Ledger:
         self.workers = 1
         self._stored: dict[int, Trial] = {}
         self._trials: dict[int, Trial] = {}
+        self._ordered = True
+        self._table: Table | None = None
         self._running: set[int] = set()
         self._changed = True
         self._revision = 0
@@ -58,11 +60,15 @@ class Ledger:
             self._revision, self.stop_reason = changes.revision, changes.stop_reason
             for number in changes.dropped:
                 self._stored.pop(number, None)
-                self._trials.pop(number, None)
+                if self._trials.pop(number, None) is not None and self._table is not None:
+                    self._table.drop(number)
                 self._running.discard(number)
             for trial in changes.trials:
                 self._stored[trial.number] = trial
-                self._trials[trial.number] = self._view(trial)
+                self._ordered &= trial.number in self._trials or trial.number > next(reversed(self._trials), -1)
+                self._trials[trial.number] = view = self._view(trial)
+                if self._table is not None:
+                    self._table.put(view)
                 (self._running.add if trial.state is State.RUNNING else self._running.discard)(trial.number)
             self._changed |= bool(changes.trials or changes.dropped)
 
@@ -73,15 +79,24 @@ class Ledger:
 
     def _build(self) -> History:
         changed, self._changed = self._changed, False
-        space = self.space or Space({"nothing": [None]})
-        history = self._history
-        if history is None or history.space is not space:
-            history, changed = (history or History(space, (), self.row.directions)), True
-        if changed or history.budget != self.budget or history.workers != self.workers:
-            self._history = history.replace(
-                self._trials.values(), space=space, budget=self.budget, workers=self.workers
+        if self._table is None:
+            self._tabulate()
+        history, table = self._history, self._table
+        if history is None or changed or history.budget != self.budget or history.workers != self.workers:
+            assert table is not None
+            if not self._ordered:
+                self._trials, self._ordered = dict(sorted(self._trials.items())), True
+            history = self._history = History(
+                table.space, self._trials.values(), self.row.directions, self.budget, self.workers, table
             )
-        return self._history or history
+        return history
+
+    def _tabulate(self) -> None:
+        """Build the arrays of the history anew, for a space that is new."""
+        self._history = None
+        self._table = Table(self.space or Space({"nothing": [None]}), self.row.directions)
+        for trial in self._trials.values():
+            self._table.put(trial)
 
     def _view(self, trial: Trial) -> Trial:
         if trial.params is None or self.space is None:
@@ -96,7 +111,7 @@ class Ledger:
                 self.row = self.storage.update(self.row.id, space=body)
             self.space = space
             self._trials = {n: self._view(t) for n, t in self._stored.items()}
-            self._history = None
+            self._history = self._table = None
 
     # claims
 

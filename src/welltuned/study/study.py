@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTrial, StudyStopped, require
-from welltuned.evaluation import Objective, interpret
+from welltuned.evaluation import Objective, interpret, jsonable
 from welltuned.executors import check_executor, check_workers
 from welltuned.history import History
 from welltuned.live import LiveTrial, Task
@@ -320,8 +320,10 @@ class Study:
             )
         else:
             outcome = Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=error)
-        if isinstance(trial, LiveTrial) and self.coordinator.open_space:
-            outcome = replace(outcome, params=trial.params, domains=trial.domains)
+        if isinstance(trial, LiveTrial):
+            outcome = replace(outcome, attributes={**jsonable(trial.attributes), **outcome.attributes})
+            if self.coordinator.open_space:
+                outcome = replace(outcome, params=trial.params, domains=trial.domains)
         record = self.coordinator.receive_outcome(task, outcome)
         if record is None:
             raise LeaseLost(

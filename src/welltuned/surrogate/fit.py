@@ -168,29 +168,16 @@ def draws(theta: np.ndarray, data: Observations, layout: Layout, n: int, rng: np
     return np.clip(found, *bounds(layout))
 
 
-def fit(
-    data: Observations,
-    *,
-    warps: bool = False,
-    members: int = 1,
-    rng: np.random.Generator | None = None,
-    on: np.ndarray | None = None,
-) -> Posterior:
-    """Fit hyperparameters and return the posterior.
+def thetas(
+    data: Observations, layout: Layout, members: int = 1, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return the most probable theta, followed by ``members - 1`` draws around it, which need ``rng``; (members, t)."""
+    best = maximum(data, layout, default_theta(layout)[None])
+    if members == 1 or rng is None:
+        return best[None]
+    return np.vstack([best, draws(best, data, layout, members - 1, rng)])
 
-    Parameters
-    ----------
-    warps
-        Whether the numeric features are warped.
-    members
-        How many processes the posterior averages: the most probable one and draws around it, which need ``rng``.
-    on
-        Rows to fit the hyperparameters to, where all are too many; the posterior still knows all observations.
-    """
-    layout = Layout(data.n_groups, data.numeric if warps else 0)
-    part = data if on is None else data.subset(on)
-    theta = maximum(part, layout, default_theta(layout)[None])
-    thetas = theta[None]
-    if members > 1 and rng is not None:
-        thetas = np.vstack([thetas, draws(theta, part, layout, members - 1, rng)])
-    return condition(thetas, data)
+
+def fit(data: Observations) -> Posterior:
+    """Fit one process, without warping of its inputs."""
+    return condition(thetas(data, Layout(data.n_groups, 0)), data)

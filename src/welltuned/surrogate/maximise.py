@@ -9,7 +9,79 @@ from welltuned.surrogate.acquisition import Acquisition
 from welltuned.surrogate.embedding import Embedding
 from welltuned.surrogate.lbfgs import climb
 
+STARTS = 5
+POOL = 512
+SCREENED = 64
+ROUNDS = 2
 RELAXED = 12  # whole numbers with more values than this are treated as reals and rounded
+
+
+def maximise(
+    space: Space,
+    embed: Embedding,
+    acquisition: Acquisition,
+    elite: np.ndarray,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    force: tuple[int, int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return allowed rows of the cube that were looked at closely, the climbed ones among them, and their values.
+
+    Parameters
+    ----------
+    elite
+        The best rows so far, around which half of the candidates are drawn.
+    weights
+        Inverse length scales of the features, shape (D,).
+    force
+        A column and the choice that it must have.
+    """
+    pool = candidates(space, elite, POOL, rng)
+    if force is not None:
+        pool = _with_choice(space, pool, *force)
+    scores = acquisition.coarse().value(pool)
+    best = np.argsort(-scores, kind="stable")[:SCREENED]
+    pool, scores = pool[best], acquisition.value(pool[best])
+    if force is not None:
+        return pool, scores
+    starts = pool[diverse(embed(pool) * weights, scores, STARTS)]
+    for _ in range(ROUNDS):
+        starts = polish(space, embed, acquisition, starts, weights)
+        starts, moved = exchange(space, acquisition, starts, rng)
+        if not moved:
+            break
+    return np.vstack([starts, pool]), np.append(acquisition.value(starts), scores)
+
+
+def _with_choice(space: Space, pool: np.ndarray, j: int, choice: int) -> np.ndarray:
+    n = len(space[list(space)[j]].choices)  # type: ignore[union-attr]
+    matching = pool[np.floor(np.nan_to_num(pool[:, j], nan=-1.0) * n) == choice]
+    return matching if len(matching) else pool
+
+
+def diverse(points: np.ndarray, scores: np.ndarray, n: int, apart: float = 0.05) -> list[int]:
+    """Return indices of up to ``n`` high scores whose points, shape (q, D), are at least √apart from each other."""
+    chosen: list[int] = []
+    for i in np.argsort(-scores, kind="stable")[: 20 * n]:
+        if not chosen or (((points[i] - points[chosen]) ** 2).sum(1) > apart).all():
+            chosen.append(int(i))
+        if len(chosen) == n:
+            break
+    return chosen
+
+
+def exchange(
+    space: Space, acquisition: Acquisition, starts: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
+    """Replace each row by its best neighbour in one discrete parameter where that is better; say whether any was."""
+    around = [neighbours(space, row, rng) for row in starts]
+    if not any(map(len, around)):
+        return starts, False
+    rows = np.vstack([starts, *around])
+    owner = np.concatenate([np.arange(len(starts)), *(np.full(len(a), i) for i, a in enumerate(around))]).astype(int)
+    scores = acquisition.value(rows)
+    best = [int(np.flatnonzero(owner == i)[np.argmax(scores[owner == i])]) for i in range(len(starts))]
+    return rows[best], any(b >= len(starts) for b in best)
 
 
 def relaxed_columns(space: Space, numeric: np.ndarray) -> np.ndarray:
@@ -53,7 +125,7 @@ def perturb(space: Space, unit: np.ndarray, rng: np.random.Generator) -> np.ndar
 def polish(
     space: Space, embed: Embedding, acquisition: Acquisition, starts: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Move the real coordinates of ``starts``, rows of the cube, uphill; return activated rows, the allowed ones only.
+    """Move the real coordinates of ``starts``, rows of the cube, uphill; return activated rows; one whose end is not allowed stays.
 
     The search runs in coordinates divided by the length scales, where the acquisition is about equally curved in all
     directions. ``weights`` are the inverse length scales of the features.
@@ -76,7 +148,7 @@ def polish(
     moved = starts.copy()
     moved[:, columns] = np.where(moving, z / scale, starts[:, columns])
     moved = space.activate(moved)
-    return moved[space.feasible(moved)]
+    return np.where(space.feasible(moved)[:, None], moved, starts)
 
 
 def neighbours(space: Space, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:

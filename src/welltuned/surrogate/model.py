@@ -1,39 +1,96 @@
-"""From a history to fitted processes: of the objective, and of success where trials failed."""
+"""From a history to fitted processes: of every objective, of success, of constraints on outcomes, of the cost."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
 from welltuned.history import History
-from welltuned.space import Space
-from welltuned.surrogate.acquisition import Acquisition, LogProbability, log_ei, total
+from welltuned.streams import study_rng
+from welltuned.surrogate import fit as fitting
 from welltuned.surrogate.embedding import Embedding, embedding
-from welltuned.surrogate.fit import fit
-from welltuned.surrogate.gp import Observations, Posterior, observations
-from welltuned.surrogate.outputs import standardise, winsorise
+from welltuned.surrogate.gp import Layout, Observations, Posterior, condition
+from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
 
-MODEL_POINTS = 256
-MEMBERS = 4
-WARP_FROM = 2
-WARPS = True
-INC = 0
+MEMBERS = 4  # processes that are averaged, as long as there are few enough observations to fit them in no time
+MODEL_POINTS = 400  # observations that a process knows
+FIT_POINTS = 128  # observations that hyperparameters are fitted to
+EVERY_TIME = 100  # up to that many observations, hyperparameters are fitted anew for each suggestion
+WARPED_GROUPS = 30  # up to that many parameters, inputs are warped
+EARLY = 24  # up to that many observations, a bad tail tells nothing about where the good end is
+SUCCESS_SPREAD = 0.1
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A fitted quantity: a stack of processes on a standard scale, and that scale.
+
+    Attributes
+    ----------
+    posterior
+        Of the standardised quantity.
+    centre, scale
+        ``quantity = centre + scale * standardised``.
+    """
+
+    posterior: Posterior
+    centre: float
+    scale: float
+
+    def predict(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (noise excluded) at features ``phi``, shapes (q,), in its own units."""
+        mean, variance = self.posterior.predict(phi)
+        return self.centre + self.scale * mean, self.scale * np.sqrt(variance)
+
+    @property
+    def noise_sd(self) -> float:
+        """Standard deviation of one observation's noise, in its own units."""
+        return float(self.scale * np.sqrt(self.posterior.noise.mean()))
 
 
 @dataclass(frozen=True)
 class Model:
-    embed: Embedding
-    objective: Posterior
-    success: Posterior | None
-    incumbent: np.ndarray
-    elite: np.ndarray
+    """What is known about a history.
 
-    def acquisition(self, pending: np.ndarray, fantasies: int, rng: np.random.Generator) -> Acquisition:
-        terms: list[Acquisition] = [log_ei(self.embed, self.objective, self.incumbent, pending, rng, fantasies)]
-        if self.success is not None:
-            terms.append(LogProbability(self.embed, self.success, 0.0, 0.1))
-        return total(terms)
+    Attributes
+    ----------
+    embed
+        From rows of the cube to features.
+    unit, losses
+        The observations that the processes know: rows, shape (n, p), and objectives to be minimised, shape (n, m).
+    objectives
+        One for each.
+    allowed
+        Which of the observations satisfy all constraints on outcomes, shape (n,).
+    success
+        Of -1 where a trial succeeded and +1 where it failed, once any has failed.
+    constraints
+        Of each constraint's value, which should not be above 0.
+    cost
+        Of the logarithm of what a trial costs, where the search is for the best per unit of cost.
+    """
+
+    embed: Embedding
+    unit: np.ndarray
+    losses: np.ndarray
+    objectives: tuple[Quantity, ...]
+    allowed: np.ndarray
+    success: Posterior | None = None
+    constraints: tuple[Quantity, ...] = ()
+    cost: Quantity | None = None
+
+    @property
+    def objective(self) -> Quantity:
+        """The first objective."""
+        return self.objectives[0]
+
+    def incumbents(self) -> np.ndarray:
+        """Return for each process of the first objective its lowest mean over allowed observations, shape (M,)."""
+        at = self.unit[self.allowed] if self.allowed.any() else self.unit
+        return self.objective.posterior.members(self.embed(at))[0].min(1)
 
     def likely_fails(self, unit: np.ndarray) -> np.ndarray:
         """Tell which rows fail more likely than not, once three trials have failed; shape (n,)."""
@@ -41,64 +98,152 @@ class Model:
             return np.zeros(len(unit), dtype=bool)
         return np.asarray(self.success.means(self.embed(unit)) > 0.0)
 
-
-def model(space: Space, history: History, y: np.ndarray, rng: np.random.Generator, parity: int = 0) -> Model:
-    embed = embedding(space)
-    unit = history.unit[history.observed]
-    kept = informative(y)
-    unit, y = unit[kept], y[kept]
-    scaled = output(y, parity)
-    phi, success = embed(unit), None
-    numeric = len(embed.numeric)
-    if history.failed.any():
-        bad = embed(history.unit[history.failed][-MODEL_POINTS // 2 :])
-        good = len(phi)
-        phi, scaled = np.vstack([phi, bad]), np.append(scaled, np.full(len(bad), scaled.max()))
-        success = fit(observations(phi, np.append(-np.ones(good), np.ones(len(bad))), embed.group))
-    n = len(scaled)
-    data = observations(phi, scaled, embed.group, numeric)
-    warps = WARPS and n >= WARP_FROM * embed.n_groups and embed.n_groups <= 30
-    posterior = fit(data, warps=warps, members=MEMBERS if n <= 200 else 1, rng=rng)
-    incumbent = posterior.members(phi)[0].min(1) if not INC else np.full(len(posterior), scaled.min())
-    return Model(embed, posterior, success, incumbent, unit[np.argsort(y, kind="stable")[:5]])
+    def best_rows(self, n: int) -> np.ndarray:
+        """Return the ``n`` best observed rows, the allowed ones first."""
+        return self.unit[np.lexsort((self.losses[:, 0], ~self.allowed))[:n]]
 
 
-MODE = "alt"
-EARLY = 0
+def fit_model(
+    history: History,
+    rng: np.random.Generator,
+    *,
+    winsor: bool = False,
+    members: int = MEMBERS,
+    losses: np.ndarray | None = None,
+    plain: bool = False,
+) -> Model:
+    """Fit to a history with at least one observation.
+
+    Parameters
+    ----------
+    winsor
+        Clip the bad tail at Tukey's fence. Each way is better in a regime of its own; a search alternates.
+    members
+        Processes averaged per objective, at most.
+    losses
+        In place of the history's own objectives, for its observed trials, shape (n, m).
+    plain
+        Standardise the observations and do nothing else to them, so that predictions hold for bad values too.
+    """
+    space, embed = history.space, embedding(history.space)
+    observed = np.flatnonzero(history.observed)
+    y = history.losses[observed] if losses is None else losses
+    violations = history.violations[observed]
+    allowed = ~(violations > 0.0).any(axis=1)
+    kept = informative(history.unit[observed], y[:, 0], MODEL_POINTS)
+    fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor)
+    unit = history.unit[observed]
+    failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
+    sems = history.sems[observed]
+    objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], failed) for j in range(y.shape[1]))
+    constraints = tuple(
+        fits.quantity(embed, unit[rows], violations[rows, j])
+        for j in range(violations.shape[1])
+        if len(rows := kept[np.isfinite(violations[kept, j])])
+    )
+    success = fits.success(embed, unit[kept], failed) if len(failed) else None
+    cost = None
+    if history.per is not None and len(rows := kept[history.costs[observed][kept] > 0]):
+        cost = fits.quantity(embed, unit[rows], np.log(history.costs[observed][rows]))
+    return Model(embed, unit[kept], y[kept], objectives, allowed[kept], success, constraints, cost)
 
 
-def output(y, parity):
-    mode = MODE
-    if EARLY and len(y) < EARLY:
-        mode = "win"
-    if mode == "alt":
-        return standardise(winsorise(y) if parity else y)[0]
-    if mode == "win":
-        return standardise(winsorise(y))[0]
-    if mode == "std":
-        return standardise(y)[0]
-    if mode == "med":
-        m = np.median(y)
-        return standardise(np.minimum(y, m + 5 * (m - y.min())))[0]
-    if mode == "med3":
-        m = np.median(y)
-        return standardise(np.minimum(y, m + 2 * (m - y.min())))[0]
-    if mode == "med1":
-        m = np.median(y)
-        return standardise(np.minimum(y, m + 1 * (m - y.min())))[0]
-    if mode == "altmed":
-        m = np.median(y)
-        return standardise(np.minimum(y, m + (5 if parity else 1.5) * (m - y.min())))[0]
-    if mode == "yj":
-        from scipy.stats import yeojohnson
-        z = standardise(winsorise(y) if parity else y)[0]
-        return standardise(yeojohnson(z)[0])[0]
+@dataclass(frozen=True)
+class _Fits:
+    """How the processes of one model are fitted."""
+
+    rng: np.random.Generator
+    warps: bool
+    members: int
+    plain: bool
+    winsor: bool
+
+    def output(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
+        if self.plain:
+            return standardise(y)
+        if len(y) <= EARLY:
+            return standardise(clip_bad(y))
+        return standardise(winsorise(y) if self.winsor else y)
+
+    def objective(
+        self,
+        embed: Embedding,
+        unit: np.ndarray,
+        kept: np.ndarray,
+        y: np.ndarray,
+        sem: np.ndarray,
+        failed: np.ndarray,
+    ) -> Quantity:
+        """Fit an objective to some of its observations, with failures as bad as the worst of them.
+
+        Where nothing else is known, the next trial should be elsewhere than where one failed.
+        """
+        scaled, centre, scale = self.output(y)
+        phi, values = embed(unit[kept]), scaled[kept]
+        known = np.minimum(np.nan_to_num(sem[kept] / scale) ** 2, 4.0)
+        if len(failed):
+            phi, values = np.vstack([phi, embed(failed)]), np.append(values, np.full(len(failed), scaled.max()))
+            known = np.append(known, np.zeros(len(failed)))
+        data = Observations(phi, values, embed.group, len(embed.numeric), known)
+        return Quantity(self.posterior(embed, data, unit, y), centre, scale)
+
+    def posterior(self, embed: Embedding, data: Observations, unit: np.ndarray, y: np.ndarray) -> Posterior:
+        layout = Layout(data.n_groups, data.numeric if self.warps else 0)
+        n = len(y)
+        if n <= EVERY_TIME:
+            return condition(thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}")), data)
+        # between the fits of a schedule the hyperparameters stay as they are: they hardly change any more
+        m = n - n % (1 + n // 50)
+        rows = informative(unit[:m], y[:m], FIT_POINTS)
+        past = Observations(embed(unit[rows]), self.output(y[:m])[0][rows], embed.group, data.numeric, np.zeros(len(rows)))
+        few = self.members if n <= 200 else min(self.members, 2) if n <= MODEL_POINTS else 1
+        return condition(thetas(past, layout, few, study_rng(self.rng, f"theta {m}")), data)
+
+    def quantity(self, embed: Embedding, unit: np.ndarray, y: np.ndarray) -> Quantity:
+        """Fit one process to a quantity beside the objective."""
+        scaled, centre, scale = standardise(y)
+        data = Observations(embed(unit), scaled, embed.group, len(embed.numeric), np.zeros(len(y)))
+        return Quantity(condition(self._one(data), data), centre, scale)
+
+    def success(self, embed: Embedding, good: np.ndarray, bad: np.ndarray) -> Posterior:
+        """Fit one process to -1 for success and +1 for failure."""
+        y = np.append(-np.ones(len(good)), np.ones(len(bad)))
+        data = Observations(embed(np.vstack([good, bad])), y, embed.group, len(embed.numeric), np.zeros(len(y)))
+        return condition(self._one(data), data)
+
+    def _one(self, data: Observations) -> np.ndarray:
+        part = data.subset(np.linspace(0, len(data.y) - 1, FIT_POINTS).astype(int)) if len(data.y) > FIT_POINTS else data
+        return thetas(part, Layout(data.n_groups, 0), 1, self.rng)
 
 
-def informative(y: np.ndarray) -> np.ndarray:
-    """Return which observations the model is fitted to: all of them, or beyond a limit the best half and the latest."""
-    if len(y) <= MODEL_POINTS:
+_CACHE: OrderedDict[bytes, np.ndarray] = OrderedDict()
+_CACHED = 16
+
+
+def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Generator) -> np.ndarray:
+    """Return fitted hyperparameters, shape (members, t), remembered for data that were seen before.
+
+    ``rng`` must follow from the data: then remembering changes nothing.
+    """
+    digest = hashlib.blake2b(repr((layout, members, rng.bit_generator.state["state"])).encode())
+    for part in (data.phi, data.y, data.known, data.group):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    key = digest.digest()
+    if key not in _CACHE:
+        _CACHE[key] = fitting.thetas(data, layout, members, rng)
+        if len(_CACHE) > _CACHED:
+            _CACHE.popitem(last=False)
+    return _CACHE[key]
+
+
+def informative(unit: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
+    """Return which observations to fit to: all, or beyond ``limit`` the best, those nearest to them, and the latest."""
+    if len(y) <= limit:
         return np.arange(len(y))
-    best = np.argsort(y, kind="stable")[: MODEL_POINTS // 2]
-    rest = np.setdiff1d(np.arange(len(y)), best)
-    return np.sort(np.concatenate([best, rest[-(MODEL_POINTS - len(best)) :]]))
+    order = np.argsort(y, kind="stable")
+    best, rest = order[: limit // 3], order[limit // 3 :]
+    gap = np.nan_to_num(unit[rest], nan=0.5) - np.nan_to_num(unit[order[0]], nan=0.5)
+    near = np.argsort((gap * gap).sum(1), kind="stable")[: limit // 3]
+    others = np.sort(np.delete(rest, near))
+    latest = others[-(limit - len(best) - len(near)) :]
+    return np.sort(np.concatenate([best, rest[near], latest]))

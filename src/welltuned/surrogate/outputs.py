@@ -25,3 +25,15 @@ def winsorise(y: np.ndarray) -> np.ndarray:
         return y
     q1, q3 = np.quantile(y, [0.25, 0.75])
     return np.minimum(y, q3 + 1.5 * (q3 - q1)) if q3 > q1 else y
+
+
+def clip_bad(y: np.ndarray, spans: float = 5.0) -> np.ndarray:
+    """Clip the bad tail at ``spans`` times the distance from the best value to the median, beyond the median.
+
+    With a dozen values, one that is far off would leave no scale for the differences among the good ones.
+    """
+    if len(y) < 3:
+        return y
+    median = np.median(y)
+    reach = spans * (median - y.min())
+    return np.minimum(y, median + reach) if reach > 0 else y
