@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "welltuned.space": ("Categorical", "Float", "Int", "Ordinal", "Space"),
-    "welltuned.study": ("MaxCost", "Patience", "Study", "Target", "maximize", "minimize"),
-    "welltuned.samplers": ("SAMPLERS", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
+    "welltuned.study": ("ExpectedGain", "MaxCost", "Patience", "Study", "Target", "maximize", "minimize"),
+    "welltuned.samplers": ("CMAES", "NSGA2", "SAMPLERS", "TPE", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
     "welltuned.schedulers": ("SCHEDULERS", "Median"),
     "welltuned.storage": ("STORAGES",),
     "welltuned.executors": ("EXECUTORS",),
@@ -52,22 +52,26 @@ if TYPE_CHECKING:
     from welltuned.evaluation import Result
     from welltuned.executors import EXECUTORS
     from welltuned.history import History
-    from welltuned.samplers import QMC, SAMPLERS, Auto, Bayes, Gradient, Grid, Random
+    from welltuned.samplers import CMAES, NSGA2, QMC, SAMPLERS, TPE, Auto, Bayes, Gradient, Grid, Random
     from welltuned.schedulers import SCHEDULERS, Median
     from welltuned.space import Categorical, Float, Int, Ordinal, Space
     from welltuned.storage import STORAGES
-    from welltuned.study import MaxCost, Patience, Study, Target, maximize, minimize
+    from welltuned.study import ExpectedGain, MaxCost, Patience, Study, Target, maximize, minimize
     from welltuned.trial import Reason, State, Trial
 
 __all__ = [
+    "CMAES",
     "EXECUTORS",
+    "NSGA2",
     "QMC",
     "SAMPLERS",
     "SCHEDULERS",
     "STORAGES",
+    "TPE",
     "Auto",
     "Bayes",
     "Categorical",
+    "ExpectedGain",
     "Float",
     "Gradient",
     "Grid",

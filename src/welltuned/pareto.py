@@ -8,20 +8,45 @@ import numpy as np
 def non_dominated(losses: np.ndarray) -> np.ndarray:
     """Tell which rows of ``losses``, shape (n, m), all minimised, are dominated by no other row; shape (n,).
 
-    Of equal rows the first one counts.
+    Of equal rows the first one counts. Rows are taken in the order of their sums, so that whatever dominates a row
+    comes before it, and what is dominated is dropped at once (Kung, Luccio and Preparata 1975, in the plain form).
 
     Examples
     --------
     >>> non_dominated(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
     array([ True,  True, False])
     """
-    n = len(losses)
-    keep = np.ones(n, dtype=bool)
-    for i in range(n):
-        better = (losses <= losses[i]).all(axis=1) & (losses < losses[i]).any(axis=1)
-        equal_before = (losses[:i] == losses[i]).all(axis=1).any()
-        keep[i] = not better.any() and not equal_before
+    keep = np.zeros(len(losses), dtype=bool)
+    left = np.lexsort((np.arange(len(losses)), *losses.T[::-1]))
+    while len(left):
+        first = left[0]
+        keep[first] = True
+        left = left[(losses[left] < losses[first]).any(axis=1)]
     return keep
+
+
+def fronts(losses: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return indices of the successive non-dominated fronts, until they hold ``size`` rows."""
+    found: list[np.ndarray] = []
+    left = np.arange(len(losses))
+    while len(left) and sum(len(f) for f in found) < size:
+        first = non_dominated(losses[left])
+        found.append(left[first])
+        left = left[~first]
+    return found
+
+
+def crowding(losses: np.ndarray) -> np.ndarray:
+    """Return the crowding distances of a front, shape (n,); infinite at its ends (Deb et al. 2002, III B)."""
+    n, m = losses.shape
+    distance = np.zeros(n)
+    for j in range(m):
+        order = np.argsort(losses[:, j], kind="stable")
+        ranked = losses[order, j]
+        extent = ranked[-1] - ranked[0] or 1.0
+        distance[order[[0, -1]]] = np.inf
+        distance[order[1:-1]] += (ranked[2:] - ranked[:-2]) / extent
+    return distance
 
 
 def hypervolume(losses: np.ndarray, reference: np.ndarray) -> float:

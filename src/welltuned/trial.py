@@ -9,7 +9,6 @@ from typing import Any
 
 from welltuned.errors import InvalidValue
 
-
 CONSTRAINTS = "constraints"  # the attribute that holds what ``LiveTrial.constrain`` was told
 
 

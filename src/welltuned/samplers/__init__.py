@@ -8,8 +8,10 @@ from typing import Any
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.samplers.auto import Auto
 from welltuned.samplers.bayes import Bayes
+from welltuned.samplers.cmaes import CMAES
 from welltuned.samplers.gradient import Gradient
 from welltuned.samplers.grid import Grid
+from welltuned.samplers.nsga2 import NSGA2
 from welltuned.samplers.protocol import Sampler
 from welltuned.samplers.qmc import QMC
 from welltuned.samplers.random import Random
@@ -18,8 +20,10 @@ from welltuned.samplers.tpe import TPE
 SAMPLERS: dict[str, type[Any]] = {
     "auto": Auto,
     "bayes": Bayes,
+    "cmaes": CMAES,
     "gradient": Gradient,
     "grid": Grid,
+    "nsga2": NSGA2,
     "qmc": QMC,
     "random": Random,
     "tpe": TPE,
@@ -67,6 +71,8 @@ def describe_sampler(sampler: Sampler) -> dict[str, Any]:
 
 
 __all__ = [
+    "CMAES",
+    "NSGA2",
     "SAMPLERS",
     "TPE",
     "Auto",

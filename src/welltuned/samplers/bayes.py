@@ -38,7 +38,8 @@ class Bayes:
     Parameters
     ----------
     initial
-        Trials that are spread over the space before the model takes over: ``min(max(p + 1, 4), 5)`` unless given. The
+        Trials that are spread over the space before the model takes over: half as many as there are parameters, four
+        at least and ten at most, unless given. The
         defaults of the parameters, where there are any, come first.
     fantasies
         How many joint draws of the running trials' results are averaged; even.
@@ -99,7 +100,7 @@ class Bayes:
 
     def n_initial(self, space: Space) -> int:
         """Return how many trials precede the model."""
-        return self.initial if self.initial is not None else min(max(len(space) + 1, 4), 5)
+        return self.initial if self.initial is not None else min(max(len(space) // 2, 4), 10)
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,10 @@ class Search:
             terms.append(self._improvement(pending))
         if model.success is not None:
             terms.append(LogProbability(embed, model.success, 0.0, SUCCESS_SPREAD))
-        for q in model.constraints:
-            terms.append(LogProbability(embed, q.posterior, -q.centre / q.scale, float(q.posterior.noise[0])))
+        terms += [
+            LogProbability(embed, q.posterior, -q.centre / q.scale, float(q.posterior.noise[0]))
+            for q in model.constraints
+        ]
         if model.cost is not None:
             terms.append(LogMean(embed, model.cost.posterior, -model.cost.scale * self._thrift()))
         budget = self.history.budget
@@ -183,21 +186,19 @@ class Search:
 
     def ranked(self, acquisition: Acquisition, force: tuple[int, int] | None) -> np.ndarray:
         """Return rows of the cube in descending order of acquisition; those that likely fail come last."""
-        posterior = self.model.objective.posterior
-        rows, scores = maximise(
-            self.history.space, self.model.embed, acquisition, self.model.best_rows(5), posterior.w[0, 0], self.rng, force
-        )
+        rows, scores = self._maximise(acquisition, self.rng, force)
         return rows[np.lexsort((-scores, self.model.likely_fails(rows)))]
 
     def largest(self, acquisition: Acquisition) -> float:
         """Return the largest value of an acquisition, roughly."""
-        posterior = self.model.objective.posterior
-        rng = np.random.default_rng(0)
-        return float(
-            maximise(
-                self.history.space, self.model.embed, acquisition, self.model.best_rows(5), posterior.w[0, 0], rng, None
-            )[1].max()
-        )
+        return float(self._maximise(acquisition, np.random.default_rng(0), None)[1].max())
+
+    def _maximise(
+        self, acquisition: Acquisition, rng: np.random.Generator, force: tuple[int, int] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        model = self.model
+        weights = model.objective.posterior.w[0, 0]
+        return maximise(self.history.space, model.embed, acquisition, model.best_rows(5), weights, rng, force)
 
     def again(self, pending: np.ndarray) -> tuple[float, np.ndarray] | None:
         """Return the observed row that is most worth another evaluation, and the logarithm of that worth."""

@@ -176,7 +176,7 @@ class Columns:
         x = np.minimum(np.maximum(x, self.low), self.high)
         for j, parameter in self.special:
             known = ~np.isnan(u[:, j])
-            x[known, j] = numbers(parameter, u[known, j])  # type: ignore[arg-type]
+            x[known, j] = numbers(parameter, u[known, j])
             x[~known, j] = np.nan
         return x
 

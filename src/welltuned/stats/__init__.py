@@ -1,5 +1,22 @@
-"""What a study's results say, beyond the best of them."""
+"""What the trials say: which parameters matter, what to use and how good it is, whether to go on."""
+
+from __future__ import annotations
 
 from welltuned.stats.importance import importance
+from welltuned.stats.knowledge import Diagnostics, Prediction, diagnostics, predict
+from welltuned.stats.recommend import Recommendation, recommend
+from welltuned.stats.stopping import Outlook, expected_gain, outlook, regret_bound
 
-__all__ = ["importance"]
+__all__ = [
+    "Diagnostics",
+    "Outlook",
+    "Prediction",
+    "Recommendation",
+    "diagnostics",
+    "expected_gain",
+    "importance",
+    "outlook",
+    "predict",
+    "recommend",
+    "regret_bound",
+]

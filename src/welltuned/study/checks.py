@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
 from welltuned.storage import StudyRow
@@ -94,6 +95,46 @@ def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -
         raise InvalidValue(
             f"study {row.name!r} exists with seed={row.seed}, not {seed}; leave seed out, or use another name="
         )
+
+
+def check_wishes(noisy: Any, per: Any) -> dict[str, Any]:
+    """Return what is stored of ``noisy=`` and ``optimize_per=``."""
+    if noisy is not None and not isinstance(noisy, bool):
+        raise InvalidType(f"Study: noisy={noisy!r} is not True or False")
+    if per is not None and (not isinstance(per, str) or not per):
+        raise InvalidType(f"Study: optimize_per={per!r} is neither 'second' nor the name of a metric")
+    wishes: dict[str, Any] = {"noisy": True} if noisy else {}
+    return wishes if per is None else {**wishes, "per": _cost(per)}
+
+
+def _cost(per: str) -> str:
+    return "seconds" if per == "second" else per
+
+
+def check_same_wishes(row: StudyRow, noisy: bool | None, per: str | None) -> None:
+    """Refuse to open a study with other wishes than it was made with."""
+    for name, given, stored in (
+        ("noisy", noisy, bool(row.attributes.get("noisy"))),
+        ("optimize_per", None if per is None else _cost(per), row.attributes.get("per")),
+    ):
+        if given is not None and given != stored:
+            raise InvalidValue(
+                f"study {row.name!r} exists with {name}={stored!r}, not {given!r}; leave it out, or use another name="
+            )
+
+
+def check_prior(prior: Any) -> tuple[History, ...]:
+    """Return the histories of earlier studies."""
+    several = prior if isinstance(prior, (list, tuple)) else (prior,)
+    found = []
+    for study in several:
+        history = study if isinstance(study, History) else getattr(study, "history", None)
+        if not isinstance(history, History):
+            raise InvalidType(f"Study: prior={study!r} is neither a study nor a history; rows go to study.add")
+        if len(history.directions) > 1:
+            raise InvalidValue(f"Study: prior={study!r} has the objectives {list(history.directions)!r}; it takes one")
+        found.append(history)
+    return tuple(found)
 
 
 def check_related(space: Space, stored: Space, name: str) -> None:

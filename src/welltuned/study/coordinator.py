@@ -59,13 +59,14 @@ class Coordinator:
     def _suggest(self, blank: list[Trial]) -> tuple[dict[int, Params], bool]:
         """Find a configuration for each claimed slot and store it; slots without one are taken back."""
         found: dict[int, Params] = {}
+        unique = not self.ledger.wishes.noisy
         todo, exhausted = [t.number for t in blank], False
         while todo and not exhausted:
             proposals = self._proposals(self.ledger.sync().without(todo), len(todo), todo[0])
             exhausted = len(proposals) < len(todo)
             for number, params in zip(todo, proposals, strict=False):
                 # another process may have taken the same configuration in the meantime; then propose anew
-                if self.open_space or self.ledger.assign(number, params):
+                if self.open_space or self.ledger.assign(number, params, unique=unique):
                     found[number] = params  # noqa: PERF403
             todo = [number for number in todo if number not in found and self.ledger.holds(number)]
         for number in todo:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from welltuned.errors import StorageError
-from welltuned.history import History, Table
+from welltuned.history import History, Table, Wishes
 from welltuned.space import Params, Space
 from welltuned.storage import Storage, StudyRow
 from welltuned.study import owner
@@ -33,6 +33,7 @@ class Ledger:
         self.claims: dict[int, int] = {}
         self.budget: int | None = None
         self.workers = 1
+        self.wishes = Wishes()
         self._stored: dict[int, Trial] = {}
         self._trials: dict[int, Trial] = {}
         self._ordered = True
@@ -87,7 +88,13 @@ class Ledger:
             if not self._ordered:
                 self._trials, self._ordered = dict(sorted(self._trials.items())), True
             history = self._history = History(
-                table.space, self._trials.values(), self.row.directions, self.budget, self.workers, table
+                table.space,
+                self._trials.values(),
+                self.row.directions,
+                self.budget,
+                self.workers,
+                table,
+                self.wishes,
             )
         return history
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
+from welltuned.stats import expected_gain
 from welltuned.trial import Origin
 
 
@@ -127,6 +128,43 @@ class MaxCost:
         return f"cost: {spent:g} {self.metric} spent" if spent >= self.total else None
 
 
+@dataclass(frozen=True)
+class ExpectedGain:
+    """Stop when the next trial is expected to gain less than ``below``, ``trials`` times in a row.
+
+    The gain is in the objective's own units: ``ExpectedGain(0.0005)`` ends a search for accuracy when the next trial is
+    expected to add less than 0.05 %. Not before ``after`` results: a model of a handful knows too little.
+
+    Examples
+    --------
+    >>> ExpectedGain(0.0005)
+    ExpectedGain(below=0.0005, trials=3, after=20)
+    """
+
+    below: float
+    trials: int = 3
+    after: int = 20
+
+    def __post_init__(self) -> None:
+        _positive("ExpectedGain", "below", self.below)
+        _positive("ExpectedGain", "trials", self.trials, whole=True)
+        _positive("ExpectedGain", "after", self.after, whole=True)
+
+    def reason(self, history: History) -> str | None:
+        """See :class:`Rule`. It looks at earlier states of the history again, so it needs no memory."""
+        if len(history.directions) > 1 or history.observed.sum() < max(self.after, 4):
+            return None
+        done, gains = history.numbers[history.observed], []
+        for back in range(self.trials):
+            past = history if not back else history.without([int(n) for n in done[-back:]])
+            if past.observed.sum() < 4:
+                return None
+            gains.append(expected_gain(past))
+            if gains[-1] >= self.below:
+                return None
+        return f"expected gain: {gains[0]:.3g}, below {self.below:g} for {self.trials} trials"
+
+
 def make_rules(spec: Any) -> tuple[Rule, ...]:
     """Return the rules that ``stop=`` names: one rule, or a list of them.
 
@@ -138,5 +176,7 @@ def make_rules(spec: Any) -> tuple[Rule, ...]:
     rules = () if spec is None else tuple(spec) if isinstance(spec, Iterable) and not isinstance(spec, str) else (spec,)
     for rule in rules:
         if not isinstance(rule, Rule) or isinstance(rule, type):
-            raise InvalidType(f"stop={rule!r} is no rule; write Patience(20), Target(0.99) or MaxCost(3600)")
+            raise InvalidType(
+                f"stop={rule!r} is no rule; write Patience(20), Target(0.99), MaxCost(3600) or ExpectedGain(0.001)"
+            )
     return rules

@@ -39,13 +39,14 @@ def maximize(
     return _one_call("maximize", objective, space, n_trials, sampler, options)
 
 
+STUDY_OPTIONS = ("storage", "name", "seed", "scheduler", "checkpoints", "lease", "noisy", "optimize_per", "prior")
 RUN_OPTIONS = ("timeout", "workers", "stop", "callbacks", "catch", "executor", "progress")
 
 
 def _one_call(
     direction: str, objective: Objective, space: Any, n_trials: int | None, sampler: Any, options: dict[str, Any]
 ) -> Study:
-    known = {"storage", "name", "seed", "scheduler", "checkpoints", "lease", *RUN_OPTIONS}
+    known = {*STUDY_OPTIONS, *RUN_OPTIONS}
     if unknown := sorted(set(options) - known):
         raise InvalidType(f"{direction}: unknown argument {unknown[0]!r}; known are {sorted(known)!r}")
     study = Study(

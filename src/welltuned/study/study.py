@@ -14,12 +14,13 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTrial, StudyStopped, require
 from welltuned.evaluation import Objective, interpret, jsonable
 from welltuned.executors import check_executor, check_workers
-from welltuned.history import History
+from welltuned.history import History, Wishes
 from welltuned.live import LiveTrial, Task
 from welltuned.samplers import Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
 from welltuned.schedulers import make_scheduler
 from welltuned.space import Params, Space
+from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
 from welltuned.study.checks import (
     check_callbacks,
@@ -29,12 +30,15 @@ from welltuned.study.checks import (
     check_directions,
     check_lease,
     check_name,
+    check_prior,
     check_progress,
     check_related,
     check_same,
+    check_same_wishes,
     check_seed,
     check_state,
     check_timeout,
+    check_wishes,
     warn_of_positions,
 )
 from welltuned.study.coordinator import Coordinator
@@ -85,6 +89,15 @@ class Study:
         Where ``trial.checkpoint`` folders go; beside the storage file unless given.
     lease
         Seconds after which a claimed trial whose process shows no sign of life is given to another one.
+    noisy
+        The same configuration gives different values: the search may evaluate a good one again where that tells more
+        than a new one, and :meth:`recommend` averages. Stored with the study.
+    optimize_per
+        Look for the best per ``"second"`` of evaluation, or per unit of a metric that the objective returns. Stored
+        with the study.
+    prior
+        Earlier studies (or their histories) of something similar, one or a list: they steer the search for as long as
+        they rank this study's results well.
 
     Examples
     --------
@@ -107,6 +120,9 @@ class Study:
         scheduler: Any = None,
         checkpoints: str | os.PathLike[str] | None = None,
         lease: float = LEASE,
+        noisy: bool | None = None,
+        optimize_per: str | None = None,
+        prior: Any = (),
     ) -> None:
         parsed = None if space is None else Space.parse(space)
         directions = check_directions(direction)
@@ -121,8 +137,15 @@ class Study:
         drawn, lease, folder = check_seed(seed), check_lease(lease), check_checkpoints(checkpoints)
         spaces = () if parsed is None else (parsed.to_json(),)
         wanted = StudyRow(
-            0, self.name, directions, drawn, describe_sampler(searcher), spaces, attributes={"open": parsed is None}
+            0,
+            self.name,
+            directions,
+            drawn,
+            describe_sampler(searcher),
+            spaces,
+            attributes={"open": parsed is None, **check_wishes(noisy, optimize_per)},
         )
+        earlier = check_prior(prior)
         store = open_storage(storage)
         if parsed is not None and storage is not None:
             warn_of_positions(parsed)
@@ -131,6 +154,8 @@ class Study:
         check_same(row, directions if parsed is not None or direction != "minimize" else row.directions, seed)
         open_space = bool(row.attributes.get("open"))
         self._ledger = Ledger(store, row, None, lease)
+        check_same_wishes(row, noisy, optimize_per)
+        self._ledger.wishes = Wishes(bool(row.attributes.get("noisy")), row.attributes.get("per"), earlier)
         self._use(parsed, row, open_space)
         self._ledger.budget = self._n_trials
         #: what claims trials and stores results, for loops other than ``optimize``
@@ -246,6 +271,11 @@ class Study:
                 if failed
                 else ""
             )
+            violating = sum(t.state is State.COMPLETE and not t.feasible for t in history.trials)
+            if violating:
+                raise NoCompletedTrial(
+                    f"study {self.name!r}: each of {violating} completed trials violates a constraint on outcomes"
+                )
             raise NoCompletedTrial(f"study {self.name!r} has no completed trial yet{last}")
         return history.best
 
@@ -265,6 +295,22 @@ class Study:
     def best_value(self) -> float:
         """Value of the best trial."""
         return float(self.best.metrics[self.objectives[0]])
+
+    def recommend(self) -> Recommendation:
+        """Return the configuration to use, what to expect of it, and the observed best without its selection bias.
+
+        See :func:`welltuned.stats.recommend`.
+        """
+        return recommend(self.history)
+
+    def predict(
+        self, params: Mapping[str, Any] | Sequence[Mapping[str, Any]], objective: str | None = None
+    ) -> Prediction:
+        """Return mean and standard deviation of the objective where nothing was tried.
+
+        See :func:`welltuned.stats.predict`.
+        """
+        return predict(self.history, params, objective)
 
     # the loop, from outside
 

@@ -53,7 +53,7 @@ class Embedding:
         return out
 
     def pull(self, d_phi: np.ndarray, unit: np.ndarray) -> np.ndarray:
-        """Turn derivatives by features, shape (q, D), into those by coordinates, shape (q, p): 0 where there is none."""
+        """Turn derivatives by features, shape (q, D), into those by coordinates, shape (q, p); 0 for the others."""
         out = np.zeros_like(unit)
         out[:, self.numeric] = np.where(np.isnan(unit[:, self.numeric]), 0.0, d_phi[:, : len(self.numeric)])
         return out

@@ -19,12 +19,12 @@ TINY = 1e-300
 
 
 def boxes(front: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut what ``front``, shape (n, m), leaves undominated below ``reference`` into boxes; lower and upper corners, (b, m).
+    """Cut what ``front``, shape (n, m), leaves undominated into boxes; return lower and upper corners, shapes (b, m).
 
     The first m - 1 objectives are cut at all values of the front; in each cell the last one has a single interval, up
     to the lowest point that dominates the cell.
     """
-    n, m = front.shape
+    m = front.shape[1]
     edges = [np.concatenate([[-np.inf], np.sort(front[:, j]), [reference[j]]]) for j in range(m - 1)]
     cells = np.stack(np.meshgrid(*[np.arange(len(e) - 1) for e in edges], indexing="ij"), -1).reshape(-1, m - 1)
     low = np.stack([edges[j][cells[:, j]] for j in range(m - 1)], 1)
@@ -38,7 +38,7 @@ def boxes(front: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class LogEHVI:
-    """log of the expected growth of the hypervolume, for m processes and the boxes between their front and a reference."""
+    """log of the expected growth of the hypervolume, for m processes and the boxes that their front leaves."""
 
     embed: Embedding
     posteriors: tuple[Posterior, ...]

@@ -42,19 +42,19 @@ def climb(
     active = np.ones(len(x), dtype=bool)
     for _ in range(iterations):
         free = ~(((x <= lower) & (g < 0)) | ((x >= upper) & (g > 0)))
-        gf = np.where(free, g, 0.0)
+        gf = g * free
         active &= np.abs(gf).max(1, initial=0.0) > flat
         if not active.any():
             break
-        direction = np.where(free, _two_loops(gf, pairs), 0.0)
-        uphill = (direction * gf).sum(1) > 0
+        direction = _two_loops(gf, pairs) * free
+        uphill = np.einsum("ij,ij->i", direction, gf) > 0
         direction = np.where(uphill[:, None], direction, gf)
         length = np.ones(len(x))
         if not pairs:
             length = first_step / np.maximum(np.abs(direction).max(1, initial=0.0), first_step)
         new_x, new_f, new_g, moved = _line_search(fun, x, f, g, direction, length, lower, upper, active)
         s, y = new_x - x, g - new_g
-        sy = (s * y).sum(1)
+        sy = np.einsum("ij,ij->i", s, y)
         pairs = [*pairs, (s, y, np.where(sy > 1e-10, 1.0 / np.maximum(sy, 1e-10), 0.0))][-memory:]
         gain = new_f - f
         x, f, g = new_x, new_f, new_g
@@ -65,15 +65,15 @@ def climb(
 def _two_loops(g: np.ndarray, pairs: list[Pair]) -> np.ndarray:
     q, alphas = g.copy(), []
     for s, y, rho in reversed(pairs):
-        alpha = rho * (s * q).sum(1)
+        alpha = rho * np.einsum("ij,ij->i", s, q)
         q -= alpha[:, None] * y
         alphas.append(alpha)
     if pairs:
         s, y, rho = pairs[-1]
-        yy = (y * y).sum(1)
-        q *= np.where(rho > 0, (s * y).sum(1) / np.maximum(yy, 1e-300), 1.0)[:, None]
+        yy = np.maximum(np.einsum("ij,ij->i", y, y), 1e-300)
+        q *= np.where(rho > 0, np.einsum("ij,ij->i", s, y) / yy, 1.0)[:, None]
     for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        q += s * (alpha - rho * (y * q).sum(1))[:, None]
+        q += s * (alpha - rho * np.einsum("ij,ij->i", y, q))[:, None]
     return q
 
 
@@ -94,9 +94,9 @@ def _line_search(
         rows = np.flatnonzero(todo)
         if not len(rows):
             break
-        trial = np.clip(x[rows] + length[rows, None] * direction[rows], lower, upper)
+        trial = np.minimum(np.maximum(x[rows] + length[rows, None] * direction[rows], lower), upper)
         tf, tg = fun(trial, rows)
-        ok = np.isfinite(tf) & (tf >= f[rows] + 1e-4 * (g[rows] * (trial - x[rows])).sum(1))
+        ok = np.isfinite(tf) & (tf >= f[rows] + 1e-4 * np.einsum("ij,ij->i", g[rows], trial - x[rows]))
         done = rows[ok]
         new_x[done], new_f[done], new_g[done] = trial[ok], tf[ok], tg[ok]
         todo[done] = False

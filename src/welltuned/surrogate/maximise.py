@@ -12,7 +12,8 @@ from welltuned.surrogate.lbfgs import climb
 STARTS = 5
 POOL = 512
 SCREENED = 64
-ROUNDS = 2
+ITERATIONS = (10, 5)  # of climbing, before and after discrete parameters have moved
+LEAST_GAIN = 0.01  # one per cent of expected improvement
 RELAXED = 12  # whole numbers with more values than this are treated as reals and rounded
 
 
@@ -45,8 +46,8 @@ def maximise(
     if force is not None:
         return pool, scores
     starts = pool[diverse(embed(pool) * weights, scores, STARTS)]
-    for _ in range(ROUNDS):
-        starts = polish(space, embed, acquisition, starts, weights)
+    for iterations in ITERATIONS:
+        starts = polish(space, embed, acquisition, starts, weights, iterations)
         starts, moved = exchange(space, acquisition, starts, rng)
         if not moved:
             break
@@ -123,9 +124,9 @@ def perturb(space: Space, unit: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def polish(
-    space: Space, embed: Embedding, acquisition: Acquisition, starts: np.ndarray, weights: np.ndarray
+    space: Space, embed: Embedding, acquisition: Acquisition, starts: np.ndarray, weights: np.ndarray, iterations: int
 ) -> np.ndarray:
-    """Move the real coordinates of ``starts``, rows of the cube, uphill; return activated rows; one whose end is not allowed stays.
+    """Move the real coordinates of ``starts``, rows of the cube, uphill; one that ends where it must not be stays.
 
     The search runs in coordinates divided by the length scales, where the acquisition is about equally curved in all
     directions. ``weights`` are the inverse length scales of the features.
@@ -144,7 +145,7 @@ def polish(
         return value, np.where(moving[rows], slope[:, columns] / scale, 0.0)
 
     begin = np.where(moving, starts[:, columns], 0.5) * scale
-    z, _ = climb(fun, begin, np.zeros_like(scale), scale)
+    z, _ = climb(fun, begin, np.zeros_like(scale), scale, iterations=iterations, least_gain=LEAST_GAIN)
     moved = starts.copy()
     moved[:, columns] = np.where(moving, z / scale, starts[:, columns])
     moved = space.activate(moved)

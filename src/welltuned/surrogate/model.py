@@ -65,6 +65,8 @@ class Model:
         One for each.
     allowed
         Which of the observations satisfy all constraints on outcomes, shape (n,).
+    kept
+        Their positions among the observed trials of the history, shape (n,).
     success
         Of -1 where a trial succeeded and +1 where it failed, once any has failed.
     constraints
@@ -78,6 +80,7 @@ class Model:
     losses: np.ndarray
     objectives: tuple[Quantity, ...]
     allowed: np.ndarray
+    kept: np.ndarray
     success: Posterior | None = None
     constraints: tuple[Quantity, ...] = ()
     cost: Quantity | None = None
@@ -129,7 +132,7 @@ def fit_model(
     observed = np.flatnonzero(history.observed)
     y = history.losses[observed] if losses is None else losses
     violations = history.violations[observed]
-    allowed = ~(violations > 0.0).any(axis=1)
+    allowed = np.asarray(~(violations > 0.0).any(axis=1))
     kept = informative(history.unit[observed], y[:, 0], MODEL_POINTS)
     fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor)
     unit = history.unit[observed]
@@ -145,7 +148,7 @@ def fit_model(
     cost = None
     if history.per is not None and len(rows := kept[history.costs[observed][kept] > 0]):
         cost = fits.quantity(embed, unit[rows], np.log(history.costs[observed][rows]))
-    return Model(embed, unit[kept], y[kept], objectives, allowed[kept], success, constraints, cost)
+    return Model(embed, unit[kept], y[kept], objectives, allowed[kept], kept, success, constraints, cost)
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ class _Fits:
         # between the fits of a schedule the hyperparameters stay as they are: they hardly change any more
         m = n - n % (1 + n // 50)
         rows = informative(unit[:m], y[:m], FIT_POINTS)
-        past = Observations(embed(unit[rows]), self.output(y[:m])[0][rows], embed.group, data.numeric, np.zeros(len(rows)))
+        values = self.output(y[:m])[0][rows]
+        past = Observations(embed(unit[rows]), values, embed.group, data.numeric, np.zeros(len(rows)))
         few = self.members if n <= 200 else min(self.members, 2) if n <= MODEL_POINTS else 1
         return condition(thetas(past, layout, few, study_rng(self.rng, f"theta {m}")), data)
 
@@ -212,8 +216,8 @@ class _Fits:
         return condition(self._one(data), data)
 
     def _one(self, data: Observations) -> np.ndarray:
-        part = data.subset(np.linspace(0, len(data.y) - 1, FIT_POINTS).astype(int)) if len(data.y) > FIT_POINTS else data
-        return thetas(part, Layout(data.n_groups, 0), 1, self.rng)
+        some = np.unique(np.linspace(0, len(data.y) - 1, min(len(data.y), FIT_POINTS)).astype(int))
+        return thetas(data.subset(some), Layout(data.n_groups, 0), 1, self.rng)
 
 
 _CACHE: OrderedDict[bytes, np.ndarray] = OrderedDict()

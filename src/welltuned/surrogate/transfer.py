@@ -129,7 +129,7 @@ def portfolio(models: list[Model], n: int) -> np.ndarray:
         return np.empty((0, 0))
     rows = np.vstack([m.best_rows(5) for m in models])
     predicted = np.array([m.objective.posterior.means(m.embed(rows)) for m in models])
-    best, chosen = np.full(len(models), np.inf), []
+    best, chosen = np.full(len(models), np.inf), list[int]()
     for _ in range(min(n, len(rows))):
         gain = np.minimum(best[:, None], predicted).mean(0)
         gain[chosen] = np.inf

@@ -1,0 +1,125 @@
+"""What the trials of a study say about places between them, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
+from welltuned.surrogate.model import Model, fit_model
+from welltuned.surrogate.threads import single_threaded
+
+FEWEST = 4
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean and standard deviation of the objective without its noise; arrays for a list of configurations."""
+
+    mean: Any
+    sd: Any
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How well each trial is predicted by a model that was not shown it.
+
+    Attributes
+    ----------
+    numbers, observed
+        Numbers of the trials, shape (n,), and their values.
+    mean, sd
+        Predictions from all other trials, noise included.
+    r2
+        Share of the variance that is predicted: 1 is perfect, 0 no better than the mean.
+    coverage
+        Share of the trials within their 90 % intervals; about 0.9 when the model is honest.
+    noise_sd
+        Standard deviation of one evaluation's noise, as learned.
+    """
+
+    numbers: np.ndarray
+    observed: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    r2: float
+    coverage: float
+    noise_sd: float
+
+
+def sign_of(history: History, objective: str | None = None) -> tuple[int, float]:
+    """Return the column of an objective, and -1 where it is maximised."""
+    names = list(history.directions)
+    if objective is not None and objective not in names:
+        raise InvalidValue(f"objective={objective!r} is unknown; the study has {names!r}")
+    j = 0 if objective is None else names.index(objective)
+    return j, -1.0 if history.directions[names[j]] == "maximize" else 1.0
+
+
+def model_of(history: History, what: str, *, plain: bool = False, fewest: int = FEWEST, objective: int = 0) -> Model:
+    """Fit the processes of one objective to a history, or say that there is too little to fit.
+
+    Raises
+    ------
+    InvalidType, InvalidValue
+        For what is no history, and for fewer than ``fewest`` results.
+    """
+    if not isinstance(history, History):
+        raise InvalidType(f"{what}: {history!r} is not a History; give study.history")
+    if (seen := int(history.observed.sum())) < fewest:
+        raise InvalidValue(f"{what}: {seen} results are too few for a model; it takes {fewest}")
+    losses = history.losses[history.observed][:, [objective]]
+    with single_threaded():
+        return fit_model(history, np.random.default_rng(0), losses=losses, winsor=True, plain=plain)
+
+
+def predict(
+    history: History, params: Mapping[str, Any] | Sequence[Mapping[str, Any]], objective: str | None = None
+) -> Prediction:
+    """Predict an objective where nothing was tried.
+
+    Parameters
+    ----------
+    history
+        At least four results.
+    params
+        A configuration of the space, or a list of them.
+    objective
+        Which objective; the first unless given.
+
+    Raises
+    ------
+    InvalidValue
+        For too few results, or something that is not a configuration of the space.
+    """
+    j, sign = sign_of(history, objective)
+    model = model_of(history, "predict", plain=True, objective=j)
+    one = isinstance(params, Mapping)
+    rows: list[Any] = [params] if one else list(params)
+    unit = history.space.encode([history.space.validate(row) for row in rows])
+    with single_threaded():
+        mean, sd = model.objective.predict(model.embed(unit))
+    return Prediction(float(sign * mean[0]), float(sd[0])) if one else Prediction(sign * mean, sd)
+
+
+def diagnostics(history: History, objective: str | None = None) -> Diagnostics:
+    """Compare every trial with what the others say of it. Rasmussen and Williams (2006), eq. 5.12."""
+    j, sign = sign_of(history, objective)
+    model = model_of(history, "diagnostics", plain=True, objective=j)
+    n = len(model.losses)
+    with single_threaded():
+        mean, variance = model.objective.posterior.leave_one_out()
+    q = model.objective
+    mean, sd = q.centre + q.scale * mean[:n], q.scale * np.sqrt(variance[:n])
+    losses = model.losses[:, 0]
+    spread = float(((losses - losses.mean()) ** 2).sum())
+    r2 = 1.0 - float(((losses - mean) ** 2).sum()) / spread if spread > 0 else 0.0
+    coverage = float((np.abs(losses - mean) <= norm.ppf(0.95) * sd).mean())
+    numbers = history.numbers[history.observed]
+    kept = model.kept
+    return Diagnostics(numbers[kept], sign * losses, sign * mean, sd, r2, coverage, q.noise_sd)

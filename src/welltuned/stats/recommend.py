@@ -1,0 +1,145 @@
+"""Which configuration to use, and how good it really is: the best of many noisy values is a lucky one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from welltuned.errors import InvalidValue, NoCompletedTrial
+from welltuned.history import History
+from welltuned.stats.knowledge import FEWEST, model_of, sign_of
+from welltuned.surrogate.model import Model
+from welltuned.surrogate.threads import single_threaded
+
+CAUTION = 0.5  # standard deviations that a configuration's mean is worsened by before configurations are compared
+DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to use, and what to expect of it.
+
+    Attributes
+    ----------
+    params, number
+        The configuration, and the (first) trial that evaluated it.
+    mean, sd
+        What the model expects of it: the objective without its noise, and how uncertain that is.
+    replicates, average, sem
+        How often it was evaluated, the average of that, and the average's standard error: from the replicates where
+        there are several, from what the objective reported otherwise; None where neither is known.
+    observed
+        The best value that was observed, of whichever trial.
+    corrected
+        That value without the bias of having been selected as the best.
+    noise_sd
+        Standard deviation of one evaluation's noise, as learned.
+    """
+
+    params: Mapping[str, Any]
+    number: int
+    mean: float
+    sd: float
+    replicates: int
+    average: float
+    sem: float | None
+    observed: float
+    corrected: float
+    noise_sd: float
+
+
+def recommend(history: History) -> Recommendation:
+    """Recommend the observed configuration that is best by what all trials together say.
+
+    It has the best posterior mean, worsened by half a standard deviation. The observed best value is corrected by what
+    selection adds on average under the model (a parametric bootstrap): values are drawn around the posterior means with
+    the learned noise, the best of each draw is compared with the mean that belongs to it.
+
+    Raises
+    ------
+    NoCompletedTrial
+        When nothing has completed.
+    InvalidValue
+        With several objectives.
+
+    Examples
+    --------
+    >>> from welltuned import minimize
+    >>> study = minimize(lambda p: (p["x"] - 1) ** 2, {"x": (-3.0, 3.0)}, n_trials=12, seed=0)
+    >>> round(recommend(study.history).params["x"], 1)
+    1.0
+    """
+    if len(history.directions) > 1:
+        raise InvalidValue(f"recommend: the objectives are {list(history.directions)!r}; choose from best_trials")
+    if history.best is None:
+        raise NoCompletedTrial("recommend: no trial has completed yet")
+    if history.observed.sum() < FEWEST:
+        return _as_observed(history)
+    _, sign = sign_of(history)
+    with single_threaded():
+        model = model_of(history, "recommend")
+        at = model.unit[model.allowed] if model.allowed.any() else model.unit
+        y = model.losses[model.allowed, 0] if model.allowed.any() else model.losses[:, 0]
+        mean, sd = model.objective.predict(model.embed(at))
+        bias = selection_bias(mean, sd, model.objective.noise_sd)
+    chosen = int(np.argmin(mean + CAUTION * sd))
+    same = _trials_at(history, at[chosen])
+    average, sem = _average(history, same)
+    trial = history.trials[same[0]]
+    return Recommendation(
+        dict(trial.params or {}),
+        trial.number,
+        float(sign * mean[chosen]),
+        float(sd[chosen]),
+        len(same),
+        float(sign * average),
+        sem,
+        float(sign * y.min()),
+        float(sign * (y.min() - bias)),
+        model.objective.noise_sd,
+    )
+
+
+def selection_bias(mean: np.ndarray, sd: np.ndarray, noise_sd: float) -> float:
+    """Return by how much the smallest of noisy values is expected to lie below its own mean; at most 0."""
+    rng = np.random.default_rng(0)
+    truth = mean + sd * rng.standard_normal((DRAWS, len(mean))) * (noise_sd > 0)
+    drawn = truth + noise_sd * rng.standard_normal((DRAWS, len(mean)))
+    best = drawn.argmin(1)
+    rows = np.arange(DRAWS)
+    return min(0.0, float((drawn[rows, best] - truth[rows, best]).mean()))
+
+
+def _trials_at(history: History, row: np.ndarray) -> np.ndarray:
+    """Return positions of the observed trials with this configuration."""
+    unit = history.unit
+    same = ((unit == row) | (np.isnan(unit) & np.isnan(row))).all(1) & history.observed
+    return np.flatnonzero(same)
+
+
+def _average(history: History, at: np.ndarray) -> tuple[float, float | None]:
+    losses, sems = history.losses[at, 0], history.sems[at, 0]
+    if len(at) > 1:
+        return float(losses.mean()), float(losses.std(ddof=1) / np.sqrt(len(at)))
+    return float(losses[0]), None if np.isnan(sems[0]) else float(sems[0])
+
+
+def _as_observed(history: History) -> Recommendation:
+    """Recommend the observed best: there is too little for a model."""
+    best = history.best
+    assert best is not None
+    value = float(best.metrics[next(iter(history.directions))])
+    at = np.flatnonzero(history.numbers == best.number)
+    sem = _average(history, at)[1]
+    return Recommendation(
+        dict(best.params or {}), best.number, value, float("nan"), 1, value, sem, value, value, float("nan")
+    )
+
+
+def best_mean(model: Model) -> float:
+    """Return the lowest posterior mean over observed, allowed configurations, as a loss."""
+    at = model.unit[model.allowed] if model.allowed.any() else model.unit
+    return float(model.objective.predict(model.embed(at))[0].min())

@@ -1,0 +1,152 @@
+"""Whether another trial is worth it: what it is expected to gain, how far the best can be, and how many more to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
+from welltuned.stats.knowledge import model_of
+from welltuned.stats.recommend import best_mean
+from welltuned.surrogate.acquisition import log_ei
+from welltuned.surrogate.kernels import cholesky
+from welltuned.surrogate.maximise import candidates, maximise
+from welltuned.surrogate.model import Model
+from welltuned.surrogate.threads import single_threaded
+
+PATHS = 128
+PLACES = 512
+
+
+def expected_gain(history: History) -> float:
+    """Return by how much the next trial is expected to improve on the best so far, in the objective's own units.
+
+    The expected improvement where it is largest; Jones, Schonlau and Welch (1998) proposed to stop by it.
+
+    Raises
+    ------
+    InvalidValue
+        For fewer than four results.
+    """
+    with single_threaded():
+        model, rng = model_of(history, "expected_gain"), np.random.default_rng(0)
+        nothing = np.empty((0, len(history.space)))
+        acquisition = log_ei(model.embed, model.objective.posterior, model.incumbents(), nothing, rng)
+        weights = model.objective.posterior.w[0, 0]
+        _, scores = maximise(history.space, model.embed, acquisition, model.best_rows(5), weights, rng)
+    return float(model.objective.scale * np.exp(scores.max()))
+
+
+def regret_bound(history: History, confidence: float = 0.9) -> float:
+    """Return how far the best configuration so far can be from the optimum, with about this confidence.
+
+    The lowest upper bound over what was tried, less the lowest lower bound anywhere: Makarova et al., *Automatic
+    Termination for Hyperparameter Optimization* (2022), eq. 4, with bounds of β standard deviations, β² = 2 log(d t²
+    π²/6δ)/5 for d parameters and t trials.
+
+    Raises
+    ------
+    InvalidValue
+        For fewer than four results, or a confidence outside of 0 … 1.
+    """
+    if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
+        raise InvalidValue(f"regret_bound: confidence={confidence!r} must be between 0 and 1")
+    with single_threaded():
+        model = model_of(history, "regret_bound")
+        d, t = len(history.space), int(history.observed.sum())
+        beta = np.sqrt(0.4 * np.log(d * t * t * np.pi**2 / (6.0 * (1.0 - confidence))))
+        pool = np.vstack([_places(history, model), model.unit])
+        mean, sd = model.objective.predict(model.embed(pool))
+        at_mean, at_sd = mean[-len(model.unit) :], sd[-len(model.unit) :]
+    return float(max(0.0, (at_mean + beta * at_sd).min() - (mean - beta * sd).min()))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What further trials are expected to bring.
+
+    Attributes
+    ----------
+    gains
+        Expected total gain after 1, 2, … further trials, in the objective's own units; shape (horizon,).
+    low, high
+        The interval of 80 % around each.
+    trials
+        How many further trials are expected to gain ``worth`` each.
+    interval
+        80 % interval of that number.
+    worth
+        What a trial has to gain to be worth it.
+    """
+
+    gains: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    trials: int
+    interval: tuple[int, int]
+    worth: float
+
+
+def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
+    """Tell how many more trials are worth it, with an interval.
+
+    Functions are drawn from the model; each is searched in the order in which the model would look, without learning on
+    the way. A real search learns, so this errs on the side of too little gain.
+
+    Parameters
+    ----------
+    history
+        At least four results.
+    worth
+        What a trial has to gain to be worth running, in the objective's own units: if 100 more trials should gain
+        half a per cent of accuracy, 0.005 / 100.
+    horizon
+        How many further trials to look ahead.
+
+    Raises
+    ------
+    InvalidValue, InvalidType
+        For a worth or a horizon that is not above 0.
+    """
+    if isinstance(worth, bool) or not isinstance(worth, (int, float)):
+        raise InvalidType(f"outlook: worth={worth!r} is not a number")
+    if not 0 < worth < np.inf:
+        raise InvalidValue(f"outlook: worth={worth!r} must be above 0")
+    if isinstance(horizon, bool) or not isinstance(horizon, int) or not 1 <= horizon <= PLACES:
+        raise InvalidValue(f"outlook: horizon={horizon!r} must be a whole number from 1 to {PLACES}")
+    with single_threaded():
+        model = model_of(history, "outlook")
+        ends = _future(history, model, horizon)
+    gains = ends.mean(0)
+    low, high = np.quantile(ends, [0.1, 0.9], axis=0)
+    # the number of trials up to which the total gain has paid for all of them best
+    pays = ends - worth * np.arange(1, horizon + 1)
+    each = np.where(pays.max(1) > 0, pays.argmax(1) + 1, 0)
+    mean_pays = gains - worth * np.arange(1, horizon + 1)
+    trials = int(mean_pays.argmax()) + 1 if mean_pays.max() > 0 else 0
+    interval = tuple(int(v) for v in np.quantile(each, [0.1, 0.9], method="nearest"))
+    return Outlook(gains, low, high, trials, (min(interval[0], trials), max(interval[1], trials)), float(worth))
+
+
+def _future(history: History, model: Model, horizon: int) -> np.ndarray:
+    """Return the gain after each of the next trials in each drawn function, shape (paths, horizon), in own units."""
+    rng, posterior = np.random.default_rng(0), model.objective.posterior.only(0)
+    phi = model.embed(_places(history, model))
+    mean, covariance = posterior.joint(phi)
+    mean, sd = mean[0], np.sqrt(np.maximum(np.diag(covariance[0]), 1e-12))
+    best = (best_mean(model) - model.objective.centre) / model.objective.scale
+    z = (best - mean) / sd
+    ei = sd * (np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) + z * ndtr(z))
+    order = np.argsort(-ei, kind="stable")[:horizon]
+    root = cholesky(covariance[0][np.ix_(order, order)] + 1e-8 * np.eye(len(order)))
+    noise = rng.standard_normal((PATHS, len(order)))
+    drawn = mean[order] + (noise @ root.T if root is not None else noise * sd[order])
+    gains = np.maximum(best - np.minimum.accumulate(drawn, axis=1), 0.0) * model.objective.scale
+    return np.hstack([gains, np.repeat(gains[:, -1:], horizon - gains.shape[1], axis=1)])
+
+
+def _places(history: History, model: Model) -> np.ndarray:
+    return candidates(history.space, model.best_rows(5), PLACES, np.random.default_rng(1))
