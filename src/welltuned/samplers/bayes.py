@@ -20,7 +20,7 @@ from welltuned.surrogate.belief import log_belief
 from welltuned.surrogate.hypervolume import LogEHVI, boxes
 from welltuned.surrogate.maximise import maximise
 from welltuned.surrogate.model import SUCCESS_SPREAD, Model, fit_model
-from welltuned.surrogate.replicate import worth_repeating
+from welltuned.surrogate.replicate import worth_repeating, worth_trying
 
 EXACT_OBJECTIVES = 3  # up to that many, the hypervolume's growth is computed; beyond, objectives are scalarised
 MOST_BOXES = 24  # points of a front that boxes are built from
@@ -86,11 +86,12 @@ class Bayes:
             number = origin(rng)[1] + i
             acquisition = search.acquisition(pending)
             again = search.again(pending) if history.wishes.noisy else None
-            if again is not None and again[0] > search.largest(acquisition):
-                fresh = space.decode(again[1][None], activated=True)
+            ranked = search.ranked(acquisition, unseen_choice(space, history, number))
+            if again is not None and again[0] > worth_trying(search.model, ranked[:1]):
+                ranked, known = again[1][None], set()
             else:
-                ranked = search.ranked(acquisition, unseen_choice(space, history, number))
-                fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
+                known = seen
+            fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, known)
             if not fresh:
                 break
             chosen += fresh
@@ -188,10 +189,6 @@ class Search:
         """Return rows of the cube in descending order of acquisition; those that likely fail come last."""
         rows, scores = self._maximise(acquisition, self.rng, force)
         return rows[np.lexsort((-scores, self.model.likely_fails(rows)))]
-
-    def largest(self, acquisition: Acquisition) -> float:
-        """Return the largest value of an acquisition, roughly."""
-        return float(self._maximise(acquisition, np.random.default_rng(0), None)[1].max())
 
     def _maximise(
         self, acquisition: Acquisition, rng: np.random.Generator, force: tuple[int, int] | None

@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
+from welltuned.surrogate.gp import NOISY
 from welltuned.surrogate.model import Model, fit_model
 from welltuned.surrogate.threads import single_threaded
 
@@ -75,7 +76,7 @@ def model_of(history: History, what: str, *, plain: bool = False, fewest: int = 
         raise InvalidValue(f"{what}: {seen} results are too few for a model; it takes {fewest}")
     losses = history.losses[history.observed][:, [objective]]
     with single_threaded():
-        return fit_model(history, np.random.default_rng(0), losses=losses, winsor=True, plain=plain)
+        return fit_model(history, np.random.default_rng(0), losses=losses, winsor=True, plain=plain, noise_rate=NOISY)
 
 
 def predict(

@@ -38,11 +38,11 @@ def default_theta(layout: Layout, noise: float = 1e-3) -> np.ndarray:
     return theta
 
 
-def log_prior(thetas: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Return log prior densities, shape (M,), up to a constant, and their gradients, shape (M, t).
 
     Length scales: -0.1 l² - 0.1/l², which forbids both extremes, up to 20 groups; beyond, the log-normal of Hvarfner,
-    Hellsten and Nardi (ICML 2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma(1.1, 30).
+    Hellsten and Nardi (ICML 2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma(1.1, rate).
     Warping: log-normal around the identity.
     """
     g, d = layout.g, np.empty_like(thetas)
@@ -56,8 +56,8 @@ def log_prior(thetas: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarra
         value = -((log_l - mu) ** 2 / 6.0 + log_l).sum(1)
         d[:, :g] = -(log_l - mu) / 3.0 - 1.0
     s2, nz = np.exp(thetas[:, g]), np.exp(thetas[:, g + 1])
-    value += thetas[:, g] - s2 + 0.1 * thetas[:, g + 1] - 30.0 * nz
-    d[:, g], d[:, g + 1] = 1.0 - s2, 0.1 - 30.0 * nz
+    value += thetas[:, g] - s2 + 0.1 * thetas[:, g + 1] - noise_rate * nz
+    d[:, g], d[:, g + 1] = 1.0 - s2, 0.1 - noise_rate * nz
     bend = thetas[:, g + 2 :]
     value -= 0.5 * (bend * bend).sum(1) / WARP_SD**2
     d[:, g + 2 :] = -bend / WARP_SD**2
@@ -87,7 +87,7 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     mean = (one @ data.y) / one.sum(1)
     residual = data.y - mean[:, None]
     alpha = (Ki @ residual[:, :, None])[:, :, 0]
-    prior, d = log_prior(thetas, layout)
+    prior, d = log_prior(thetas, layout, data.noise_rate)
     value = prior - 0.5 * (residual * alpha).sum(1) - half_log_det
 
     W = Ki

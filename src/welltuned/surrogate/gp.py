@@ -19,6 +19,9 @@ from welltuned.surrogate import warp
 from welltuned.surrogate.kernels import JITTER, cholesky, correlation, matern52, squared_distances
 
 
+QUIET, NOISY = 30.0, 3.0
+
+
 @dataclass(frozen=True)
 class Observations:
     """What a process is fitted to.
@@ -33,6 +36,8 @@ class Observations:
         How many of the features, the first ones, may be warped.
     known
         Variance of each observation that is known, beside the noise that is learned, on the scale of ``y``; shape (n,).
+    noise_rate
+        How firmly the noise is believed to be small: its prior is Gamma(1.1, rate), of mean 1.1/rate.
     """
 
     phi: np.ndarray
@@ -40,6 +45,7 @@ class Observations:
     group: np.ndarray
     numeric: int
     known: np.ndarray
+    noise_rate: float = QUIET
 
     @property
     def n_groups(self) -> int:

@@ -10,10 +10,10 @@ from welltuned.surrogate.embedding import Embedding
 from welltuned.surrogate.lbfgs import climb
 
 STARTS = 5
-POOL = 512
+POOL = 1024
 SCREENED = 64
-ITERATIONS = (10, 5)  # of climbing, before and after discrete parameters have moved
-LEAST_GAIN = 0.01  # one per cent of expected improvement
+ITERATIONS = (16, 8)  # of climbing, before and after discrete parameters have moved
+LEAST_GAIN = 0.003  # a third of a per cent of expected improvement
 RELAXED = 12  # whole numbers with more values than this are treated as reals and rounded
 
 

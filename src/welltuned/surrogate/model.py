@@ -12,7 +12,7 @@ from welltuned.history import History
 from welltuned.streams import study_rng
 from welltuned.surrogate import fit as fitting
 from welltuned.surrogate.embedding import Embedding, embedding
-from welltuned.surrogate.gp import Layout, Observations, Posterior, condition
+from welltuned.surrogate.gp import NOISY, QUIET, Layout, Observations, Posterior, condition
 from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
 
 MEMBERS = 4  # processes that are averaged, as long as there are few enough observations to fit them in no time
@@ -114,6 +114,7 @@ def fit_model(
     members: int = MEMBERS,
     losses: np.ndarray | None = None,
     plain: bool = False,
+    noise_rate: float | None = None,
 ) -> Model:
     """Fit to a history with at least one observation.
 
@@ -127,6 +128,8 @@ def fit_model(
         In place of the history's own objectives, for its observed trials, shape (n, m).
     plain
         Standardise the observations and do nothing else to them, so that predictions hold for bad values too.
+    noise_rate
+        See :class:`Observations`; unless given, it follows from whether the study says that it is noisy.
     """
     space, embed = history.space, embedding(history.space)
     observed = np.flatnonzero(history.observed)
@@ -134,7 +137,8 @@ def fit_model(
     violations = history.violations[observed]
     allowed = np.asarray(~(violations > 0.0).any(axis=1))
     kept = informative(history.unit[observed], y[:, 0], MODEL_POINTS)
-    fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor)
+    rate = (NOISY if history.wishes.noisy else QUIET) if noise_rate is None else noise_rate
+    fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor, rate)
     unit = history.unit[observed]
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
     sems = history.sems[observed]
@@ -160,6 +164,7 @@ class _Fits:
     members: int
     plain: bool
     winsor: bool
+    noise_rate: float
 
     def output(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
         if self.plain:
@@ -187,7 +192,7 @@ class _Fits:
         if len(failed):
             phi, values = np.vstack([phi, embed(failed)]), np.append(values, np.full(len(failed), scaled.max()))
             known = np.append(known, np.zeros(len(failed)))
-        data = Observations(phi, values, embed.group, len(embed.numeric), known)
+        data = Observations(phi, values, embed.group, len(embed.numeric), known, self.noise_rate)
         return Quantity(self.posterior(embed, data, unit, y), centre, scale)
 
     def posterior(self, embed: Embedding, data: Observations, unit: np.ndarray, y: np.ndarray) -> Posterior:
@@ -199,7 +204,7 @@ class _Fits:
         m = n - n % (1 + n // 50)
         rows = informative(unit[:m], y[:m], FIT_POINTS)
         values = self.output(y[:m])[0][rows]
-        past = Observations(embed(unit[rows]), values, embed.group, data.numeric, np.zeros(len(rows)))
+        past = Observations(embed(unit[rows]), values, embed.group, data.numeric, np.zeros(len(rows)), data.noise_rate)
         few = self.members if n <= 200 else min(self.members, 2) if n <= MODEL_POINTS else 1
         return condition(thetas(past, layout, few, study_rng(self.rng, f"theta {m}")), data)
 
@@ -229,7 +234,7 @@ def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Gene
 
     ``rng`` must follow from the data: then remembering changes nothing.
     """
-    digest = hashlib.blake2b(repr((layout, members, rng.bit_generator.state["state"])).encode())
+    digest = hashlib.blake2b(repr((layout, members, data.noise_rate, rng.bit_generator.state["state"])).encode())
     for part in (data.phi, data.y, data.known, data.group):
         digest.update(np.ascontiguousarray(part).tobytes())
     key = digest.digest()

@@ -23,10 +23,24 @@ def worth_repeating(model: Model, pending: np.ndarray) -> tuple[float, np.ndarra
         return None
     posterior = model.objective.posterior
     mean, variance = posterior.predict(model.embed(rows))
-    tilde = variance / np.sqrt(variance + posterior.noise.mean())
+    tilde = _move(variance, posterior.noise.mean())
     order = np.argsort(mean, kind="stable")
     rival = np.full(len(rows), mean[order[0]])
     rival[order[0]] = mean[order[1]]
     worth = log_h(-np.abs(mean - rival) / tilde)[0] + np.log(tilde)
     best = int(np.argmax(worth))
     return float(worth[best]), rows[best]
+
+
+def worth_trying(model: Model, row: np.ndarray) -> float:
+    """Return the log knowledge gradient of a new row, shape (1, p), on the scale of :func:`worth_repeating`."""
+    posterior = model.objective.posterior
+    mean, variance = posterior.predict(model.embed(row))
+    tilde = _move(variance, posterior.noise.mean())
+    best = model.incumbents().mean()
+    return float((log_h((best - mean) / tilde)[0] + np.log(tilde))[0])
+
+
+def _move(variance: np.ndarray, noise: float) -> np.ndarray:
+    """Return the standard deviation by which one noisy evaluation moves the mean."""
+    return np.asarray(variance / np.sqrt(variance + noise))
