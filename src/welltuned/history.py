@@ -193,7 +193,10 @@ class History:
     @cached_property
     def numbers(self) -> np.ndarray:
         """Numbers of the trials, shape (n,)."""
-        return np.fromiter((t.number for t in self.trials), dtype=int, count=len(self.trials))
+        n = len(self.trials)
+        if n and self.trials[-1].number == n - 1:  # they are ordered, so none is missing
+            return np.arange(n)
+        return np.fromiter((t.number for t in self.trials), dtype=int, count=n)
 
     @cached_property
     def _arrays(self) -> _Arrays:
@@ -282,7 +285,9 @@ class History:
         return self._mask(State.RUNNING, State.WAITING, State.PAUSED) & self.fits
 
     def _mask(self, *states: State) -> np.ndarray:
-        return np.isin(self._arrays.codes, [CODES[state] for state in states])
+        wanted = np.zeros(len(CODES) + 1, dtype=bool)  # the last one stands for -1
+        wanted[[CODES[state] for state in states]] = True
+        return wanted[self._arrays.codes]
 
     @property
     def keys(self) -> frozenset[str]:

@@ -125,31 +125,46 @@ def recency(n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Kinds:
-    """Which columns of the cube are numbers, with the width of a cell each, and which are categories."""
+    """Which columns of the cube are numbers, with the width of a cell each, and which are categories.
+
+    The choices of all categories stand side by side: those of the i-th begin at ``offset[i]``.
+    """
 
     numeric: np.ndarray
     cell: np.ndarray
-    categorical: tuple[tuple[int, int], ...]
+    categorical: np.ndarray
+    counts: np.ndarray
+    offset: np.ndarray
 
     @classmethod
     def of(cls, space: Space) -> Kinds:
         """Read the kinds off a space."""
-        numeric, cell, categorical = [], [], []
-        for j, parameter in enumerate(space.values()):
-            n = codec.cells(parameter)
-            if isinstance(parameter, Categorical):
-                categorical.append((j, len(parameter.choices)))
-            else:
-                numeric.append(j)
-                cell.append(0.0 if n is None else 1.0 / n)
-        return cls(np.array(numeric, dtype=int), np.array(cell), tuple(categorical))
+        parameters = list(space.values())
+        categorical = [j for j, p in enumerate(parameters) if isinstance(p, Categorical)]
+        numeric = [j for j, p in enumerate(parameters) if not isinstance(p, Categorical)]
+        cells = [codec.cells(parameters[j]) for j in numeric]
+        counts = np.array([codec.cells(parameters[j]) for j in categorical], dtype=int)
+        return cls(
+            np.array(numeric, dtype=int),
+            np.array([0.0 if n is None else 1.0 / n for n in cells]),
+            np.array(categorical, dtype=int),
+            counts,
+            np.cumsum(counts) - counts,
+        )
+
+    def choices(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return indices of the choices in rows of the cube, shape (n, categories), and which of them are active."""
+        u = unit[:, self.categorical]
+        active = ~np.isnan(u)
+        return np.minimum((np.where(active, u, 0.0) * self.counts).astype(int), self.counts - 1), active
 
 
 class Mixture:
     """A mixture density over rows of the cube: a kernel for each of m rows, shape (m, p), and a uniform one.
 
-    Numbers have normal kernels truncated to [0, 1], as wide as the larger gap to their neighbours; categories mix
-    their own choice with all others. ``weights`` has m + 1 entries, the last one that of the uniform kernel.
+    Numbers have normal kernels truncated to [0, 1], as wide as the larger gap to their neighbours; of a category a
+    kernel has its own choice with probability 1/(1 + K/(m + 1)), and otherwise any of the K. ``weights`` has m + 1
+    entries, the last one that of the uniform kernel.
     """
 
     def __init__(self, kinds: Kinds, rows: np.ndarray, weights: np.ndarray) -> None:
@@ -158,27 +173,14 @@ class Mixture:
         self.known = ~np.isnan(mu)
         self.mu = np.where(self.known, mu, 0.5)
         self.sigma = widths(mu, kinds.cell)
+        self.own, self.chosen = kinds.choices(rows)
+        self.loyalty = 1.0 / (1.0 + kinds.counts / (len(rows) + 1.0))
 
     @cached_property
     def tails(self) -> tuple[np.ndarray, np.ndarray]:
         """Mass of each kernel below 0, and within [0, 1]; shapes (m, numeric)."""
         below = ndtr(-self.mu / self.sigma)
         return below, ndtr((1.0 - self.mu) / self.sigma) - below
-
-    @cached_property
-    def tables(self) -> list[np.ndarray]:
-        """For each categorical column, the probabilities of its choices under each kernel, shape (m + 1, choices)."""
-        out = []
-        m = len(self.rows)
-        for j, n in self.kinds.categorical:
-            u = self.rows[:, j]
-            known = np.flatnonzero(~np.isnan(u))
-            table = np.full((m + 1, n), 1.0 / n)
-            own = np.floor(u[known] * n).clip(0, n - 1).astype(int)
-            table[known] = 1.0 / (m + 1) / (1.0 + n / (m + 1))
-            table[known, own] = (1.0 + 1.0 / (m + 1)) / (1.0 + n / (m + 1))
-            out.append(table)
-        return out
 
     @cached_property
     def exponents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -188,38 +190,51 @@ class Mixture:
         i_mu = i * self.mu
         return i, i_mu, i_mu * self.mu + self.known * np.log(np.sqrt(2.0 * np.pi) * self.sigma * mass)
 
+    @cached_property
+    def log_choices(self) -> np.ndarray:
+        """Log probability of every choice of every category under each kernel, shape (m + 1, all choices)."""
+        kinds, m = self.kinds, len(self.rows)
+        table = np.repeat(np.repeat((1.0 / kinds.counts)[None], m + 1, axis=0), kinds.counts, axis=1)
+        loyal = self.chosen * self.loyalty
+        table[:m] *= np.repeat(1.0 - loyal, kinds.counts, axis=1)
+        rows = np.arange(m)[:, None]
+        table[rows, kinds.offset + self.own] += loyal
+        return np.log(table)
+
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw rows of the cube, shape (n, p), every coordinate set."""
-        out = rng.random((n, len(self.kinds.numeric) + len(self.kinds.categorical)))
+        kinds, m = self.kinds, len(self.rows)
+        out = rng.random((n, len(kinds.numeric) + len(kinds.categorical)))
         kernel = np.searchsorted(np.cumsum(self.weights)[:-1], rng.random(n), side="right")
-        of = np.minimum(kernel, max(len(self.rows) - 1, 0))
-        columns = self.kinds.numeric
+        of, real = np.minimum(kernel, max(m - 1, 0)), (kernel < m)[:, None]
         below, mass = self.tails
-        u = out[:, columns]
-        x = self.mu[of] + self.sigma[of] * ndtri(np.clip(below[of] + u * mass[of], 1e-300, 1.0))
-        own = self.known[of] & (kernel < len(self.rows))[:, None]
-        out[:, columns] = np.where(own, np.clip(x, 0.0, 1.0), u)
-        for (j, choices), table in zip(self.kinds.categorical, self.tables, strict=True):
-            index = (np.cumsum(table[kernel], axis=1) < out[:, j, None]).sum(1).clip(0, choices - 1)
-            out[:, j] = (index + 0.5) / choices
+        u = out[:, kinds.numeric]
+        x = self.mu[of] + self.sigma[of] * ndtri(np.maximum(below[of] + u * mass[of], 1e-300))
+        out[:, kinds.numeric] = np.where(self.known[of] & real, np.minimum(np.maximum(x, 0.0), 1.0), u)
+        if len(kinds.categorical):
+            loyal = self.chosen[of] & real & (rng.random((n, len(kinds.categorical))) < self.loyalty)
+            own = (self.own[of] + 0.5) / kinds.counts
+            out[:, kinds.categorical] = np.where(loyal, own, out[:, kinds.categorical])
         return out
 
     def log_density(self, unit: np.ndarray) -> np.ndarray:
         """Return the log density of activated rows, shape (q,); what is inactive in a row counts for nothing.
 
-        The exponents of all kernels are two matrix products: -Σ (x - μ)²/2σ² = -x² i + 2 x iμ - iμ² with i = 1/2σ².
+        The exponents of all kernels are a few matrix products: -Σ (x - μ)²/2σ² = -x² i + 2 x iμ - iμ² with i = 1/2σ².
         """
-        x = unit[:, self.kinds.numeric]
+        kinds = self.kinds
+        x = unit[:, kinds.numeric]
         active = ~np.isnan(x)
         x = np.where(active, x, 0.0)
         i, i_mu, rest = self.exponents
         E = np.empty((len(unit), len(self.weights)))
         E[:, -1] = 0.0
         E[:, :-1] = 2.0 * (x @ i_mu.T) - (x * x) @ i.T - active.astype(float) @ rest.T
-        for (j, n), table in zip(self.kinds.categorical, self.tables, strict=True):
-            there = np.flatnonzero(~np.isnan(unit[:, j]))
-            index = np.floor(unit[there, j] * n).astype(int)
-            E[there] += np.log(table).T[np.minimum(index, n - 1)]
+        if len(kinds.categorical):
+            index, active = kinds.choices(unit)
+            hot = np.zeros((len(unit), int(kinds.counts.sum())))
+            hot[np.arange(len(unit))[:, None], kinds.offset + index] = active
+            E += hot @ self.log_choices.T
         with np.errstate(divide="ignore"):
             E += np.log(self.weights)
         top = E.max(1)

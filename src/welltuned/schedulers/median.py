@@ -12,12 +12,16 @@ from welltuned.schedulers.protocol import Continue, Decision, Stop
 from welltuned.trial import Report, Trial
 
 
+DOMINATED = 0.05
+
+
 @dataclass(frozen=True)
 class Median:
     """Stop a trial whose best value so far is worse than the median of the others' averages up to the same step.
 
     Golovin et al., *Google Vizier: A Service for Black-Box Optimization*, KDD 2017, section 3.2.2. With several
-    objectives a trial is stopped only when it is worse in all of them.
+    objectives a trial is stopped when more than one in twenty of the others were better in all of them: on a front, few
+    beat few.
 
     Parameters
     ----------
@@ -42,20 +46,24 @@ class Median:
         """See :meth:`Scheduler.decide`."""
         if report.step < self.warmup:
             return Continue()
-        worse = []
-        for name, direction in history.directions.items():
-            sign = -1.0 if direction == "maximize" else 1.0
-            curves = {t.number: _curve(t, name, report.step) * sign for t in history.trials}
-            others = [c.mean() for n, c in curves.items() if n != number and len(c)]
-            own = curves.get(number, np.empty(0))
-            if len(others) < max(self.startup, 1) or not len(own):
-                return Continue()
-            worse.append(own.min() > np.median(others))
-        return Stop(f"worse than the median at step {report.step}") if all(worse) else Continue()
+        names = list(history.directions)
+        signs = np.array([-1.0 if d == "maximize" else 1.0 for d in history.directions.values()])
+        curves = {t.number: _curves(t, names, report.step) * signs for t in history.trials}
+        own = curves.pop(number, np.empty((0, len(names))))
+        several = len(names) > 1
+        others = [c.min(0) if several else c.mean(0) for c in curves.values() if len(c)]
+        if len(others) < max(self.startup, 1) or not len(own):
+            return Continue()
+        better = (np.array(others) < own.min(0)).all(1).mean()
+        if better > (DOMINATED if several else 0.5):
+            return Stop(f"{better:.0%} of the others were better at step {report.step}")
+        return Continue()
 
 
-def _curve(trial: Trial, name: str, step: int) -> np.ndarray:
-    """Return what a trial reported of a metric up to ``step``; nothing if it did not get that far."""
+def _curves(trial: Trial, names: list[str], step: int) -> np.ndarray:
+    """Return what a trial reported of all metrics up to ``step``, shape (k, m); nothing if it did not get that far."""
     if not trial.reports or trial.reports[-1].step < step:
-        return np.empty(0)
-    return np.array([r.metrics[name] for r in trial.reports if r.step <= step and name in r.metrics])
+        return np.empty((0, len(names)))
+    reports = [r.metrics for r in trial.reports if r.step <= step and all(n in r.metrics for n in names)]
+    rows = [[metrics[n] for n in names] for metrics in reports]
+    return np.array(rows).reshape(len(rows), len(names))

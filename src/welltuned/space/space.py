@@ -16,6 +16,7 @@ from welltuned.space.labels import find
 from welltuned.space.parameters import Choice, Float, Parameter
 
 Params = dict[str, Any]
+JSON_TYPES = frozenset((str, int, float, bool, type(None)))
 
 
 class Space(Mapping[str, Parameter]):
@@ -332,11 +333,25 @@ class Space(Mapping[str, Parameter]):
 
     def to_labels(self, params: Mapping[str, Any]) -> Params:
         """Replace the choices in ``params`` by their labels, so that JSON can hold them."""
-        return {name: self._label(name, value) for name, value in params.items()}
+        plain = self._plain
+        return {
+            name: value if name in plain and type(value) in JSON_TYPES else self._label(name, value)
+            for name, value in params.items()
+        }
 
     def from_labels(self, stored: Mapping[str, Any]) -> Params:
         """Bring labels back to the choices. A label that is no longer known stays as it is."""
-        return {name: self._choice(name, value) for name, value in stored.items()}
+        plain = self._plain
+        return {name: value if name in plain else self._choice(name, value) for name, value in stored.items()}
+
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        """Names of the parameters whose values are stored as they are."""
+        return frozenset(
+            name
+            for name, parameters in self._by_public.items()
+            if all(not isinstance(p, Choice) or _own_labels(p) for p in parameters)
+        )
 
     @cached_property
     def _by_public(self) -> dict[str, tuple[Parameter, ...]]:
@@ -375,6 +390,10 @@ class Space(Mapping[str, Parameter]):
         return space_from_json(body)
 
 
+def _own_labels(parameter: Any) -> bool:
+    return all(choice is label for choice, label in zip(parameter.choices, parameter.labels, strict=True))
+
+
 def _maker(parameter: Parameter) -> Callable[[float], Any]:
     if isinstance(parameter, Choice):
         choices = parameter.choices
@@ -386,7 +405,7 @@ def _reader(parameter: Parameter) -> Callable[[Any], float]:
     """Return a function that raises for whatever is not plainly a value of the parameter."""
     if not isinstance(parameter, Choice):
         return _plain_number
-    if all(type(c) in (str, bool, int, float, type(None)) for c in parameter.choices):
+    if all(type(c) in JSON_TYPES for c in parameter.choices):
         index = {(type(c), c): float(i) for i, c in enumerate(parameter.choices)}
         return lambda value: index[type(value), value]
     by_identity = {id(c): float(i) for i, c in enumerate(parameter.choices)}

@@ -18,7 +18,6 @@ from scipy.linalg import lapack
 from welltuned.surrogate import warp
 from welltuned.surrogate.kernels import JITTER, cholesky, correlation, matern52, squared_distances
 
-
 QUIET, NOISY = 30.0, 3.0
 
 
