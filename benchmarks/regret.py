@@ -133,10 +133,12 @@ def race(given: argparse.Namespace) -> None:
     names, done, warm = usable(given.opts.split(",")), set(), set()
     for r in read_runs(given.out):
         done.add((r["opt"], r["problem"], r["seed"], r["budget"]))
+    if not names:
+        raise SystemExit("none of the searches asked for can run here")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for title, make in chosen(given).items():
         wanted = [(s, n) for s in given.seeds for n in names if (n, title, s, given.budget) not in done]
-        if not wanted:
+        if not wanted and title in read_references(given.out):
             continue
         problem = make()
         ensure_reference(problem, given.out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +47,7 @@ class LiveTrial(Mapping[str, Any]):
     def __init__(self, task: Task, on_report: Callable[[Task, Report], bool] | None = None) -> None:
         self.task = task
         self._on_report = on_report
+        self.asked = time.time()
         self._stop = False
         self._params: dict[str, Any] = {} if task.open_space else dict(task.params)
         self.domains: dict[str, Parameter] = {}
@@ -136,9 +139,13 @@ class LiveTrial(Mapping[str, Any]):
         InvalidType, InvalidValue
             When ``value`` is not a finite number.
         """
-        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        item = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+        try:
+            number = math.nan if isinstance(item, (str, bytes)) else float(item)
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidType(f"constrain: {name}={value!r} is not a number") from None
+        if isinstance(item, (str, bytes)):
             raise InvalidType(f"constrain: {name}={value!r} is not a number")
-        number = float(value)
         if not np.isfinite(number):
             raise InvalidValue(f"constrain: {name}={value!r} is not finite; fail the trial instead: raise Infeasible")
         self.attributes.setdefault(CONSTRAINTS, {})[str(name)] = number

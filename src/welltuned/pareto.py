@@ -85,6 +85,23 @@ def scalarise(losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return weighted.max(1) + 0.05 * weighted.sum(1)
 
 
+def penalised(y: np.ndarray, violations: np.ndarray) -> np.ndarray:
+    """Return values of which those that violate constraints, shape (n, c), come after all others, by how much they do.
+
+    Each constraint is measured in units of its typical violation. Deb, *An Efficient Constraint Handling Method for
+    Genetic Algorithms* (2000), eq. 3.
+    """
+    over = np.maximum(np.nan_to_num(violations), 0.0)
+    if not over.any():
+        return y
+    scales = np.array([np.median(v[v > 0]) if (v > 0).any() else 1.0 for v in over.T])
+    total = (over / scales).sum(1)
+    allowed = y[total == 0]
+    extent = float(np.ptp(y)) or 1.0
+    worst = float(allowed.max()) if len(allowed) else 0.0
+    return np.where(total > 0, worst + extent * total, y)
+
+
 def front_reference(front: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return a point that every point of the front dominates: its worst values and a tenth of its ranges beyond.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from welltuned.errors import InvalidValue
 
-CONSTRAINTS = "constraints"  # the attribute that holds what ``LiveTrial.constrain`` was told
+CONSTRAINTS = "welltuned:constraints"  # the attribute that holds what ``LiveTrial.constrain`` was told
 
 
 class State(str, enum.Enum):
@@ -112,7 +112,8 @@ class Trial:
     def constraints(self) -> Mapping[str, float]:
         """Values of the constraints on outcomes, by name; those above 0 are violated."""
         found = self.attributes.get(CONSTRAINTS) if self.attributes else None
-        return found if isinstance(found, Mapping) else {}
+        numbers = found if isinstance(found, Mapping) else {}
+        return {name: v for name, v in numbers.items() if isinstance(v, (int, float))}
 
     @property
     def feasible(self) -> bool:

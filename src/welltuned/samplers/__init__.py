@@ -41,7 +41,7 @@ def make_sampler(spec: Any) -> Sampler:
     Examples
     --------
     >>> make_sampler("bayes")
-    Bayes(initial=None, fantasies=16)
+    Bayes(initial=None, fantasies=16, members=4)
     """
     if isinstance(spec, str):
         if spec not in SAMPLERS:

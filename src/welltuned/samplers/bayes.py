@@ -15,14 +15,18 @@ from welltuned.samplers.novel import novel
 from welltuned.space import Categorical, Params, Space
 from welltuned.streams import origin
 from welltuned.surrogate import transfer
-from welltuned.surrogate.acquisition import Acquisition, LogMean, LogProbability, log_ei, total
+from welltuned.surrogate.acquisition import Acquisition, LogMean, LogProbability, Sum, log_ei, total
+from welltuned.surrogate.batch import spread_out
 from welltuned.surrogate.belief import log_belief
 from welltuned.surrogate.hypervolume import LogEHVI, boxes
-from welltuned.surrogate.maximise import maximise
+from welltuned.surrogate.maximise import candidates, maximise
 from welltuned.surrogate.model import SUCCESS_SPREAD, Model, fit_model
 from welltuned.surrogate.replicate import worth_repeating, worth_trying
 
 EXACT_OBJECTIVES = 3  # up to that many, the hypervolume's growth is computed; beyond, objectives are scalarised
+BATCH_POOL, BATCH_SCREENED = 512, 192  # rows that a batch is chosen from, before and after screening
+PORTFOLIO = 3  # of the first trials, how many repeat what was good in earlier studies
+SPARE = 8  # rows beyond those asked for, in case some were tried before
 MOST_BOXES = 24  # points of a front that boxes are built from
 
 
@@ -77,13 +81,13 @@ class Bayes:
         design = max(0, min(n, self.n_initial(space) - started))
         if history.observed.sum() < 2:
             design = n
-        chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
+        chosen = novel(space, history, self._design(space, history, design, rng), design, rng, seen)
         if len(chosen) < design or design == n:
             return chosen
         pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
         search = Search.begin(history, rng, self)
-        for i in range(n - len(chosen)):
-            number = origin(rng)[1] + i
+        while len(chosen) < n:
+            number = origin(rng)[1] + len(chosen)
             acquisition = search.acquisition(pending)
             again = search.again(pending) if history.wishes.noisy else None
             ranked = search.ranked(acquisition, unseen_choice(space, history, number))
@@ -97,7 +101,23 @@ class Bayes:
             chosen += fresh
             if len(chosen) < n:
                 pending = np.vstack([pending, space.encode(fresh)])
+            if n - len(chosen) > 1 and search.can_batch():
+                rows = search.batch(acquisition, pending, n - len(chosen))
+                proposals = (space.decode(r[None], activated=True)[0] for r in rows)
+                return chosen + novel(space, history, proposals, n - len(chosen), rng, seen)
         return chosen
+
+    def _design(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
+        """Return what comes before the model: the defaults, what was good in earlier studies, and an even spread."""
+        spread = initial_design(space, history, n, rng)
+        earlier = transfer.earlier_models(history, rng) if n and history.wishes.earlier else []
+        if not earlier:
+            return spread
+        known = transfer.portfolio(earlier, PORTFOLIO)
+        rows = space.activate(np.where(np.isnan(known), 0.5, known))
+        good = space.decode(rows[space.feasible(rows)], activated=True)
+        first = 1 if space.defaults is not None and spread and spread[0] == space.defaults else 0
+        return [*spread[:first], *good, *spread[first:]]
 
     def n_initial(self, space: Space) -> int:
         """Return how many trials precede the model."""
@@ -141,10 +161,7 @@ class Search:
             terms.append(self._improvement(pending))
         if model.success is not None:
             terms.append(LogProbability(embed, model.success, 0.0, SUCCESS_SPREAD))
-        terms += [
-            LogProbability(embed, q.posterior, -q.centre / q.scale, float(q.posterior.noise[0]))
-            for q in model.constraints
-        ]
+        terms += model.satisfaction()
         if model.cost is not None:
             terms.append(LogMean(embed, model.cost.posterior, -model.cost.scale * self._thrift()))
         budget = self.history.budget
@@ -157,7 +174,7 @@ class Search:
             return self._growth(pending)
         if self.earlier is not None:
             mean, _ = self.earlier.predict(embed(model.unit[model.allowed] if model.allowed.any() else model.unit))
-            return transfer.TransferEI(self.earlier, float(mean.min()))
+            return transfer.TransferEI(self.earlier.with_pending(pending), float(mean.min()))
         best = model.incumbents()
         return log_ei(embed, model.objective.posterior, best, pending, self.rng, self.settings.fantasies)
 
@@ -195,7 +212,29 @@ class Search:
     ) -> tuple[np.ndarray, np.ndarray]:
         model = self.model
         weights = model.objective.posterior.w[0, 0]
-        return maximise(self.history.space, model.embed, acquisition, model.best_rows(5), weights, rng, force)
+        return maximise(
+            self.history.space, model.embed, acquisition, model.best_rows(5), weights, rng, force, model.unit
+        )
+
+    def can_batch(self) -> bool:
+        """Tell whether further proposals of a call may be chosen together."""
+        model = self.model
+        known = model.allowed.any() or not model.constraints
+        return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
+
+    def batch(self, acquisition: Acquisition, pending: np.ndarray, n: int) -> np.ndarray:
+        """Return rows that go well with those under evaluation, shape (≥ n, p) where there are so many."""
+        model, space = self.model, self.history.space
+        pool = candidates(space, model.best_rows(5), BATCH_POOL, self.rng)
+        scores = acquisition.coarse().value(pool)
+        pool = pool[np.argsort(-scores, kind="stable")[: max(BATCH_SCREENED, 4 * n)]]
+        others = acquisition.terms[1:] if isinstance(acquisition, Sum) else ()
+        factor = np.sum([t.value(pool) for t in others], axis=0) if others else np.zeros(len(pool))
+        posterior = model.objective.posterior.only(0)
+        at = spread_out(
+            model.embed, posterior, float(model.incumbents()[0]), pending, pool, factor, n + SPARE, self.rng
+        )
+        return pool[at]
 
     def again(self, pending: np.ndarray) -> tuple[float, np.ndarray] | None:
         """Return the observed row that is most worth another evaluation, and the logarithm of that worth."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, require
 from welltuned.history import History
+from welltuned.pareto import penalised
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
 from welltuned.space import Params, Space, codec
@@ -81,6 +82,7 @@ class CMAES:
         losses = history.losses[rows, 0]
         worst = np.nanmax(losses, initial=-np.inf)
         losses = np.where(np.isnan(losses), worst if np.isfinite(worst) else 0.0, losses)
+        losses = penalised(losses, history.violations[rows])
         points = np.nan_to_num(history.unit[rows], nan=0.5)
         digest = hashlib.blake2b(repr((self, seed, space.to_json())).encode()).digest()
         strategy, told = self._begin(space, seed, self.population), 0

@@ -108,6 +108,8 @@ def novel(
     ):
         rest = space.decode(rows[rng.permutation(len(rows))], activated=True)
         chosen += itertools.islice(_unseen(space, rest, seen), n - len(chosen))
+    if len(chosen) < n and history.wishes.noisy:  # all is known by name, but another look still tells something
+        chosen += space.decode(draw(space, n - len(chosen), rng), activated=True)
     return chosen
 
 

@@ -20,7 +20,7 @@ from scipy.special import ndtr, ndtri
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
-from welltuned.pareto import scalarise
+from welltuned.pareto import penalised, scalarise
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
 from welltuned.space import Categorical, Params, Space, codec
@@ -101,7 +101,7 @@ def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     (Watanabe, section 3.3). Failed trials are among the others.
     """
     rows = np.flatnonzero(history.observed)
-    y = scalarise(history.losses[rows], rng)
+    y = penalised(scalarise(history.losses[rows], rng), history.violations[rows])
     m = min(int(np.ceil(0.1 * len(y))), MOST_GOOD)
     order = np.argsort(y, kind="stable")
     good, threshold = order[:m], y[order[min(m, len(y) - 1)]]

@@ -11,7 +11,6 @@ from welltuned.history import History
 from welltuned.schedulers.protocol import Continue, Decision, Stop
 from welltuned.trial import Report, Trial
 
-
 DOMINATED = 0.05
 
 

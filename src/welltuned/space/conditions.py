@@ -42,7 +42,12 @@ class Test:
     def mask(self, parameter: Parameter, u: np.ndarray) -> np.ndarray:
         """Answer for a column ``u`` of unit coordinates, shape (n,), where the parent is known to be active."""
         if isinstance(parameter, Choice):
-            return np.isin(codec.indices(parameter, u), self.indices)
+            n = len(parameter.choices)
+            index = np.minimum((np.maximum(u, 0.0) * n).astype(int), n - 1)
+            found = index == self.indices[0]
+            for other in self.indices[1:]:
+                found |= index == other
+            return np.asarray(found)
         values = codec.numbers(parameter, u)
         # a number that went through a scale may differ in its last digits from the one that was written down
         equal = np.isclose(values[:, None], np.array(self.operands)[None], rtol=1e-12, atol=1e-300)

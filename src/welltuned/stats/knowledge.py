@@ -14,6 +14,7 @@ from welltuned.history import History
 from welltuned.surrogate.gp import NOISY
 from welltuned.surrogate.model import Model, fit_model
 from welltuned.surrogate.threads import single_threaded
+from welltuned.trial import State
 
 FEWEST = 4
 
@@ -55,6 +56,8 @@ class Diagnostics:
 
 def sign_of(history: History, objective: str | None = None) -> tuple[int, float]:
     """Return the column of an objective, and -1 where it is maximised."""
+    if not isinstance(history, History):
+        raise InvalidType(f"{history!r} is not a History; give study.history")
     names = list(history.directions)
     if objective is not None and objective not in names:
         raise InvalidValue(f"objective={objective!r} is unknown; the study has {names!r}")
@@ -72,11 +75,32 @@ def model_of(history: History, what: str, *, plain: bool = False, fewest: int = 
     """
     if not isinstance(history, History):
         raise InvalidType(f"{what}: {history!r} is not a History; give study.history")
+    history = completed(history)
     if (seen := int(history.observed.sum())) < fewest:
         raise InvalidValue(f"{what}: {seen} results are too few for a model; it takes {fewest}")
     losses = history.losses[history.observed][:, [objective]]
     with single_threaded():
         return fit_model(history, np.random.default_rng(0), losses=losses, winsor=True, plain=plain, noise_rate=NOISY)
+
+
+def completed(history: History) -> History:
+    """Return the history of the completed trials alone: a pruned one has no value, a failed one says nothing of it."""
+    return history.replace(t for t in history.trials if t.state is State.COMPLETE)
+
+
+def single(history: History, what: str) -> History:
+    """Return the completed trials of a history with one objective.
+
+    Raises
+    ------
+    InvalidType, InvalidValue
+        For what is no history, and for several objectives.
+    """
+    if not isinstance(history, History):
+        raise InvalidType(f"{what}: {history!r} is not a History; give study.history")
+    if len(history.directions) > 1:
+        raise InvalidValue(f"{what}: takes one objective, but there are {list(history.directions)!r}")
+    return completed(history)
 
 
 def predict(
@@ -98,6 +122,8 @@ def predict(
     InvalidValue
         For too few results, or something that is not a configuration of the space.
     """
+    if not isinstance(params, (Mapping, Sequence)) or isinstance(params, (str, bytes)):
+        raise InvalidType(f"predict: {params!r} is neither a configuration nor a list of them")
     j, sign = sign_of(history, objective)
     model = model_of(history, "predict", plain=True, objective=j)
     one = isinstance(params, Mapping)
@@ -112,15 +138,16 @@ def diagnostics(history: History, objective: str | None = None) -> Diagnostics:
     """Compare every trial with what the others say of it. Rasmussen and Williams (2006), eq. 5.12."""
     j, sign = sign_of(history, objective)
     model = model_of(history, "diagnostics", plain=True, objective=j)
-    n = len(model.losses)
+    history = completed(history)
     with single_threaded():
         mean, variance = model.objective.posterior.leave_one_out()
     q = model.objective
-    mean, sd = q.centre + q.scale * mean[:n], q.scale * np.sqrt(variance[:n])
-    losses = model.losses[:, 0]
-    spread = float(((losses - losses.mean()) ** 2).sum())
-    r2 = 1.0 - float(((losses - mean) ** 2).sum()) / spread if spread > 0 else 0.0
-    coverage = float((np.abs(losses - mean) <= norm.ppf(0.95) * sd).mean())
+    observed = q.posterior.data.y  # on the standard scale, where squares do not overflow
+    left = observed - mean
+    spread = float(observed.var())
+    r2 = 1.0 - float((left**2).mean()) / spread if spread > 0 else 0.0
+    coverage = float((np.abs(left) <= norm.ppf(0.95) * np.sqrt(variance)).mean())
+    losses, mean, sd = model.losses[:, 0], q.centre + q.scale * mean, q.scale * np.sqrt(variance)
     numbers = history.numbers[history.observed]
     kept = model.kept
     return Diagnostics(numbers[kept], sign * losses, sign * mean, sd, r2, coverage, q.noise_sd)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from welltuned.errors import InvalidValue, NoCompletedTrial
+from welltuned.errors import NoCompletedTrial
 from welltuned.history import History
-from welltuned.stats.knowledge import FEWEST, model_of, sign_of
+from welltuned.stats.knowledge import FEWEST, model_of, sign_of, single
 from welltuned.surrogate.model import Model
 from welltuned.surrogate.threads import single_threaded
 
@@ -72,10 +72,14 @@ def recommend(history: History) -> Recommendation:
     >>> round(recommend(study.history).params["x"], 1)
     1.0
     """
-    if len(history.directions) > 1:
-        raise InvalidValue(f"recommend: the objectives are {list(history.directions)!r}; choose from best_trials")
+    history = single(history, "recommend")
     if history.best is None:
-        raise NoCompletedTrial("recommend: no trial has completed yet")
+        done = len(history)
+        raise NoCompletedTrial(
+            f"recommend: each of {done} completed trials violates a constraint on outcomes"
+            if done
+            else "recommend: no trial has completed yet"
+        )
     if history.observed.sum() < FEWEST:
         return _as_observed(history)
     _, sign = sign_of(history)
@@ -117,14 +121,16 @@ def _average(history: History, at: np.ndarray) -> tuple[float, float | None]:
 
 
 def _as_observed(history: History) -> Recommendation:
-    """Recommend the observed best: there is too little for a model."""
-    best = history.best
-    assert best is not None
-    value = float(best.metrics[next(iter(history.directions))])
-    at = np.flatnonzero(history.numbers == best.number)
-    sem = _average(history, at)[1]
+    """Recommend the best average: there is too little for a model."""
+    _, sign = sign_of(history)
+    places = [_trials_at(history, history.unit[i]) for i, t in enumerate(history.trials) if t.feasible]
+    at = min(places, key=lambda at: _average(history, at)[0])
+    average, sem = _average(history, at)
+    trial = history.trials[at[0]]
+    value, nan = float(sign * average), float("nan")
+    observed = float(sign * history.losses[[t.feasible for t in history.trials], 0].min())
     return Recommendation(
-        dict(best.params or {}), best.number, value, float("nan"), 1, value, sem, value, value, float("nan")
+        dict(trial.params or {}), trial.number, value, nan, len(at), value, sem, observed, value, nan
     )
 
 

@@ -9,9 +9,10 @@ from scipy.special import ndtr
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
-from welltuned.stats.knowledge import model_of
+from welltuned.space import codec
+from welltuned.stats.knowledge import model_of, single
 from welltuned.stats.recommend import best_mean
-from welltuned.surrogate.acquisition import log_ei
+from welltuned.surrogate.acquisition import log_ei, total
 from welltuned.surrogate.kernels import cholesky
 from welltuned.surrogate.maximise import candidates, maximise
 from welltuned.surrogate.model import Model
@@ -31,13 +32,25 @@ def expected_gain(history: History) -> float:
     InvalidValue
         For fewer than four results.
     """
+    history, tried = single(history, "expected_gain"), history.keys
     with single_threaded():
-        model, rng = model_of(history, "expected_gain"), np.random.default_rng(0)
+        model, rng = _feasible_model(history, "expected_gain"), np.random.default_rng(0)
         nothing = np.empty((0, len(history.space)))
-        acquisition = log_ei(model.embed, model.objective.posterior, model.incumbents(), nothing, rng)
+        improvement = log_ei(model.embed, model.objective.posterior, model.incumbents(), nothing, rng)
+        acquisition = total([improvement, *model.satisfaction()])
         weights = model.objective.posterior.w[0, 0]
-        _, scores = maximise(history.space, model.embed, acquisition, model.best_rows(5), weights, rng)
-    return float(model.objective.scale * np.exp(scores.max()))
+        rows, scores = maximise(history.space, model.embed, acquisition, model.best_rows(5), weights, rng)
+    if all(codec.cells(p) is not None for p in history.space.values()):  # what was tried gains nothing more
+        new = [history.space.key(p) not in tried for p in history.space.decode(rows, activated=True)]
+        scores = scores[new]
+    return float(model.objective.scale * np.exp(scores.max())) if len(scores) else 0.0
+
+
+def _feasible_model(history: History, what: str) -> Model:
+    model = model_of(history, what)
+    if not model.allowed.any():
+        raise InvalidValue(f"{what}: no trial satisfies the constraints {list(history.constraints)!r} yet")
+    return model
 
 
 def regret_bound(history: History, confidence: float = 0.9) -> float:
@@ -54,13 +67,16 @@ def regret_bound(history: History, confidence: float = 0.9) -> float:
     """
     if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
         raise InvalidValue(f"regret_bound: confidence={confidence!r} must be between 0 and 1")
+    history = single(history, "regret_bound")
     with single_threaded():
-        model = model_of(history, "regret_bound")
+        model = _feasible_model(history, "regret_bound")
         d, t = len(history.space), int(history.observed.sum())
         beta = np.sqrt(0.4 * np.log(d * t * t * np.pi**2 / (6.0 * (1.0 - confidence))))
-        pool = np.vstack([_places(history, model), model.unit])
+        pool = _places(history, model)
+        pool = np.vstack([pool[np.exp(_log_odds(model, pool)) >= 0.5], model.unit[model.allowed]])
         mean, sd = model.objective.predict(model.embed(pool))
-        at_mean, at_sd = mean[-len(model.unit) :], sd[-len(model.unit) :]
+        known = int(model.allowed.sum())
+        at_mean, at_sd = mean[-known:], sd[-known:]
     return float(max(0.0, (at_mean + beta * at_sd).min() - (mean - beta * sd).min()))
 
 
@@ -111,14 +127,15 @@ def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
     InvalidValue, InvalidType
         For a worth or a horizon that is not above 0.
     """
-    if isinstance(worth, bool) or not isinstance(worth, (int, float)):
+    if isinstance(worth, bool) or not isinstance(worth, (int, float, np.number)):
         raise InvalidType(f"outlook: worth={worth!r} is not a number")
     if not 0 < worth < np.inf:
         raise InvalidValue(f"outlook: worth={worth!r} must be above 0")
-    if isinstance(horizon, bool) or not isinstance(horizon, int) or not 1 <= horizon <= PLACES:
+    if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or not 1 <= horizon <= PLACES:
         raise InvalidValue(f"outlook: horizon={horizon!r} must be a whole number from 1 to {PLACES}")
+    history, horizon = single(history, "outlook"), int(horizon)
     with single_threaded():
-        model = model_of(history, "outlook")
+        model = _feasible_model(history, "outlook")
         ends = _future(history, model, horizon)
     gains = ends.mean(0)
     low, high = np.quantile(ends, [0.1, 0.9], axis=0)
@@ -134,18 +151,26 @@ def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
 def _future(history: History, model: Model, horizon: int) -> np.ndarray:
     """Return the gain after each of the next trials in each drawn function, shape (paths, horizon), in own units."""
     rng, posterior = np.random.default_rng(0), model.objective.posterior.only(0)
-    phi = model.embed(_places(history, model))
+    places = _places(history, model)
+    phi, allowed = model.embed(places), np.exp(_log_odds(model, places))
     mean, covariance = posterior.joint(phi)
     mean, sd = mean[0], np.sqrt(np.maximum(np.diag(covariance[0]), 1e-12))
     best = (best_mean(model) - model.objective.centre) / model.objective.scale
     z = (best - mean) / sd
-    ei = sd * (np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) + z * ndtr(z))
+    ei = allowed * sd * (np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) + z * ndtr(z))
     order = np.argsort(-ei, kind="stable")[:horizon]
     root = cholesky(covariance[0][np.ix_(order, order)] + 1e-8 * np.eye(len(order)))
     noise = rng.standard_normal((PATHS, len(order)))
     drawn = mean[order] + (noise @ root.T if root is not None else noise * sd[order])
+    drawn = np.where(rng.random(drawn.shape) < allowed[order], drawn, np.inf)
     gains = np.maximum(best - np.minimum.accumulate(drawn, axis=1), 0.0) * model.objective.scale
     return np.hstack([gains, np.repeat(gains[:, -1:], horizon - gains.shape[1], axis=1)])
+
+
+def _log_odds(model: Model, rows: np.ndarray) -> np.ndarray:
+    """Return the log probability that all constraints on outcomes are satisfied, shape (q,)."""
+    terms = model.satisfaction()
+    return np.sum([t.value(rows) for t in terms], axis=0) if terms else np.zeros(len(rows))
 
 
 def _places(history: History, model: Model) -> np.ndarray:

@@ -125,7 +125,7 @@ def check_same_wishes(row: StudyRow, noisy: bool | None, per: str | None) -> Non
 
 def check_prior(prior: Any) -> tuple[History, ...]:
     """Return the histories of earlier studies."""
-    several = prior if isinstance(prior, (list, tuple)) else (prior,)
+    several = () if prior is None else prior if isinstance(prior, (list, tuple)) else (prior,)
     found = []
     for study in several:
         history = study if isinstance(study, History) else getattr(study, "history", None)

@@ -16,7 +16,7 @@ from welltuned.space import Params, Space
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
 from welltuned.surrogate.threads import single_threaded
-from welltuned.trial import Outcome, Report, Trial
+from welltuned.trial import Outcome, Report, State, Trial
 
 log = logging.getLogger("welltuned")
 
@@ -36,6 +36,7 @@ class Coordinator:
         self.open_space = open_space
         self._checkpoints = checkpoints
         self._said: str | None = None
+        self._missed = False
 
     @property
     def space(self) -> Space:
@@ -117,6 +118,12 @@ class Coordinator:
             self._learn(outcome.domains)
         if outcome.params is not None and self.ledger.space is not None and task.number in self.ledger.claims:
             self.ledger.assign(task.number, dict(outcome.params), unique=False)
+        per = self.ledger.wishes.per
+        if per not in (None, "seconds", *outcome.metrics) and outcome.state is State.COMPLETE and not self._missed:
+            self._missed = True
+            log.warning(
+                "optimize_per=%r: trial %d has no such metric, only %s", per, task.number, list(outcome.metrics)
+            )
         if not self.ledger.finish(task.number, task.token, outcome):
             log.warning("trial %d was taken over by another process; this result is dropped", task.number)
             return None

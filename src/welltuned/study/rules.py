@@ -152,12 +152,14 @@ class ExpectedGain:
 
     def reason(self, history: History) -> str | None:
         """See :class:`Rule`. It looks at earlier states of the history again, so it needs no memory."""
-        if len(history.directions) > 1 or history.observed.sum() < max(self.after, 4):
+        if len(history.directions) > 1:
+            raise InvalidValue(f"ExpectedGain takes one objective, but there are {list(history.directions)!r}")
+        if history.complete.sum() < max(self.after, 4) or not any(t.feasible for t in history.trials):
             return None
-        done, gains = history.numbers[history.observed], []
+        done, gains = history.numbers[history.complete], []
         for back in range(self.trials):
             past = history if not back else history.without([int(n) for n in done[-back:]])
-            if past.observed.sum() < 4:
+            if past.complete.sum() < 4 or past.best is None:
                 return None
             gains.append(expected_gain(past))
             if gains[-1] >= self.below:

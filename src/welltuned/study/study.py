@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from welltuned.evaluation import Objective, interpret, jsonable
 from welltuned.executors import check_executor, check_workers
 from welltuned.history import History, Wishes
 from welltuned.live import LiveTrial, Task
-from welltuned.samplers import Grid, Sampler, describe_sampler, make_sampler
+from welltuned.samplers import Auto, Bayes, Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
 from welltuned.schedulers import make_scheduler
 from welltuned.space import Params, Space
@@ -97,7 +99,8 @@ class Study:
         with the study.
     prior
         Earlier studies (or their histories) of something similar, one or a list: they steer the search for as long as
-        they rank this study's results well.
+        they rank this study's results well. Their spaces may differ; parameters are matched by name. Not stored: give
+        them again when you reopen the study. Used by the samplers ``auto`` and ``bayes``.
 
     Examples
     --------
@@ -155,9 +158,12 @@ class Study:
         open_space = bool(row.attributes.get("open"))
         self._ledger = Ledger(store, row, None, lease)
         check_same_wishes(row, noisy, optimize_per)
+        if earlier and len(directions) == 1 and not isinstance(searcher, (Auto, Bayes)):
+            log.warning("study %r: sampler=%r does not use prior=; 'bayes' and 'auto' do", self.name, sampler)
         self._ledger.wishes = Wishes(bool(row.attributes.get("noisy")), row.attributes.get("per"), earlier)
         self._use(parsed, row, open_space)
         self._ledger.budget = self._n_trials
+        self._asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
         #: what claims trials and stores results, for loops other than ``optimize``
         self.coordinator = Coordinator(
             self._ledger, searcher, scheduler, open_space, checkpoint_folder(folder, store, self.name)
@@ -332,6 +338,7 @@ class Study:
             )
             raise StudyStopped(f"study {self.name!r} is over: {reason}")
         trials = [LiveTrial(task, self.coordinator.receive_report) for task in tasks]
+        self._asked.update({trial.number: trial for trial in trials})
         return trials[0] if n is None else trials
 
     def tell(
@@ -358,6 +365,8 @@ class Study:
         LeaseLost
             When the trial is over already, or was taken over by another process. Nothing is changed then.
         """
+        if not isinstance(trial, LiveTrial) and not isinstance(trial, bool):
+            trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
         task = trial.task if isinstance(trial, LiveTrial) else self._running_task(trial)
         state = check_state(state)
         if state is State.COMPLETE:
@@ -368,6 +377,8 @@ class Study:
             outcome = Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=error)
         if isinstance(trial, LiveTrial):
             outcome = replace(outcome, attributes={**jsonable(trial.attributes), **outcome.attributes})
+            if self._ledger.wishes.per == "seconds" and outcome.seconds is None:
+                outcome = replace(outcome, seconds=time.time() - trial.asked)
             if self.coordinator.open_space:
                 outcome = replace(outcome, params=trial.params, domains=trial.domains)
         record = self.coordinator.receive_outcome(task, outcome)
@@ -538,6 +549,7 @@ class Study:
             done.gradient,
             reason=done.reason,
             error=done.error,
+            attributes=done.attributes,
             origin=Origin.ADDED,
             key=self._key(params),
             objectives=self.objectives,

@@ -55,6 +55,13 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
+def inverse_mills(z: np.ndarray) -> np.ndarray:
+    """Return φ(z)/Φ(z), which grows like -z where z is far below 0."""
+    far = np.sqrt(2.0 / np.pi) / erfcx(-np.minimum(z, -1.0) / np.sqrt(2.0))
+    near = np.maximum(z, -1.0)
+    return np.where(z <= -1.0, far, np.exp(-0.5 * np.minimum(near, 38.0) ** 2) / ROOT_2PI / ndtr(near))
+
+
 @dataclass(frozen=True)
 class LogEI:
     """log E[max(f* - f, 0)], averaged over processes and over fantasies of what the running trials will return.
@@ -167,8 +174,7 @@ class LogProbability:
         at = Slopes(self.posterior, self.embed(unit))
         mean, variance = at.means[0, :, 0], at.variance[0] + self.spread
         z = (self.threshold - mean) / np.sqrt(variance)
-        log_p = log_ndtr(z)
-        ratio = np.exp(-0.5 * z * z - log_p) / ROOT_2PI
+        log_p, ratio = log_ndtr(z), inverse_mills(z)
         d = at.pull((-ratio / np.sqrt(variance))[None, :, None], (-0.5 * ratio * z / variance)[None])
         return log_p, self.embed.pull(d, unit)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from welltuned.history import History
 from welltuned.streams import study_rng
 from welltuned.surrogate import fit as fitting
+from welltuned.surrogate.acquisition import LogProbability
 from welltuned.surrogate.embedding import Embedding, embedding
 from welltuned.surrogate.gp import NOISY, QUIET, Layout, Observations, Posterior, condition
 from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
@@ -19,9 +20,11 @@ MEMBERS = 4  # processes that are averaged, as long as there are few enough obse
 MODEL_POINTS = 400  # observations that a process knows
 FIT_POINTS = 128  # observations that hyperparameters are fitted to
 EVERY_TIME = 100  # up to that many observations, hyperparameters are fitted anew for each suggestion
+NEIGHBOURS = 10  # whose average tells how good a region is
 WARPED_GROUPS = 30  # up to that many parameters, inputs are warped
 EARLY = 24  # up to that many observations, a bad tail tells nothing about where the good end is
 SUCCESS_SPREAD = 0.1
+FAILURE_VARIANCE = 1.0  # of what is made up for a failed trial: what was measured nearby counts for more
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,13 @@ class Model:
         at = self.unit[self.allowed] if self.allowed.any() else self.unit
         return self.objective.posterior.members(self.embed(at))[0].min(1)
 
+    def satisfaction(self) -> list[LogProbability]:
+        """Return for each constraint on outcomes the log probability that it is satisfied."""
+        return [
+            LogProbability(self.embed, q.posterior, -q.centre / q.scale, float(q.posterior.noise[0]))
+            for q in self.constraints
+        ]
+
     def likely_fails(self, unit: np.ndarray) -> np.ndarray:
         """Tell which rows fail more likely than not, once three trials have failed; shape (n,)."""
         if self.success is None or (self.success.data.y > 0).sum() < 3:
@@ -136,7 +146,8 @@ def fit_model(
     y = history.losses[observed] if losses is None else losses
     violations = history.violations[observed]
     allowed = np.asarray(~(violations > 0.0).any(axis=1))
-    kept = informative(history.unit[observed], y[:, 0], MODEL_POINTS)
+    honest = plain or history.wishes.noisy or noise_rate is not None
+    kept = (unbiased if honest else informative)(history.unit[observed], y[:, 0], MODEL_POINTS)
     rate = (NOISY if history.wishes.noisy else QUIET) if noise_rate is None else noise_rate
     fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor, rate)
     unit = history.unit[observed]
@@ -167,11 +178,12 @@ class _Fits:
     noise_rate: float
 
     def output(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
-        if self.plain:
-            return standardise(y)
-        if len(y) <= EARLY:
-            return standardise(clip_bad(y))
-        return standardise(winsorise(y) if self.winsor else y)
+        unit = max(float(np.abs(y).max(initial=0.0)), np.finfo(float).tiny)  # differences of huge values overflow
+        shaped = y / unit
+        if not self.plain:
+            shaped = clip_bad(shaped) if len(y) <= EARLY else winsorise(shaped) if self.winsor else shaped
+        scaled, centre, scale = standardise(shaped)
+        return scaled, centre * unit, scale * unit
 
     def objective(
         self,
@@ -184,29 +196,36 @@ class _Fits:
     ) -> Quantity:
         """Fit an objective to some of its observations, with failures as bad as the worst of them.
 
-        Where nothing else is known, the next trial should be elsewhere than where one failed.
+        Where nothing else is known, the next trial should be elsewhere than where one failed. Hyperparameters are
+        fitted to what was measured alone.
         """
         scaled, centre, scale = self.output(y)
         phi, values = embed(unit[kept]), scaled[kept]
-        known = np.minimum(np.nan_to_num(sem[kept] / scale) ** 2, 4.0)
-        if len(failed):
-            phi, values = np.vstack([phi, embed(failed)]), np.append(values, np.full(len(failed), scaled.max()))
-            known = np.append(known, np.zeros(len(failed)))
+        known = np.minimum(np.nan_to_num(sem[kept] / scale), 2.0) ** 2
         data = Observations(phi, values, embed.group, len(embed.numeric), known, self.noise_rate)
-        return Quantity(self.posterior(embed, data, unit, y), centre, scale)
+        found = self.thetas(embed, data, unit, y)
+        if len(failed):
+            data = replace(
+                data,
+                phi=np.vstack([phi, embed(failed)]),
+                y=np.append(values, np.full(len(failed), scaled.max())),
+                known=np.append(known, np.full(len(failed), FAILURE_VARIANCE)),
+            )
+        return Quantity(condition(found, data), centre, scale)
 
-    def posterior(self, embed: Embedding, data: Observations, unit: np.ndarray, y: np.ndarray) -> Posterior:
+    def thetas(self, embed: Embedding, data: Observations, unit: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return hyperparameters for the observations of an objective; beyond a hundred, from some of them."""
         layout = Layout(data.n_groups, data.numeric if self.warps else 0)
         n = len(y)
         if n <= EVERY_TIME:
-            return condition(thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}")), data)
+            return thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}"))
         # between the fits of a schedule the hyperparameters stay as they are: they hardly change any more
         m = n - n % (1 + n // 50)
         rows = informative(unit[:m], y[:m], FIT_POINTS)
         values = self.output(y[:m])[0][rows]
         past = Observations(embed(unit[rows]), values, embed.group, data.numeric, np.zeros(len(rows)), data.noise_rate)
         few = self.members if n <= 200 else min(self.members, 2) if n <= MODEL_POINTS else 1
-        return condition(thetas(past, layout, few, study_rng(self.rng, f"theta {m}")), data)
+        return thetas(past, layout, few, study_rng(self.rng, f"theta {m}"))
 
     def quantity(self, embed: Embedding, unit: np.ndarray, y: np.ndarray) -> Quantity:
         """Fit one process to a quantity beside the objective."""
@@ -243,6 +262,24 @@ def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Gene
         if len(_CACHE) > _CACHED:
             _CACHE.popitem(last=False)
     return _CACHE[key]
+
+
+def unbiased(unit: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
+    """Return which observations to fit to where values are noisy: half near the best region, half from anywhere.
+
+    Choosing by the values themselves would keep the lucky ones. The best region is where the average of the nearest
+    few is lowest; what lies near it is chosen by place alone.
+    """
+    if len(y) <= limit:
+        return np.arange(len(y))
+    rng, filled = np.random.default_rng(0), np.nan_to_num(unit, nan=0.5)
+    some = rng.choice(len(y), limit, replace=False)
+    gaps = ((filled[some][:, None] - filled[some][None]) ** 2).sum(2)
+    nearest = np.argsort(gaps, axis=1, kind="stable")[:, :NEIGHBOURS]
+    best = filled[some[int(np.argmin(y[some][nearest].mean(1)))]]
+    order = np.argsort(((filled - best) ** 2).sum(1), kind="stable")
+    near, rest = order[: limit // 2], order[limit // 2 :]
+    return np.sort(np.concatenate([near, rng.choice(rest, limit - len(near), replace=False)]))
 
 
 def informative(unit: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:

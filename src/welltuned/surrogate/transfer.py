@@ -6,7 +6,8 @@ guard against dilution of the weights (section 3.3).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +25,9 @@ SEEN = 48  # of this study's results, how many the ranking looks at
 
 def usable(space: Space, earlier: History) -> History | None:
     """Return an earlier history as one of this space: the trials that fit it; None when they are too few."""
-    table = Table(space, earlier.directions)
+    lenient = copy.copy(space)
+    lenient.partial = True  # parameters that are new here are unknown there, those that are gone are left out
+    table = Table(lenient, earlier.directions)
     for trial in earlier.trials:
         table.put(trial)
     history = History(space, earlier.trials, earlier.directions, table=table)
@@ -38,6 +41,13 @@ class Ensemble:
     embed: Embedding
     posteriors: tuple[Posterior, ...]
     weights: np.ndarray
+
+    def with_pending(self, rows: np.ndarray) -> Ensemble:
+        """Return the ensemble as if the rows under evaluation had come out as expected."""
+        if not len(rows):
+            return self
+        phi = self.embed(rows)
+        return replace(self, posteriors=tuple(p.extended(phi, p.means(phi)) for p in self.posteriors))
 
     def predict(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean Σ wᵢ μᵢ and variance Σ wᵢ² σᵢ², on this study's standard scale, shapes (q,)."""
@@ -128,6 +138,7 @@ def portfolio(models: list[Model], n: int) -> np.ndarray:
     if not models:
         return np.empty((0, 0))
     rows = np.vstack([m.best_rows(5) for m in models])
+    rows = rows[np.sort(np.unique(np.round(np.nan_to_num(rows, nan=-1.0), 2), axis=0, return_index=True)[1])]
     predicted = np.array([m.objective.posterior.means(m.embed(rows)) for m in models])
     best, chosen = np.full(len(models), np.inf), list[int]()
     for _ in range(min(n, len(rows))):
