@@ -19,6 +19,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 import welltuned as wt
+from welltuned.pareto import hypervolume
 from welltuned.samplers import SAMPLERS
 from welltuned.trial import State
 
@@ -137,6 +138,43 @@ def test_d3_fifty_kills_change_nothing(tmp_path, sampler, kills):
     assert [t.value for t in found] == [t.value for t in expected]
     assert len(found) == 100 and all(t.state is State.COMPLETE for t in found)
     assert sum(t.attempts for t in found) > 100
+
+
+# D5
+
+
+def train_two(trial, steps):
+    """An objective of two metrics that improve over twenty epochs, reported together."""
+    error, size = (trial["x"] - 0.3) ** 2 + 0.3 * trial["y"], (1 - trial["y"]) ** 2 + 0.5 * abs(trial["x"] - 0.6)
+    for epoch in range(20):
+        slack = 1 + 2.0 * np.exp(-epoch / 4)
+        trial.report({"error": error * slack, "size": size * slack, "epoch": epoch}, step=epoch)
+        steps.append(epoch)
+        if trial.should_stop():
+            break
+    return {"error": error * slack, "size": size * slack}
+
+
+def front_volume(seed, scheduler):
+    directions, steps = {"error": "minimize", "size": "minimize"}, []
+    study = wt.Study(
+        {"x": (0.0, 1.0), "y": (0.0, 1.0)}, direction=directions, sampler="random", seed=seed, scheduler=scheduler
+    )
+    study.optimize(lambda trial: train_two(trial, steps), n_trials=60)
+    done = np.array([t.values for t in study.trials if t.state is State.COMPLETE])
+    return len(steps) / (20 * 60), hypervolume(done, np.array([1.0, 1.5]))
+
+
+def test_d5_pruning_with_several_objectives_keeps_the_front():
+    """Several metrics a report, two objectives, 20 seeds: at most 60 % of the steps keep 95 % of the hypervolume."""
+    steps, kept = [], []
+    for seed in range(20):
+        all_of_it = front_volume(seed, None)[1]
+        share, volume = front_volume(seed, "median")
+        steps.append(share)
+        kept.append(volume / all_of_it)
+    assert np.mean(steps) <= 0.6
+    assert min(kept) >= 0.95
 
 
 # D6
@@ -322,6 +360,63 @@ def test_d11_failures_teach_the_sampler(optimum):
 def test_d11_random_search_learns_nothing():
     """The region that raises is as large as it should be."""
     assert 0.3 <= len(run_fragile("random", 0.3, 0)[1]) / 100 <= 0.5
+
+
+# D13
+
+
+def in_a_corner(p):
+    return p["x"] + p["y"] <= 0.14  # one per cent of the square
+
+
+def test_d13_every_proposal_is_allowed():
+    """One per cent of the space is allowed: none of 1,000 proposals of any search violates, eight at a time."""
+    for sampler in SAMPLERS:
+        space = wt.Space({"x": (0.0, 1.0), "y": (0.0, 1.0)}, constraints=[in_a_corner])
+        if sampler == "gradient":
+            continue  # it ends when its restarts have nothing new, see below
+        study = wt.Study(space, sampler=wt.Grid(resolution=200) if sampler == "grid" else sampler, seed=0)
+        n = 120 if sampler in ("auto", "bayes") else 400
+        for _ in range(n // 8):
+            for trial in study.ask(8):
+                assert in_a_corner(trial)
+                study.tell(trial, (trial["x"] - 0.05) ** 2 + trial["y"])
+    gradient = wt.Study(space, sampler="gradient", seed=0)
+    gradient.optimize(lambda t: (t["x"] - 0.05) ** 2 + t["y"], n_trials=100)
+    assert all(in_a_corner(t.params) for t in gradient.trials)
+
+
+# D15
+
+
+def test_d15_a_batch_is_sixteen_different_points():
+    """ask(16) gives sixteen configurations that are apart, of which many are good."""
+    study = wt.Study(MIXED, sampler="bayes", seed=0)
+    for _ in range(2):
+        for trial in study.ask(16):
+            study.tell(trial, on_mixed(trial))
+    batch = study.ask(16)
+    assert len({study.space.key(dict(t)) for t in batch}) == 16
+    assert len({round(t["x"], 2) for t in batch}) >= 5
+    randoms = [on_mixed(p) for p in study.space.decode(np.random.default_rng(0).random((200, 5)))]
+    assert np.median([on_mixed(t) for t in batch]) < np.quantile(randoms, 0.2)
+
+
+def test_d15_batches_lose_little_against_one_after_the_other():
+    """160 evaluations of a function of four parameters, three seeds: batches of 16 end nearly where single ones do."""
+    space = {f"x{i}": (-2.0, 2.0) for i in range(4)}
+
+    def rosenbrock(p):
+        x = np.array([p[f"x{i}"] for i in range(4)])
+        return float((10 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum())
+
+    ends = {1: [], 16: []}
+    for at_once, found in ends.items():
+        for seed in range(3):
+            study = wt.Study(space, sampler=wt.Bayes(members=1), seed=seed, n_trials=96)
+            rounds(study, rosenbrock, at_once)
+            found.append(study.best.value)
+    assert np.median(ends[16]) <= max(1.3 * np.median(ends[1]), 1.0), ends
 
 
 # D21
@@ -519,3 +614,86 @@ def test_d22_one_space_in_three_forms(tmp_path, sampler):
     ]
     assert runs[0] == runs[1] == runs[2] == runs[3]
     assert len(runs[0]) == 12
+
+
+# D24
+
+
+def test_d24_old_results_come_in_and_steer():
+    """50 rows of a wider space are added: those that fit are used, the others listed; the model takes over at once."""
+    rng = np.random.default_rng(0)
+    rows = [({"x": float(x), "lr": float(10**e)}, float((x - 0.4) ** 2 + (e + 3) ** 2)) for x, e in
+            zip(rng.uniform(0, 1.25, 50), rng.uniform(-5, -1, 50), strict=True)]
+    study = wt.Study({"x": (0.0, 1.0), "lr": wt.Float(1e-5, 1e-1, log=True)}, seed=0)
+    added = study.add(rows)
+    fit = [p["x"] <= 1.0 for p, _ in rows]
+    assert len(added.numbers) == sum(fit) and len(added.refused) == 50 - sum(fit)
+    assert all("outside" in why for _, why in added.refused)
+    proposal = study.ask()
+    assert abs(proposal["x"] - 0.4) < 0.25 and abs(np.log10(proposal["lr"]) + 3) < 0.8
+
+
+def test_d24_defaults_run_once_and_first():
+    space = {"x": wt.Float(0.0, 1.0, default=0.25), "n": wt.Int(1, 9, default=4), "c": wt.Categorical(["a", "b"])}
+    for sampler in ("auto", "bayes", "tpe", "nsga2", "cmaes", "gradient"):
+        study = wt.Study(space, sampler=sampler, seed=0)
+        study.optimize(lambda p: (p["x"] - 0.9) ** 2 + p["n"], n_trials=8)
+        at_default = [t.number for t in study.trials if (t.params["x"], t.params["n"]) == (0.25, 4)]
+        assert at_default == [0], sampler
+
+
+def like(shift):
+    return lambda p: (p["x"] - 0.3 - shift) ** 2 + (np.log10(p["lr"]) + 3 + shift) ** 2 / 4 + (p["c"] != "b") * 0.3
+
+
+def transfer_regrets(prior, seeds=6, n=12):
+    space = {"x": (0.0, 1.0), "lr": wt.Float(1e-5, 1e-1, log=True), "c": wt.Categorical(["a", "b", "d"])}
+    found = []
+    for seed in range(seeds):
+        earlier = []
+        if prior is not None:
+            before = wt.Study(space, sampler="random", seed=100 + seed)
+            before.optimize(prior, n_trials=40)
+            earlier = [before]
+        study = wt.Study(space, seed=seed, prior=earlier)
+        study.optimize(like(0.0), n_trials=n)
+        found.append([min(t.value for t in study.trials[:k]) for k in (6, n)])
+    return np.median(found, axis=0)
+
+
+def test_d24_a_related_study_helps_and_an_unrelated_one_costs_little():
+    """After six trials a search that knows a related study is ahead; an unrelated one costs little by the twelfth."""
+    alone, helped = transfer_regrets(None), transfer_regrets(like(0.05))
+    misled = transfer_regrets(lambda p: -like(0.0)(p))
+    assert helped[0] < 0.7 * alone[0], (helped, alone)
+    assert misled[1] <= alone[1] + 0.05, (misled, alone)
+
+
+def test_d24_parameters_are_matched_by_name():
+    """An earlier study of a space with one parameter less and one more is of use too."""
+    before = wt.Study({"x": (0.0, 1.0), "gone": [1, 2]}, sampler="random", seed=0)
+    before.optimize(lambda p: (p["x"] - 0.7) ** 2, n_trials=30)
+    study = wt.Study({"x": (0.0, 1.0), "new": (0.0, 1.0)}, seed=0, prior=before)
+    study.optimize(lambda p: (p["x"] - 0.7) ** 2 + 0.01 * p["new"], n_trials=4)
+    assert abs(study.best.params["x"] - 0.7) < 0.1
+    with pytest.raises(wt.InvalidType, match="prior"):
+        wt.Study({"x": (0.0, 1.0)}, prior="study.db")
+    with pytest.raises(wt.InvalidValue, match="prior"):
+        wt.Study({"x": (0.0, 1.0)}, prior=wt.Study({"x": (0.0, 1.0)}, direction=["minimize"] * 2))
+
+
+def test_d24_a_belief_helps_when_right_and_costs_little_when_wrong():
+    """Priors of parameters: the right one finds the optimum sooner, the wrong one is overcome."""
+    from scipy.stats import norm
+
+    def run(prior, seed):
+        space = {f"x{i}": wt.Float(0.0, 1.0, prior=prior) for i in range(4)}
+        study = wt.Study(space, sampler="bayes", seed=seed)
+        study.optimize(lambda p: sum((v - 0.8) ** 2 for v in p.values()), n_trials=25)
+        return [min(t.value for t in study.trials[:k]) for k in (8, 25)]
+
+    right, none, wrong = (
+        np.median([run(p, s) for s in range(4)], axis=0) for p in (norm(0.8, 0.1), None, norm(0.2, 0.1))
+    )
+    assert right[0] < none[0]
+    assert wrong[1] < 0.1, (wrong, none)

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 import welltuned as wt
+from welltuned.pareto import hypervolume
 from welltuned.samplers import SAMPLERS, describe_sampler, make_sampler
 from welltuned.testing import SamplerContract
 
@@ -68,10 +69,13 @@ def bests(sampler, objective, space, n_trials, seeds):
 ON_A_QUADRATIC = {
     "auto": (0.05, 25),
     "bayes": (0.05, 25),
+    "cmaes": (0.5, 60),
     "gradient": (1e-3, 40),
     "grid": (2.08 + 1e-9, 25),
+    "nsga2": (2.0, 100),
     "qmc": (3.0, 64),
     "random": (4.0, 64),
+    "tpe": (0.5, 60),
 }
 
 
@@ -93,7 +97,7 @@ def test_gradient_finds_one_of_branins_optima():
     assert bests("gradient", branin, BRANIN, 100, 1)[0] - BRANIN_BEST < 0.05
 
 
-@pytest.mark.parametrize("name", ["bayes", "gradient"])
+@pytest.mark.parametrize("name", ["bayes", "gradient", "tpe"])
 def test_model_based_samplers_beat_random_search_on_branches(name):
     """30 evaluations of a mixed conditional function, eight seeds."""
     found = bests(name, branches, BRANCHES, 30, 8)
@@ -171,6 +175,14 @@ def test_what_is_no_sampler(spec):
         (wt.Bayes, {"initial": True}, wt.InvalidType),
         (wt.Bayes, {"fantasies": 3}, wt.InvalidValue),
         (wt.Bayes, {"fantasies": None}, wt.InvalidType),
+        (wt.Bayes, {"members": 0}, wt.InvalidValue),
+        (wt.TPE, {"candidates": 0}, wt.InvalidValue),
+        (wt.TPE, {"initial": "many"}, wt.InvalidType),
+        (wt.CMAES, {"sigma": 0.0}, wt.InvalidValue),
+        (wt.CMAES, {"population": 2}, wt.InvalidValue),
+        (wt.CMAES, {"population": 5.0}, wt.InvalidType),
+        (wt.NSGA2, {"population": 1}, wt.InvalidValue),
+        (wt.NSGA2, {"population": None}, wt.InvalidType),
         (wt.Gradient, {"step": 0}, wt.InvalidValue),
         (wt.Gradient, {"step": 0.5}, wt.InvalidValue),
         (wt.Gradient, {"tolerance": "1"}, wt.InvalidType),
@@ -200,3 +212,148 @@ def test_auto_says_what_it_picked(caplog):
     assert "uses grid" in caplog.text
     wt.minimize(quadratic, QUADRATIC, n_trials=3)
     assert "uses bayes" in caplog.text
+
+
+def test_auto_steps_down_when_trials_are_cheap_and_up_when_they_are_not():
+    """What a trial costs is read from the history; the Gaussian process may take a fifth of that."""
+    space = wt.Space({f"x{i}": (0.0, 1.0) for i in range(10)} | {"c": wt.Categorical(["a", "b"])})
+    rng = np.random.default_rng(0)
+    rows = [{f"x{i}": float(v) for i, v in enumerate(r)} | {"c": "a"} for r in rng.random((900, 10))]
+
+    def chosen(seconds, n=900, **options):
+        trials = [
+            wt.Trial(i, wt.State.COMPLETE, p, {"value": p["x0"]}, seconds=seconds) for i, p in enumerate(rows[:n])
+        ]
+        return wt.Auto().choose(space, wt.History(space, trials, **options))
+
+    assert chosen(60.0).name == chosen(None).name == "bayes"
+    assert chosen(1e-3).name == "tpe"
+    assert chosen(1e-3, n=50).name == "bayes", "nobody waits long for fifty suggestions"
+    assert "a trial takes 0.001 s" in chosen(1e-3).why
+    assert chosen(60.0, workers=8).name == "bayes"
+    assert chosen(2.0, workers=64).name == "tpe"
+
+
+def test_auto_takes_an_evolution_strategy_for_many_cheap_numbers():
+    space = wt.Space({f"x{i}": (0.0, 1.0) for i in range(3)})
+    rng = np.random.default_rng(0)
+    trials = [
+        wt.Trial(i, wt.State.COMPLETE, dict(zip(space, map(float, r), strict=True)), {"value": r[0]}, seconds=1e-4)
+        for i, r in enumerate(rng.random((2000, 3)))
+    ]
+    assert wt.Auto().choose(space, wt.History(space, trials, budget=5000)).name == "cmaes"
+    assert wt.Auto().choose(space, wt.History(space, trials, budget=2100)).name != "random"
+
+
+def test_auto_leaves_many_trials_of_several_objectives_to_a_genetic_algorithm():
+    space = wt.Space({"x": (0.0, 1.0)})
+    directions = {"a": "minimize", "b": "minimize"}
+    trials = [
+        wt.Trial(i, wt.State.COMPLETE, {"x": i / 400}, {"a": i / 400, "b": -i / 400}, objectives=("a", "b"))
+        for i in range(400)
+    ]
+    assert wt.Auto().choose(space, wt.History(space, trials, directions)).name == "nsga2"
+    assert wt.Auto().choose(space, wt.History(space, trials[:50], directions)).name == "bayes"
+
+
+def zdt1(p):
+    x = [p[f"x{i}"] for i in range(4)]
+    g = 1 + 3 * sum(x[1:])
+    return x[0], g * (1 - np.sqrt(x[0] / g))
+
+
+def volume(sampler, n, seed):
+    study = wt.Study({f"x{i}": (0.0, 1.0) for i in range(4)}, direction=["minimize"] * 2, sampler=sampler, seed=seed)
+    study.optimize(zdt1, n_trials=n)
+    return hypervolume(np.array([t.values for t in study.best_trials]), np.array([1.1, 4.0]))
+
+
+def test_expected_hypervolume_improvement_covers_the_front():
+    """40 trials of ZDT1 in four dimensions, three seeds: more than random search covers, and nearly all there is."""
+    found = [volume("bayes", 40, s) for s in range(3)]
+    randoms = [volume("random", 40, s) for s in range(3)]
+    assert min(found) > max(randoms)
+    assert np.median(found) > 0.97 * (1.1 * 4.0 - 1 / 3)
+
+
+def test_nsga2_covers_more_of_a_front_than_random_search():
+    """300 trials, three seeds."""
+    assert min(volume("nsga2", 300, s) for s in range(3)) > max(volume("random", 300, s) for s in range(3))
+
+
+def test_constraints_on_outcomes_steer_every_sampler_that_learns():
+    """A tenth of the space satisfies: most of the last 20 of 60 trials do, and the best one does."""
+
+    def objective(trial):
+        trial.constrain("room", 0.9 - trial["x"])
+        return trial["x"] + (trial["y"] - 0.5) ** 2
+
+    for name, share in (("bayes", 0.4), ("tpe", 0.3), ("cmaes", 0.3), ("nsga2", 0.1)):
+        study = wt.minimize(objective, {"x": (0.0, 1.0), "y": (0.0, 1.0)}, 60, sampler=name, seed=0)
+        assert np.mean([t.feasible for t in study.trials[40:]]) >= share, name
+        assert study.best.params["x"] >= 0.9
+        assert study.best.constraints["room"] <= 0
+    bayes = wt.minimize(objective, {"x": (0.0, 1.0), "y": (0.0, 1.0)}, 40, sampler="bayes", seed=1)
+    assert bayes.best.value < 0.905
+
+
+def test_cheap_places_are_searched_first_where_cost_counts():
+    """The right half costs ten times as much and is no better: fewer trials are spent there."""
+
+    def objective(trial):
+        x = trial["x"]
+        return {"value": (abs(x - 0.5) - 0.3) ** 2 + 0.05 * np.sin(40 * x), "price": 10.0 if x > 0.5 else 1.0}
+
+    spent = {}
+    for per in (None, "price"):
+        studies = [wt.Study({"x": (0.0, 1.0)}, sampler="bayes", seed=s, optimize_per=per) for s in range(4)]
+        for study in studies:
+            study.optimize(objective, n_trials=25)
+        spent[per] = sum(t.metrics["price"] for study in studies for t in study.trials)
+    assert spent["price"] < 0.95 * spent[None]
+
+
+def test_a_misspelt_cost_is_told(caplog):
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, optimize_per="prize")
+    study.optimize(lambda t: {"value": t["x"], "price": 1.0}, n_trials=6)
+    assert caplog.text.count("optimize_per='prize'") == 1
+
+
+def test_seconds_are_measured_between_ask_and_tell_where_they_count():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, optimize_per="second")
+    trial = study.ask()
+    assert study.tell(trial, 1.0).seconds >= 0
+    plain = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    assert plain.tell(plain.ask(), 1.0).seconds is None
+    with pytest.raises(wt.InvalidType, match="optimize_per=3"):
+        wt.Study({"x": (0.0, 1.0)}, optimize_per=3)
+
+
+def test_random_failures_do_not_ruin_the_search():
+    """30 % of the trials fail wherever they are: the search still ends near the optimum."""
+
+    def objective(trial):
+        if trial.number % 10 in (3, 6, 9):
+            raise RuntimeError("preempted")
+        return quadratic(trial)
+
+    found = [wt.minimize(objective, QUADRATIC, 45, sampler="bayes", seed=s).best.value for s in range(3)]
+    assert np.median(found) < 0.05, found
+
+
+def test_every_point_of_a_noisy_finite_space_can_be_looked_at_again():
+    rng = np.random.default_rng(0)
+    for name in ("bayes", "random", "tpe", "auto"):
+        study = wt.Study({"a": ["p", "q", "r"]}, noisy=True, sampler=name, seed=0)
+        study.optimize(lambda t: rng.standard_normal() + (t["a"] == "r"), n_trials=20)
+        assert len(study.trials) == 20
+
+
+def test_what_is_stored_of_wishes_is_kept(tmp_path):
+    path = str(tmp_path / "s.db")
+    wt.Study(QUADRATIC, storage=path, noisy=True, optimize_per="second", seed=0)
+    assert wt.Study(storage=path).history.wishes == wt.history.Wishes(noisy=True, per="seconds")
+    with pytest.raises(wt.InvalidValue, match="noisy"):
+        wt.Study(QUADRATIC, storage=path, noisy=False)
+    with pytest.raises(wt.InvalidValue, match="optimize_per"):
+        wt.Study(QUADRATIC, storage=path, optimize_per="price")

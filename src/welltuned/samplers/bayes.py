@@ -90,7 +90,7 @@ class Bayes:
             number = origin(rng)[1] + len(chosen)
             acquisition = search.acquisition(pending)
             again = search.again(pending) if history.wishes.noisy else None
-            ranked = search.ranked(acquisition, unseen_choice(space, history, number))
+            ranked = search.ranked(acquisition, neglected_choice(space, history, number))
             if again is not None and again[0] > worth_trying(search.model, ranked[:1]):
                 ranked, known = again[1][None], set()
             else:
@@ -243,18 +243,36 @@ class Search:
         return worth_repeating(self.model, pending)
 
 
-def unseen_choice(space: Space, history: History, number: int) -> tuple[int, int] | None:
-    """Return (column, choice) of a category that no trial has tried yet, at every third trial, or None.
+def neglected_choice(space: Space, history: History, number: int) -> tuple[int, int] | None:
+    """Return (column, choice) of a category that too few trials have tried yet, at every third trial, or None.
 
-    The model knows nothing of a category without observations; left alone it may wait long before it looks. One that
-    was added to the space mid-study is what this is for.
+    A choice needs one trial; one that brings parameters of its own two, and one more for each of them. The model knows
+    next to nothing of a branch of which it has seen a single bad point, and left alone it may wait long before it looks
+    again. A category that was added to the space mid-study has its turn in this way too.
     """
     if number % 3:
         return None
-    for j, parameter in enumerate(space.values()):
-        if isinstance(parameter, Categorical) and len(parameter.choices) > 1:
-            u = history.unit[:, j]
-            tried = set(np.floor(u[~np.isnan(u)] * len(parameter.choices)).astype(int))
-            if missing := [c for c in range(len(parameter.choices)) if c not in tried]:
-                return j, missing[0]
-    return None
+    worst: tuple[float, int, int] | None = None
+    for (j, choice), quota in quotas(space).items():
+        u = history.unit[:, j]
+        tried = int((np.floor(u[~np.isnan(u)] * len(space[list(space)[j]].choices)) == choice).sum())  # type: ignore[union-attr]
+        if tried < quota and (worst is None or tried / quota < worst[0]):
+            worst = (tried / quota, j, choice)
+    return None if worst is None else worst[1:]
+
+
+def quotas(space: Space) -> dict[tuple[int, int], int]:
+    """Return how many trials each (column, choice) needs before the model may judge it."""
+    needed = {
+        (j, choice): 1
+        for j, parameter in enumerate(space.values())
+        if isinstance(parameter, Categorical) and len(parameter.choices) > 1
+        for choice in range(len(parameter.choices))
+    }
+    for condition in filter(None, space.conditions.values()):
+        for test in {test for clause in condition.clauses for test in clause}:
+            for choice in test.indices:
+                key = (space.column[test.parent], choice)
+                if key in needed:
+                    needed[key] += 2 if needed[key] == 1 else 1
+    return needed

@@ -24,7 +24,6 @@ NEIGHBOURS = 10  # whose average tells how good a region is
 WARPED_GROUPS = 30  # up to that many parameters, inputs are warped
 EARLY = 24  # up to that many observations, a bad tail tells nothing about where the good end is
 SUCCESS_SPREAD = 0.1
-FAILURE_VARIANCE = 1.0  # of what is made up for a failed trial: what was measured nearby counts for more
 
 
 @dataclass(frozen=True)
@@ -153,13 +152,14 @@ def fit_model(
     unit = history.unit[observed]
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
     sems = history.sems[observed]
-    objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], failed) for j in range(y.shape[1]))
+    success = fits.success(embed, unit[kept], failed) if len(failed) else None
+    feigned = None if success is None else (embed(failed), _doubt(success, embed(failed)))
+    objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], feigned) for j in range(y.shape[1]))
     constraints = tuple(
         fits.quantity(embed, unit[rows], violations[rows, j])
         for j in range(violations.shape[1])
         if len(rows := kept[np.isfinite(violations[kept, j])])
     )
-    success = fits.success(embed, unit[kept], failed) if len(failed) else None
     cost = None
     if history.per is not None and len(rows := kept[history.costs[observed][kept] > 0]):
         cost = fits.quantity(embed, unit[rows], np.log(history.costs[observed][rows]))
@@ -192,7 +192,7 @@ class _Fits:
         kept: np.ndarray,
         y: np.ndarray,
         sem: np.ndarray,
-        failed: np.ndarray,
+        feigned: tuple[np.ndarray, np.ndarray] | None,
     ) -> Quantity:
         """Fit an objective to some of its observations, with failures as bad as the worst of them.
 
@@ -204,12 +204,12 @@ class _Fits:
         known = np.minimum(np.nan_to_num(sem[kept] / scale), 2.0) ** 2
         data = Observations(phi, values, embed.group, len(embed.numeric), known, self.noise_rate)
         found = self.thetas(embed, data, unit, y)
-        if len(failed):
+        if feigned is not None:
             data = replace(
                 data,
-                phi=np.vstack([phi, embed(failed)]),
-                y=np.append(values, np.full(len(failed), scaled.max())),
-                known=np.append(known, np.full(len(failed), FAILURE_VARIANCE)),
+                phi=np.vstack([phi, feigned[0]]),
+                y=np.append(values, np.full(len(feigned[0]), scaled.max())),
+                known=np.append(known, feigned[1]),
             )
         return Quantity(condition(found, data), centre, scale)
 
@@ -242,6 +242,15 @@ class _Fits:
     def _one(self, data: Observations) -> np.ndarray:
         some = np.unique(np.linspace(0, len(data.y) - 1, min(len(data.y), FIT_POINTS)).astype(int))
         return thetas(data.subset(some), Layout(data.n_groups, 0), 1, self.rng)
+
+
+def _doubt(success: Posterior, failed: np.ndarray) -> np.ndarray:
+    """Return the variance of what is made up for failed trials, shape (f,): small where failures were to be expected.
+
+    A trial that fails among many that do not says little of the place; what was measured nearby counts for more. A
+    tenth keeps the search away from the edge of a region that fails, where the model of success is unsure.
+    """
+    return 0.1 * np.clip(1.0 - success.means(failed), 1e-3, 2.0) ** 2
 
 
 _CACHE: OrderedDict[bytes, np.ndarray] = OrderedDict()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from welltuned.errors import InvalidValue
 from welltuned.history import History
 from welltuned.samplers import Sampler
 from welltuned.space import Categorical, Float, Int, Params, Space
@@ -186,6 +187,30 @@ class SamplerContract:
         """Failed trials are not proposed again, and the search goes on, even when all fail."""
         assert len(play(sampler, SPACES[name](), sometimes, 14)) == 14
         assert len(play(sampler, SPACES[name](), lambda _: None, 8)) == 8
+
+    def test_thirty_identical_failures(self, sampler: Sampler) -> None:
+        """The same configuration failed again and again, as when it was enqueued: the search goes on elsewhere."""
+        space = real()
+        rows = [done(space, n, {"x": 0.5, "lr": 1e-3}, None) for n in range(30)]
+        assert len(play(sampler, space, bowl, 36, trials=rows)) == 36
+
+    def test_one_infinite_value(self, sampler: Sampler) -> None:
+        """A result that is not finite says nothing, and does no harm."""
+        space = real()
+        trials = play(sampler, space, bowl, 8)
+        trials[4] = replace(trials[4], metrics={"value": float("inf")})
+        assert len(play(sampler, space, bowl, 12, trials=trials)) == 12
+
+    @pytest.mark.parametrize("p", [1, 60])
+    def test_one_parameter_and_sixty(self, sampler: Sampler, p: int) -> None:
+        """The number of parameters is no obstacle."""
+        space = Space({f"x{i}": (0.0, 1.0) for i in range(p)})
+        try:
+            trials = play(sampler, space, bowl, 12, at_once=3)
+        except InvalidValue as refusal:  # a grid of 60 parameters has more points than can be visited
+            assert p == 60 and "points" in str(refusal)
+        else:
+            assert len(trials) == 12 or (len(trials) >= 5 and not sampler.model_based)
 
     def test_duplicates_in_the_history(self, sampler: Sampler) -> None:
         """The same configuration many times, with different values, does no harm."""

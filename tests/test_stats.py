@@ -1,0 +1,295 @@
+"""What the trials say: predictions, recommendations, stopping; on functions whose truth is known."""
+
+import numpy as np
+import pytest
+
+import welltuned as wt
+from welltuned.stats import diagnostics, expected_gain, outlook, predict, recommend, regret_bound
+
+SPACE = {"x": (-5.0, 5.0), "y": (-5.0, 5.0)}
+
+
+def bowl(p):
+    return (p["x"] - 2) ** 2 + (p["y"] + 1) ** 2
+
+
+def noisy_study(seed, sd, n=40, **options):
+    rng = np.random.default_rng(1000 + seed)
+    study = wt.Study(SPACE, seed=seed, **options)
+    study.optimize(lambda p: bowl(p) + sd * rng.standard_normal(), n_trials=n)
+    return study
+
+
+def filled(n, value, seed=0, **options):
+    """A study with n random results and nothing else."""
+    rng = np.random.default_rng(seed)
+    study = wt.Study(SPACE, seed=0, **options)
+    rows = [{"x": float(a), "y": float(b)} for a, b in rng.uniform(-5, 5, (n, 2))]
+    study.add([(p, value(p, rng)) for p in rows])
+    return study
+
+
+@pytest.fixture(scope="module")
+def study():
+    found = wt.Study(SPACE, sampler="qmc", seed=0)
+    found.optimize(bowl, n_trials=30)
+    return found
+
+
+# predictions
+
+
+def test_predictions_are_in_the_objectives_units_and_honest(study):
+    at = {"x": 1.3, "y": 0.4}
+    one = study.predict(at)
+    assert one.mean == pytest.approx(bowl(at), abs=4 * one.sd + 0.05) and one.sd < 1.0
+    several = study.predict([at, {"x": -4.0, "y": 4.0}])
+    assert several.mean.shape == several.sd.shape == (2,)
+    assert several.mean[0] == pytest.approx(one.mean)
+
+
+def test_predictions_of_a_maximised_objective_are_the_negative():
+    up = filled(25, lambda p, rng: -bowl(p), direction="maximize")
+    down = filled(25, lambda p, rng: bowl(p))
+    at = {"x": 0.0, "y": 0.0}
+    assert up.predict(at).mean == pytest.approx(-down.predict(at).mean)
+    assert up.predict(at).sd == pytest.approx(down.predict(at).sd)
+
+
+def test_failures_and_pruned_trials_say_nothing_of_values():
+    clean, mixed = filled(40, lambda p, rng: bowl(p)), filled(40, lambda p, rng: bowl(p))
+    rng = np.random.default_rng(1)
+    mixed.add([({"x": float(a), "y": float(b)}, float("nan")) for a, b in rng.uniform(-5, 5, (40, 2))])
+    for _ in range(3):
+        trial = mixed.ask()
+        trial.report(-100.0, 0)
+        mixed.tell(trial, state="pruned")
+    at = {"x": 2.0, "y": -1.0}
+    assert mixed.predict(at) == clean.predict(at)
+    assert mixed.recommend() == clean.recommend()
+    assert diagnostics(mixed.history).r2 == diagnostics(clean.history).r2
+
+
+@pytest.mark.parametrize("bad", [None, 5, "x", b"x"])
+def test_what_cannot_be_predicted_is_refused(study, bad):
+    with pytest.raises(wt.InvalidType, match="predict"):
+        study.predict(bad)
+
+
+def test_bad_requests_are_refused(study):
+    with pytest.raises(wt.InvalidValue, match="outside"):
+        study.predict({"x": 9.0, "y": 0.0})
+    with pytest.raises(wt.InvalidValue, match="too few"):
+        wt.Study(SPACE, seed=0).predict({"x": 0.0, "y": 0.0})
+    with pytest.raises(wt.InvalidValue, match="objective='loss'"):
+        predict(study.history, {"x": 0.0, "y": 0.0}, objective="loss")
+    for function in (recommend, expected_gain, regret_bound, diagnostics, lambda s: outlook(s, 1.0)):
+        with pytest.raises(wt.InvalidType, match="history"):
+            function(study)
+
+
+def test_one_of_several_objectives_can_be_predicted():
+    study = wt.Study(SPACE, direction={"a": "minimize", "b": "maximize"}, sampler="random", seed=0)
+    study.optimize(lambda p: {"a": bowl(p), "b": p["x"]}, n_trials=25)
+    assert study.predict({"x": 3.0, "y": 0.0}, objective="b").mean == pytest.approx(3.0, abs=0.3)
+    for function in (recommend, expected_gain, regret_bound):
+        with pytest.raises(wt.InvalidValue, match="'a', 'b'"):
+            function(study.history)
+
+
+def test_diagnostics_tell_a_good_model_from_a_bad_one(study):
+    good = diagnostics(study.history)
+    assert good.r2 > 0.95 and good.numbers.tolist() == list(range(30))
+    np.testing.assert_allclose(good.observed, [t.value for t in study.trials])
+    noise = diagnostics(filled(60, lambda p, rng: rng.standard_normal()).history)
+    assert noise.r2 < 0.3
+    assert 0.75 <= noise.coverage <= 1.0
+    assert 0.6 < noise.noise_sd < 1.4
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e200, 1e300])
+def test_values_of_any_size_have_diagnostics(factor):
+    found = diagnostics(filled(20, lambda p, rng: factor * bowl(p)).history)
+    assert np.isfinite([found.r2, found.coverage]).all() and found.r2 > 0.8
+
+
+# recommendations
+
+
+def test_d16_the_recommendation_is_better_than_the_luckiest_trial():
+    """60 random noisy trials, 50 seeds: the recommended configuration is truly better in at least 80 % of them."""
+    wins = []
+    for seed in range(50):
+        study = filled(60, lambda p, rng: bowl(p) + 8.0 * rng.standard_normal(), seed)
+        wins.append(bowl(study.recommend().params) <= bowl(study.best.params))
+    assert np.mean(wins) >= 0.8, np.mean(wins)
+
+
+def test_the_corrected_best_is_not_biased_and_the_observed_one_is():
+    """25 searches of 40 noisy trials: on average the corrected best is within one standard error of the truth."""
+    observed, corrected = [], []
+    for seed in range(25):
+        study = noisy_study(seed, 4.0, sampler="random")
+        found, truth = study.recommend(), bowl(study.best.params)
+        observed.append(found.observed - truth)
+        corrected.append(found.corrected - truth)
+    error = 4.0  # of one evaluation
+    assert abs(np.mean(corrected)) < error / 2
+    assert np.mean(observed) < -error
+
+
+def test_many_results_are_thinned_without_choosing_the_lucky_ones():
+    """2,000 results of pure noise: what is predicted is their mean, not that of the best."""
+    study = filled(2000, lambda p, rng: rng.standard_normal())
+    found = study.recommend()
+    assert abs(found.mean) < 2.5 * found.sd < 1.5, "the lowest of 400 means, each off by its own error"
+    assert abs(found.corrected) < 0.5 < 2.0 < abs(found.observed)
+    assert abs(study.predict({"x": 0.0, "y": 0.0}).mean) < 0.35
+
+
+def test_replicates_are_counted_and_averaged():
+    study = filled(12, lambda p, rng: 5.0 + bowl(p))
+    study.add([({"x": 2.0, "y": -1.0}, v) for v in (0.1, 0.3, 0.2)])
+    found = study.recommend()
+    assert found.params == {"x": 2.0, "y": -1.0}
+    assert (found.replicates, found.average) == (3, pytest.approx(0.2))
+    assert found.sem == pytest.approx(0.1 / np.sqrt(3))
+    assert found.observed == 0.1
+
+
+def test_a_handful_of_results_is_averaged_too():
+    study = wt.Study(SPACE, noisy=True, seed=0)
+    study.add([({"x": 0.0, "y": 0.0}, v) for v in (1.0, 5.0, 3.0)])
+    found = study.recommend()
+    assert (found.replicates, found.average, found.observed) == (3, 3.0, 1.0)
+    assert found.sem == pytest.approx(2 / np.sqrt(3))
+    assert np.isnan(found.sd)
+
+
+def test_the_standard_error_that_the_objective_gave_is_reported():
+    study = filled(10, lambda p, rng: (bowl(p), 0.5))
+    assert study.recommend().sem == 0.5
+
+
+def test_noisy_searches_look_again():
+    """A search that knows of the noise evaluates some configurations more than once; one that does not never does."""
+    noisy, plain = noisy_study(0, 8.0, 50, noisy=True), noisy_study(0, 8.0, 50)
+    keys = [t.key for t in noisy.trials]
+    assert len(set(keys)) < len(keys)
+    assert len({t.key for t in plain.trials}) == 50
+    assert max(keys.count(k) for k in keys) > 1
+
+
+def test_nothing_to_recommend():
+    study = wt.Study(SPACE, seed=0)
+    with pytest.raises(wt.NoCompletedTrial, match="no trial"):
+        study.recommend()
+    for _ in range(5):
+        trial = study.ask()
+        trial.constrain("never", 1.0)
+        study.tell(trial, 1.0)
+    with pytest.raises(wt.NoCompletedTrial, match="violates"):
+        study.recommend()
+    with pytest.raises(wt.NoCompletedTrial, match="violates"):
+        _ = study.best
+    with pytest.raises(wt.InvalidValue, match="never"):
+        expected_gain(study.history)
+
+
+# stopping
+
+
+def test_the_expected_gain_shrinks_as_the_optimum_is_found():
+    gains = []
+    for n in (8, 16, 30):
+        study = wt.Study(SPACE, seed=3)
+        study.optimize(bowl, n_trials=n)
+        gains.append(expected_gain(study.history))
+    assert gains[0] > gains[1] > gains[2] >= 0
+    assert gains[2] < 0.01
+
+
+def test_units_scale_with_the_objective():
+    small, large = (filled(20, lambda p, rng, f=f: f * bowl(p)).history for f in (1.0, 1000.0))
+    assert expected_gain(large) == pytest.approx(1000 * expected_gain(small), rel=0.05)
+    assert regret_bound(large) == pytest.approx(1000 * regret_bound(small), rel=0.05)
+
+
+def test_no_gain_is_expected_of_an_exhausted_space():
+    study = wt.Study({"n": wt.Int(0, 9)}, sampler="random", seed=0)
+    study.optimize(lambda p: (p["n"] - 3.3) ** 2, n_trials=10)
+    assert expected_gain(study.history) == 0.0
+
+
+def test_constraints_count_in_what_is_expected():
+    """The optimum of the objective is where the constraint fails: there is nothing to gain there."""
+
+    def objective(trial):
+        trial.constrain("positive", -trial["x"])
+        return (trial["x"] + 4) ** 2
+
+    study = wt.Study({"x": (-5.0, 5.0)}, seed=0)
+    study.optimize(objective, n_trials=60, stop=wt.ExpectedGain(0.05, after=15))
+    assert study.stop_reason.startswith("expected gain")
+    assert study.best.value == pytest.approx(16.0, abs=0.2)
+    assert expected_gain(study.history) < 0.05
+    assert outlook(study.history, 0.1).gains[-1] < 1.0
+
+
+def test_the_regret_bound_holds_and_shrinks():
+    """The true regret is below the bound; with more trials the bound is lower."""
+    bounds = []
+    for n in (10, 25):
+        study = wt.Study(SPACE, seed=1)
+        study.optimize(bowl, n_trials=n)
+        bounds.append(regret_bound(study.history))
+        assert study.best.value <= bounds[-1] + 1e-9
+    assert bounds[1] < bounds[0]
+
+
+@pytest.mark.parametrize("confidence", [0, 1, -0.5, True, "high"])
+def test_bad_confidence(study, confidence):
+    with pytest.raises(wt.InvalidValue, match="confidence"):
+        regret_bound(study.history, confidence)
+
+
+def test_the_outlook_says_how_many_trials_are_worth_it():
+    few = filled(8, lambda p, rng: bowl(p)).history
+    dear, cheap = outlook(few, worth=5.0), outlook(few, worth=0.001)
+    assert dear.trials <= cheap.trials
+    assert cheap.interval[0] <= cheap.trials <= cheap.interval[1]
+    assert cheap.gains.shape == cheap.low.shape == (100,)
+    assert (np.diff(cheap.gains) >= 0).all() and (cheap.low <= cheap.gains + 1e-12).all()
+    late = wt.Study(SPACE, seed=3)
+    late.optimize(bowl, n_trials=30)
+    assert outlook(late.history, worth=0.05).trials == 0
+
+
+@pytest.mark.parametrize(
+    ("worth", "horizon"), [(0, 10), (-1, 10), ("1", 10), (True, 10), (1.0, 0), (1.0, 2.5), (1.0, 10**6)]
+)
+def test_bad_outlooks(study, worth, horizon):
+    with pytest.raises((wt.InvalidValue, wt.InvalidType), match=r"worth|horizon"):
+        outlook(study.history, worth, horizon)
+
+
+def test_the_stop_rule_waits_and_then_stops():
+    study = wt.Study(SPACE, seed=0)
+    study.optimize(bowl, n_trials=60, stop=wt.ExpectedGain(0.01, trials=2, after=12))
+    assert study.stop_reason.startswith("expected gain")
+    assert 12 <= len(study.trials) < 60
+    assert study.best.value < 0.05
+
+
+@pytest.mark.parametrize(
+    "settings", [{"below": 0}, {"below": "x"}, {"below": 1.0, "trials": 0}, {"below": 1.0, "after": 1.5}]
+)
+def test_bad_stop_rules(settings):
+    with pytest.raises((wt.InvalidValue, wt.InvalidType), match="ExpectedGain"):
+        wt.ExpectedGain(**settings)
+
+
+def test_the_stop_rule_refuses_several_objectives():
+    study = wt.Study(SPACE, direction=["minimize"] * 2, seed=0)
+    with pytest.raises(wt.InvalidValue, match="one objective"):
+        study.optimize(lambda p: (0.0, 0.0), n_trials=3, stop=wt.ExpectedGain(1.0))
