@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned import plots
 from welltuned.errors import InvalidType, InvalidValue, StorageError, require
 from welltuned.history import History
-from welltuned.stats import importance
+from welltuned.stats import MODEL_FROM, completed, expected_gain, importance, recommend, regret_bound
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
 
@@ -107,7 +107,7 @@ def _text(value: Any) -> str:
 
 def _study(study: Study, index: int) -> str:
     seen = study.history
-    parts = [f"<h1>{_text(study.name)}</h1><p>{_text(_summary(study, seen))}</p>", _best(study, seen)]
+    parts = [f"<h1>{_text(study.name)}</h1><p>{_text(_summary(study, seen))}</p>", _best(seen), _honest(seen)]
     if any(t.state is State.COMPLETE for t in seen.trials):
         for j, objective in enumerate(seen.directions):
             suffix = f" · {objective}" if len(seen.directions) > 1 else ""
@@ -124,7 +124,7 @@ def _summary(study: Study, seen: History) -> str:
     return f"{len(seen)} trials ({', '.join(states) or 'none yet'}), {duration(seconds)} of evaluation, sampler {sampler}, seed {study.seed}.{stop}"
 
 
-def _best(study: Study, seen: History) -> str:
+def _best(seen: History) -> str:
     if not any(t.state is State.COMPLETE for t in seen.trials):
         return "<section><h2>No completed trial yet</h2></section>"
     if len(seen.directions) > 1:
@@ -137,7 +137,9 @@ def _best(study: Study, seen: History) -> str:
             f'<section><h2>Pareto front</h2><p>No other trial is better in all objectives.</p><div class="scroll"><table>'
             f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>"
         )
-    best = study.best
+    best = seen.best
+    if best is None:
+        return "<section><h2>No trial satisfies the constraints on outcomes yet</h2></section>"
     objective = next(iter(seen.directions))
     sem = best.sems.get(objective)
     error = f"± {sem:.2g} standard error, " if sem else ""
@@ -149,6 +151,27 @@ def _best(study: Study, seen: History) -> str:
         f'<div class="grid"><section><h2>Best {_text(objective)}</h2><div class="big">{best.value:.6g}</div><p>{_text(error)}trial '
         f"{best.number}. The best of {number} observed values flatters: on fresh data expect somewhat less if the objective is "
         f"noisy.</p></section><section><h2>Best setting</h2><table><tbody>{rows}</tbody></table></section></div>"
+    )
+
+
+def _honest(seen: History) -> str:
+    """Say how good the best really is, and whether to go on."""
+    if len(seen.directions) > 1 or seen.best is None or completed(seen).observed.sum() < MODEL_FROM:
+        return ""
+    found = recommend(seen)
+    rows = [
+        ("best observed value", f"{found.observed:.6g}"),
+        ("the same without the luck of having been selected", f"{found.corrected:.6g}"),
+        (f"expected of the recommended setting (trial {found.number})", f"{found.mean:.6g} ± {found.sd:.2g}"),
+        ("noise of one evaluation, standard deviation", f"{found.noise_sd:.2g}"),
+        ("gain that the next trial is expected to bring", f"{expected_gain(seen):.2g}"),
+        ("distance from the optimum, at most, with 90 % confidence", f"{regret_bound(seen):.2g}"),
+    ]
+    cells = "".join(f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>" for name, value in rows)
+    again = f" It was evaluated {found.replicates} times." if found.replicates > 1 else ""
+    return (
+        f"<section><h2>How good it really is</h2><p>By a Gaussian process fitted to all trials, in the units of the objective. The "
+        f"recommended setting: {_params(seen.trials_by_number[found.number])}.{again}</p><table><tbody>{cells}</tbody></table></section>"
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from welltuned.stats.importance import importance
-from welltuned.stats.knowledge import Diagnostics, Prediction, diagnostics, predict
+from welltuned.stats.knowledge import FEWEST as MODEL_FROM
+from welltuned.stats.knowledge import Diagnostics, Prediction, completed, diagnostics, predict
 from welltuned.stats.recommend import Recommendation, recommend
 from welltuned.stats.stopping import Outlook, expected_gain, outlook, regret_bound
 
 __all__ = [
+    "MODEL_FROM",
     "Diagnostics",
     "Outlook",
     "Prediction",
     "Recommendation",
+    "completed",
     "diagnostics",
     "expected_gain",
     "importance",
