@@ -11,6 +11,7 @@ each other about what they share, and no decomposition into groups is needed.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -26,7 +27,7 @@ from welltuned.samplers.novel import novel
 from welltuned.space import Categorical, Params, Space, codec
 
 MOST_GOOD = 25
-MOST_OTHER = 128  # kernels of the others; beyond, the latest 25 and a random choice of the rest
+MOST_OTHER = 64  # kernels of the others; beyond, the latest 25 and a random choice of the rest
 LATEST = 25
 WIDEST = 100.0
 
@@ -139,24 +140,29 @@ class Kinds:
     @classmethod
     def of(cls, space: Space) -> Kinds:
         """Read the kinds off a space."""
-        parameters = list(space.values())
-        categorical = [j for j, p in enumerate(parameters) if isinstance(p, Categorical)]
-        numeric = [j for j, p in enumerate(parameters) if not isinstance(p, Categorical)]
-        cells = [codec.cells(parameters[j]) for j in numeric]
-        counts = np.array([codec.cells(parameters[j]) for j in categorical], dtype=int)
-        return cls(
-            np.array(numeric, dtype=int),
-            np.array([0.0 if n is None else 1.0 / n for n in cells]),
-            np.array(categorical, dtype=int),
-            counts,
-            np.cumsum(counts) - counts,
-        )
+        return _kinds(space)
 
     def choices(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return indices of the choices in rows of the cube, shape (n, categories), and which of them are active."""
         u = unit[:, self.categorical]
         active = ~np.isnan(u)
         return np.minimum((np.where(active, u, 0.0) * self.counts).astype(int), self.counts - 1), active
+
+
+@functools.lru_cache(maxsize=8)
+def _kinds(space: Space) -> Kinds:
+    parameters = list(space.values())
+    categorical = [j for j, p in enumerate(parameters) if isinstance(p, Categorical)]
+    numeric = [j for j, p in enumerate(parameters) if not isinstance(p, Categorical)]
+    cells = [codec.cells(parameters[j]) for j in numeric]
+    counts = np.array([codec.cells(parameters[j]) for j in categorical], dtype=int)
+    return Kinds(
+        np.array(numeric, dtype=int),
+        np.array([0.0 if n is None else 1.0 / n for n in cells]),
+        np.array(categorical, dtype=int),
+        counts,
+        np.cumsum(counts) - counts,
+    )
 
 
 class Mixture:
@@ -246,20 +252,23 @@ def widths(mu: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
     They are clipped to 1/min(100, m + 2) … 1, and to half a cell at least.
     """
-    m = len(mu)
+    m, columns = len(mu), np.arange(mu.shape[1])
     if not m:
         return np.ones_like(mu)
     order = np.argsort(mu, axis=0)  # NaN comes last
-    ranked = np.take_along_axis(mu, order, axis=0)
+    ranked = mu[order, columns]
     known = ~np.isnan(ranked)
-    edges = np.vstack([np.zeros((1, mu.shape[1])), np.where(known, ranked, 1.0), np.ones((1, mu.shape[1]))])
-    gaps = np.diff(edges, axis=0)
+    edges = np.ones((m + 2, mu.shape[1]))
+    edges[0] = 0.0
+    edges[1:-1] = np.where(known, ranked, 1.0)
+    gaps = edges[1:] - edges[:-1]
     # as in the reference implementation the ends of the range are no neighbours, unless there are no others
     left, right = gaps[:-1].copy(), gaps[1:].copy()
-    left[0] = np.where(known[1] if m > 1 else False, 0.0, left[0])
     last = known.sum(0) - 1
-    columns = np.arange(mu.shape[1])
-    right[np.maximum(last, 0), columns] = np.where(last > 0, 0.0, right[np.maximum(last, 0), columns])
+    several = last > 0
+    left[0] = np.where(several, 0.0, left[0])
+    end = np.maximum(last, 0)
+    right[end, columns] = np.where(several, 0.0, right[end, columns])
     sigma = np.empty_like(mu)
-    np.put_along_axis(sigma, order, np.maximum(left, right), axis=0)
-    return np.clip(sigma, np.maximum(1.0 / min(WIDEST, m + 2.0), 0.5 * cell), 1.0)
+    sigma[order, columns] = np.maximum(left, right)
+    return np.minimum(np.maximum(sigma, np.maximum(1.0 / min(WIDEST, m + 2.0), 0.5 * cell)), 1.0)

@@ -16,6 +16,7 @@ from welltuned.space.labels import find
 from welltuned.space.parameters import Choice, Float, Parameter
 
 Params = dict[str, Any]
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 JSON_TYPES = frozenset((str, int, float, bool, type(None)))
 
 
@@ -249,19 +250,20 @@ class Space(Mapping[str, Parameter]):
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
         table, columns = np.array([values]), self.columns
+        if columns.special:
+            return None
         given = table == table
         with np.errstate(invalid="ignore"):
             inside = (table >= columns.low) & (table <= columns.high)
-            unit = np.minimum(np.maximum(columns.unit(table), 0.0), 1.0)
         if given.sum() != len(params) or (inside != given).any():
             return None
-        if len(columns.inexact):
-            near = columns.table(unit)
-            s = columns.inexact
-            off = np.abs(near[0, s] - table[0, s]) > 1e-6 * columns.step[s] + 1e-12 * np.abs(near[0, s])
-            if off.any():
+        if len(columns.steps):
+            s = columns.steps
+            exact = columns.low[s] + np.round((table[0, s] - columns.low[s]) / columns.step[s]) * columns.step[s]
+            if (np.abs(exact - table[0, s]) > 1e-6 * columns.step[s] + 1e-12 * np.abs(exact)).any():
                 return None
-            unit = np.where(near == table, unit, columns.snap(unit))
+            table[0, s] = exact
+        unit = np.minimum(np.maximum(columns.unit(table), 0.0), 1.0)
         if self.conditional:
             given &= self.activate(unit) == unit  # false where the conditions switch off what was given
         return unit[0] if given.sum() == len(params) and self._complete(unit) else None
@@ -374,7 +376,7 @@ class Space(Mapping[str, Parameter]):
 
     def key(self, params: Mapping[str, Any]) -> str:
         """Return the canonical text of a configuration: equal exactly when the configurations are."""
-        return json.dumps(self.to_labels(params), sort_keys=True, separators=(",", ":"))
+        return CANONICAL.encode(self.to_labels(params))
 
     def to_json(self) -> dict[str, Any]:
         """Describe the space in JSON; functions appear by name only."""

@@ -102,7 +102,7 @@ class MemoryStorage:
 
     def _put(self, study: _Study, trial: Trial) -> Trial:
         study.revision += 1
-        trial = replace(trial, revision=study.revision)
+        trial = trial.but(revision=study.revision)
         before = study.trials.get(trial.number)
         if before is not None and before.key is not None and before.key != trial.key:
             study.by_key[before.key].discard(trial.number)
@@ -120,7 +120,7 @@ class MemoryStorage:
                 if not known and trial.key is not None and found.by_key.get(trial.key):
                     continue
                 numbers.append(found.next)
-                self._put(found, _copied(replace(trial, number=numbers[-1])))
+                self._put(found, _copied(trial.but(number=numbers[-1])))
             return numbers
 
     def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
@@ -130,7 +130,7 @@ class MemoryStorage:
             claimed: list[Trial] = []
             for trial in [found.trials[number] for number in found.running]:
                 if trial.lease_until is not None and trial.lease_until < now:
-                    self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))
+                    self._put(found, trial.but(state=State.WAITING, owner=None, lease_until=None))
             started = len(found.used - found.waiting)
             room = n if budget is None else max(min(n, budget - started), 0)
             claimed += [
@@ -150,8 +150,7 @@ class MemoryStorage:
     def _start(self, study: _Study, trial: Trial, owner: str, now: float, lease: float) -> Trial:
         return self._put(
             study,
-            replace(
-                trial,
+            trial.but(
                 state=State.RUNNING,
                 owner=owner,
                 token=trial.token + 1,
@@ -182,7 +181,7 @@ class MemoryStorage:
             taken = unique and bool(found.by_key.get(key, set()) - {number})
             if trial is None or taken:
                 return False
-            self._put(found, replace(trial, params=dict(params), key=key, space_version=space_version))
+            self._put(found, trial.but(params=dict(params), key=key, space_version=space_version))
             return True
 
     def report(self, study: int, number: int, token: int, report: Report) -> bool:
@@ -193,7 +192,7 @@ class MemoryStorage:
                 return False
             if all(r.step != report.step for r in trial.reports):
                 reports = tuple(sorted((*trial.reports, report), key=lambda r: r.step))
-                self._put(self._study(study), replace(trial, reports=reports))
+                self._put(self._study(study), trial.but(reports=reports))
             return True
 
     def finish(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
@@ -204,8 +203,7 @@ class MemoryStorage:
                 return False
             self._put(
                 self._study(study),
-                replace(
-                    trial,
+                trial.but(
                     state=outcome.state,
                     metrics=dict(outcome.metrics),
                     sems=dict(outcome.sems),
@@ -229,7 +227,7 @@ class MemoryStorage:
                     lost.append(number)
                 else:
                     # no new revision: a longer lease is nothing that a reader must see
-                    found.trials[number] = replace(trial, lease_until=time.time() + lease)
+                    found.trials[number] = trial.but(lease_until=time.time() + lease)
             return lost
 
     def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
@@ -246,7 +244,7 @@ class MemoryStorage:
                 found.next = max(found.trials, default=-1) + 1
                 found.dropped.append((found.revision, number, token))
             else:
-                self._put(found, replace(trial, state=State.WAITING, owner=None, lease_until=None))
+                self._put(found, trial.but(state=State.WAITING, owner=None, lease_until=None))
             return True
 
     def close(self) -> None:
@@ -255,8 +253,7 @@ class MemoryStorage:
 
 def _copied(trial: Trial) -> Trial:
     """Return a trial whose dicts nobody else holds."""
-    return replace(
-        trial,
+    return trial.but(
         params=None if trial.params is None else dict(trial.params),
         metrics=dict(trial.metrics),
         sems=dict(trial.sems),

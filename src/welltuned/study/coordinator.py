@@ -51,7 +51,7 @@ class Coordinator:
         blank = [t for t in claimed if t.params is None]
         params, exhausted = self._suggest(blank) if blank else ({}, False)
         tasks = [
-            self.task(replace(t, params=params.get(t.number, t.params)))
+            self.task(t.but(params=params.get(t.number, t.params)))
             for t in claimed
             if t.number in params or t.params is not None
         ]

@@ -108,7 +108,7 @@ class Ledger:
     def _view(self, trial: Trial) -> Trial:
         if trial.params is None or self.space is None:
             return trial
-        return replace(trial, params=self.space.from_labels(trial.params))
+        return trial.but(params=self.space.from_labels(trial.params))
 
     def set_space(self, space: Space) -> None:
         """Make ``space`` the newest version, unless it is already."""

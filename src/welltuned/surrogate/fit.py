@@ -21,7 +21,7 @@ LOG_WARP = (-1.6, 1.6)
 WARP_SD = 0.75
 STIFFEST = 0.25  # draws of hyperparameters stay within two standard deviations of at most 1/√0.25 log units
 FAILED = -1e10
-LEAST_GAIN = 1e-2
+LEAST_GAIN = 2e-2
 
 
 def bounds(layout: Layout) -> np.ndarray:
@@ -137,7 +137,7 @@ def _indicator(group: np.ndarray, g: int) -> np.ndarray:
     return (group[:, None] == np.arange(g)).astype(float)
 
 
-def maximum(data: Observations, layout: Layout, starts: np.ndarray, iterations: int = 40) -> np.ndarray:
+def maximum(data: Observations, layout: Layout, starts: np.ndarray, iterations: int = 30) -> np.ndarray:
     """Return the most probable theta, shape (t,): the best of the climbs from ``starts``, shape (s, t)."""
     low, high = bounds(layout)
     thetas, values = climb(

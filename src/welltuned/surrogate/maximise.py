@@ -12,10 +12,10 @@ from welltuned.surrogate.lbfgs import climb
 STARTS = 5
 POOL = 1024
 SCREENED = 64
-ITERATIONS = (16, 8)  # of climbing, before and after discrete parameters have moved
+ITERATIONS = (12, 6)  # of climbing, before and after discrete parameters have moved
 REACH = 0.3  # 0.2 in the paper; on 27 problems 0.3 was a little better after 16 trials
 FEWEST_NEAR = 50
-LEAST_GAIN = 0.003  # a third of a per cent of expected improvement
+LEAST_GAIN = 0.005  # half a per cent of expected improvement
 RELAXED = 12  # whole numbers with more values than this are treated as reals and rounded
 
 

@@ -18,8 +18,8 @@ from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
 
 MEMBERS = 4  # processes that are averaged, as long as there are few enough observations to fit them in no time
 MODEL_POINTS = 400  # observations that a process knows
-FIT_POINTS = 128  # observations that hyperparameters are fitted to
-EVERY_TIME = 100  # up to that many observations, hyperparameters are fitted anew for each suggestion
+FIT_POINTS = 112  # observations that hyperparameters are fitted to
+EVERY_TIME = 50  # up to that many observations, hyperparameters are fitted anew for each suggestion
 NEIGHBOURS = 10  # whose average tells how good a region is
 WARPED_GROUPS = 30  # up to that many parameters, inputs are warped
 EARLY = 24  # up to that many observations, a bad tail tells nothing about where the good end is
@@ -147,6 +147,8 @@ def fit_model(
     allowed = np.asarray(~(violations > 0.0).any(axis=1))
     honest = plain or history.wishes.noisy or noise_rate is not None
     kept = (unbiased if honest else informative)(history.unit[observed], y[:, 0], MODEL_POINTS)
+    if len(y) > EVERY_TIME:  # one fit serves as many trials as the schedule says, so they share its way
+        winsor = (len(y) // pace(len(y))) % 2 == 1
     rate = (NOISY if history.wishes.noisy else QUIET) if noise_rate is None else noise_rate
     fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor, rate)
     unit = history.unit[observed]
@@ -220,7 +222,7 @@ class _Fits:
         if n <= EVERY_TIME:
             return thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}"))
         # between the fits of a schedule the hyperparameters stay as they are: they hardly change any more
-        m = n - n % (1 + n // 50)
+        m = n - n % pace(n)
         rows = informative(unit[:m], y[:m], FIT_POINTS)
         values = self.output(y[:m])[0][rows]
         past = Observations(embed(unit[rows]), values, embed.group, data.numeric, np.zeros(len(rows)), data.noise_rate)
@@ -242,6 +244,11 @@ class _Fits:
     def _one(self, data: Observations) -> np.ndarray:
         some = np.unique(np.linspace(0, len(data.y) - 1, min(len(data.y), FIT_POINTS)).astype(int))
         return thetas(data.subset(some), Layout(data.n_groups, 0), 1, self.rng)
+
+
+def pace(n: int) -> int:
+    """Return after how many results hyperparameters are fitted again, with n results so far."""
+    return 1 + n // EVERY_TIME
 
 
 def _doubt(success: Posterior, failed: np.ndarray) -> np.ndarray:
