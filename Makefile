@@ -28,7 +28,8 @@ format: $(VENV)/.lint
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/speedup.py
-	$(BIN)/python benchmarks/suggest_cost.py
+	$(BIN)/python benchmarks/large.py
+	$(BIN)/python benchmarks/bias.py
 
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_docs.py
