@@ -117,10 +117,10 @@ def test_values_of_any_size_have_diagnostics(factor):
 
 
 def test_d16_the_recommendation_is_better_than_the_luckiest_trial():
-    """60 random noisy trials, 50 seeds: the recommended configuration is truly better in at least 80 % of them."""
+    """100 random noisy trials, 50 seeds: the recommended configuration is truly no worse in at least 80 % of them."""
     wins = []
     for seed in range(50):
-        study = filled(60, lambda p, rng: bowl(p) + 8.0 * rng.standard_normal(), seed)
+        study = filled(100, lambda p, rng: bowl(p) + 8.0 * rng.standard_normal(), seed)
         wins.append(bowl(study.recommend().params) <= bowl(study.best.params))
     assert np.mean(wins) >= 0.8, np.mean(wins)
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.gp import Layout, Observations, Posterior, condition
+from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, condition
 from welltuned.surrogate.kernels import JITTER, matern52, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
@@ -172,7 +172,10 @@ def thetas(
     data: Observations, layout: Layout, members: int = 1, rng: np.random.Generator | None = None
 ) -> np.ndarray:
     """Return the most probable theta, followed by ``members - 1`` draws around it, which need ``rng``; (members, t)."""
-    best = maximum(data, layout, default_theta(layout)[None])
+    starts = [default_theta(layout)]
+    if data.noise_rate < QUIET:  # that all is noise and that none is are two hills; climb both
+        starts.append(default_theta(layout, noise=0.3))
+    best = maximum(data, layout, np.array(starts))
     if members == 1 or rng is None:
         return best[None]
     return np.vstack([best, draws(best, data, layout, members - 1, rng)])

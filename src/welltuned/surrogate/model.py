@@ -155,7 +155,7 @@ def fit_model(
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
     sems = history.sems[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
-    feigned = None if success is None else (embed(failed), _doubt(success, embed(failed)))
+    feigned = None if success is None else (embed(failed), _doubt(success, len(failed)))
     objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], feigned) for j in range(y.shape[1]))
     constraints = tuple(
         fits.quantity(embed, unit[rows], violations[rows, j])
@@ -251,13 +251,14 @@ def pace(n: int) -> int:
     return 1 + n // EVERY_TIME
 
 
-def _doubt(success: Posterior, failed: np.ndarray) -> np.ndarray:
-    """Return the variance of what is made up for failed trials, shape (f,): small where failures were to be expected.
+def _doubt(success: Posterior, failures: int) -> np.ndarray:
+    """Return the variance of what is made up for failed trials, shape (failures,): small where they can be foreseen.
 
-    A trial that fails among many that do not says little of the place; what was measured nearby counts for more. A
-    tenth keeps the search away from the edge of a region that fails, where the model of success is unsure.
+    They can where most failed trials are expected to fail by what the others say. Where failures strike anywhere, one
+    of them says little of the place, and what was measured nearby counts for more.
     """
-    return 0.1 * np.clip(1.0 - success.means(failed), 1e-3, 2.0) ** 2
+    foreseen = success.leave_one_out()[0][-failures:] > 0.0
+    return np.full(failures, 10.0 ** (-6.0 * foreseen.mean()))
 
 
 _CACHE: OrderedDict[bytes, np.ndarray] = OrderedDict()
