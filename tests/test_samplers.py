@@ -12,6 +12,7 @@ from welltuned.testing import SamplerContract
 BRANIN = [wt.Float(-5.0, 10.0), wt.Float(0.0, 15.0)]
 BRANIN_BEST = 0.397887
 QUADRATIC = {"x": (-5.0, 5.0), "y": (-5.0, 5.0)}
+CUBE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "z": (0.0, 1.0)}
 BRANCHES = {
     "kind": wt.Categorical(["a", "b", "c"]),
     "x": wt.Float(0.0, 1.0, when={"kind": "a"}),
@@ -298,19 +299,18 @@ def test_constraints_on_outcomes_steer_every_sampler_that_learns():
 
 
 def test_cheap_places_are_searched_first_where_cost_counts():
-    """The right half costs ten times as much and is no better: fewer trials are spent there."""
+    """One half of the space costs ten times as much and is no better: fewer trials are spent there."""
 
     def objective(trial):
-        x = trial["x"]
-        return {"value": (abs(x - 0.5) - 0.3) ** 2, "price": 10.0 if x > 0.5 else 1.0}
+        return {"value": (trial["y"] - 0.3) ** 2 + (trial["z"] - 0.6) ** 2, "price": 10.0 if trial["x"] > 0.5 else 1.0}
 
     spent = {}
     for per in (None, "price"):
-        studies = [wt.Study({"x": (0.0, 1.0)}, sampler="bayes", seed=s, optimize_per=per) for s in range(4)]
+        studies = [wt.Study(CUBE, sampler="bayes", seed=s, optimize_per=per) for s in range(4)]
         for study in studies:
             study.optimize(objective, n_trials=25)
         spent[per] = sum(t.metrics["price"] for study in studies for t in study.trials)
-    assert spent["price"] < 0.9 * spent[None]
+    assert spent["price"] < 0.8 * spent[None]
 
 
 def test_a_misspelt_cost_is_told(caplog):
