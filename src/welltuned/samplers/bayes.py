@@ -12,7 +12,7 @@ from welltuned.history import History
 from welltuned.pareto import front_reference, non_dominated, scalarise
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
-from welltuned.space import Categorical, Params, Space
+from welltuned.space import Categorical, Params, Space, codec
 from welltuned.streams import origin
 from welltuned.surrogate import transfer
 from welltuned.surrogate.acquisition import Acquisition, LogMean, LogProbability, Sum, log_ei, total
@@ -43,8 +43,7 @@ class Bayes:
     ----------
     initial
         Trials that are spread over the space before the model takes over: half as many as there are parameters, four
-        at least and ten at most, unless given. The
-        defaults of the parameters, where there are any, come first.
+        at least and ten at most, unless given. The defaults of the parameters, where there are any, come first.
     fantasies
         How many joint draws of the running trials' results are averaged; even.
     members
@@ -173,7 +172,7 @@ class Search:
         if len(model.objectives) > 1:
             return self._growth(pending)
         if self.earlier is not None:
-            mean, _ = self.earlier.predict(embed(model.unit[model.allowed] if model.allowed.any() else model.unit))
+            mean, _ = self.earlier.predict(embed(model.unit[model.eligible]))
             return transfer.TransferEI(self.earlier.with_pending(pending), float(mean.min()))
         best = model.incumbents()
         return log_ei(embed, model.objective.posterior, best, pending, self.rng, self.settings.fantasies)
@@ -182,7 +181,7 @@ class Search:
         """Return expected hypervolume improvement; running trials count with what is expected of them."""
         model, embed = self.model, self.model.embed
         posteriors = tuple(q.posterior.only(0) for q in model.objectives)
-        rows = model.unit[model.allowed] if model.allowed.any() else model.unit
+        rows = model.unit[model.eligible]
         if len(pending):
             expected = [p.means(embed(pending)) for p in posteriors]
             posteriors = tuple(p.extended(embed(pending), y) for p, y in zip(posteriors, expected, strict=True))
@@ -204,17 +203,12 @@ class Search:
 
     def ranked(self, acquisition: Acquisition, force: tuple[int, int] | None) -> np.ndarray:
         """Return rows of the cube in descending order of acquisition; those that likely fail come last."""
-        rows, scores = self._maximise(acquisition, self.rng, force)
-        return rows[np.lexsort((-scores, self.model.likely_fails(rows)))]
-
-    def _maximise(
-        self, acquisition: Acquisition, rng: np.random.Generator, force: tuple[int, int] | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        model = self.model
+        model, space = self.model, self.history.space
         weights = model.objective.posterior.w[0, 0]
-        return maximise(
-            self.history.space, model.embed, acquisition, model.best_rows(5), weights, rng, force, model.unit
+        rows, scores = maximise(
+            space, model.embed, acquisition, model.best_rows(5), weights, self.rng, force, model.unit
         )
+        return rows[np.lexsort((-scores, model.likely_fails(rows)))]
 
     def can_batch(self) -> bool:
         """Tell whether further proposals of a call may be chosen together."""
@@ -253,9 +247,9 @@ def neglected_choice(space: Space, history: History, number: int) -> tuple[int, 
     if number % 3:
         return None
     worst: tuple[float, int, int] | None = None
+    parameters = list(space.values())
     for (j, choice), quota in quotas(space).items():
-        u = history.unit[:, j]
-        tried = int((np.floor(u[~np.isnan(u)] * len(space[list(space)[j]].choices)) == choice).sum())  # type: ignore[union-attr]
+        tried = int((codec.indices(parameters[j], history.unit[:, j]) == choice).sum())
         if tried < quota and (worst is None or tried / quota < worst[0]):
             worst = (tried / quota, j, choice)
     return None if worst is None else worst[1:]

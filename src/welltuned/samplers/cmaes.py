@@ -18,8 +18,6 @@ from welltuned.samplers.novel import novel
 from welltuned.space import Params, Space, codec
 from welltuned.streams import origin
 
-FRESH = 1e-12  # a strategy whose step is shorter has converged and starts anew
-
 
 @dataclass(frozen=True)
 class CMAES:
@@ -86,7 +84,7 @@ class CMAES:
         points = np.nan_to_num(history.unit[rows], nan=0.5)
         digest = hashlib.blake2b(repr((self, seed, space.to_json())).encode()).digest()
         strategy, told = self._begin(space, seed, self.population), 0
-        strategy, told, start = _remembered(digest, points, losses) or (strategy, 0, 0)
+        strategy, told = _remembered(digest, points, losses) or (strategy, 0)
         while len(rows) - told >= strategy.population_size:
             size = strategy.population_size
             batch = [(_padded(points[i]), float(losses[i])) for i in range(told, told + size)]
@@ -94,12 +92,11 @@ class CMAES:
             strategy.tell(batch)
             told += size
             if strategy.should_stop():
-                best = points[start + int(np.argmin(losses[start:told]))]
-                strategy, start = self._begin(space, seed + told, 2 * size, best), told
-            _remember(digest, points, losses, strategy, told, start)
+                strategy = self._begin(space, seed + told, 2 * size, elsewhere=True)
+            _remember(digest, points, losses, strategy, told)
         return copy.deepcopy(strategy)
 
-    def _begin(self, space: Space, seed: int, population: int | None, mean: np.ndarray | None = None) -> Any:
+    def _begin(self, space: Space, seed: int, population: int | None, *, elsewhere: bool = False) -> Any:
         try:
             from cmaes import CMAwM
         except ImportError as error:
@@ -112,8 +109,8 @@ class CMAES:
         if len(steps) == 1:
             edges, steps = np.vstack([edges, [0.0, 1.0]]), np.append(steps, 0.0)
         centre = np.full(len(steps), 0.5)
-        if mean is not None:  # a restart looks elsewhere
-            centre[: len(mean)] = np.random.default_rng(seed).random(len(mean))
+        if elsewhere:  # a restart does not begin where the last one did
+            centre[: len(space)] = np.random.default_rng(seed).random(len(space))
         return CMAwM(
             mean=np.clip(centre, edges[:, 0] + 1e-9, edges[:, 1] - 1e-9),
             sigma=float(self.sigma),
@@ -128,22 +125,22 @@ def _padded(row: np.ndarray) -> np.ndarray:
     return row if len(row) > 1 else np.append(row, 0.5)
 
 
-_MEMORY: OrderedDict[bytes, tuple[bytes, Any, int, int]] = OrderedDict()
+_MEMORY: OrderedDict[bytes, tuple[bytes, Any, int]] = OrderedDict()
 
 
 def _print(points: np.ndarray, losses: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(points).tobytes() + losses.tobytes()).digest()
 
 
-def _remembered(digest: bytes, points: np.ndarray, losses: np.ndarray) -> tuple[Any, int, int] | None:
+def _remembered(digest: bytes, points: np.ndarray, losses: np.ndarray) -> tuple[Any, int] | None:
     """Return the last state of a strategy, if the results it was told are the ones that come first here."""
     if digest not in _MEMORY:
         return None
-    seen, strategy, told, start = _MEMORY[digest]
-    return (strategy, told, start) if _print(points[:told], losses[:told]) == seen else None
+    seen, strategy, told = _MEMORY[digest]
+    return (strategy, told) if _print(points[:told], losses[:told]) == seen else None
 
 
-def _remember(digest: bytes, points: np.ndarray, losses: np.ndarray, strategy: Any, told: int, start: int) -> None:
-    _MEMORY[digest] = (_print(points[:told], losses[:told]), strategy, told, start)
+def _remember(digest: bytes, points: np.ndarray, losses: np.ndarray, strategy: Any, told: int) -> None:
+    _MEMORY[digest] = (_print(points[:told], losses[:told]), strategy, told)
     while len(_MEMORY) > 8:
         _MEMORY.popitem(last=False)

@@ -70,7 +70,7 @@ class TPE:
         chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
         if len(chosen) < design or design == n:
             return chosen
-        kinds = Kinds.of(space)
+        kinds = kinds_of(space)
         good, other, weights = split(history, rng)
         pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
         lower = Mixture(kinds, good, weights)
@@ -137,11 +137,6 @@ class Kinds:
     counts: np.ndarray
     offset: np.ndarray
 
-    @classmethod
-    def of(cls, space: Space) -> Kinds:
-        """Read the kinds off a space."""
-        return _kinds(space)
-
     def choices(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return indices of the choices in rows of the cube, shape (n, categories), and which of them are active."""
         u = unit[:, self.categorical]
@@ -150,7 +145,8 @@ class Kinds:
 
 
 @functools.lru_cache(maxsize=8)
-def _kinds(space: Space) -> Kinds:
+def kinds_of(space: Space) -> Kinds:
+    """Read the kinds off a space."""
     parameters = list(space.values())
     categorical = [j for j, p in enumerate(parameters) if isinstance(p, Categorical)]
     numeric = [j for j, p in enumerate(parameters) if not isinstance(p, Categorical)]

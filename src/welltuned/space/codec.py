@@ -53,12 +53,9 @@ def to_unit(parameter: Parameter, values: Sequence[Any] | np.ndarray) -> np.ndar
 
 def numbers(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
     """Map unit coordinates, shape (n,), to natural numbers of a Float or an Int, shape (n,)."""
-    u = np.clip(u, 0.0, 1.0)
+    x = natural(parameter, np.clip(u, 0.0, 1.0))
     if parameter.distribution is not None:
-        x = parameter.distribution.ppf(u)
         return np.clip(np.round(x) if isinstance(parameter, Int) else x, parameter.low, parameter.high)
-    low, high = _edges(parameter)
-    x = np.exp(np.log(low) + u * (np.log(high) - np.log(low))) if parameter.log else low + u * (high - low)
     if parameter.step is None:
         return np.asarray(np.clip(x, parameter.low, parameter.high))
     step = np.clip(np.round((x - parameter.low) / parameter.step), 0, (cells(parameter) or 1) - 1)
@@ -77,9 +74,9 @@ def natural(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
 
 def indices(parameter: Any, u: np.ndarray) -> np.ndarray:
     """Map unit coordinates, shape (n,), to indices of choices, shape (n,); NaN goes to -1."""
-    n = len(parameter.choices)
-    index = np.floor(np.nan_to_num(u, nan=0.0) * n).clip(0, n - 1).astype(int)
-    return np.where(np.isnan(u), -1, index)
+    n, known = len(parameter.choices), u == u
+    index = np.minimum((np.maximum(np.where(known, u, 0.0), 0.0) * n).astype(int), n - 1)
+    return np.where(known, index, -1)
 
 
 def from_unit(parameter: Parameter, u: np.ndarray) -> list[Any]:

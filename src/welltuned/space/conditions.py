@@ -42,8 +42,7 @@ class Test:
     def mask(self, parameter: Parameter, u: np.ndarray) -> np.ndarray:
         """Answer for a column ``u`` of unit coordinates, shape (n,), where the parent is known to be active."""
         if isinstance(parameter, Choice):
-            n = len(parameter.choices)
-            index = np.minimum((np.maximum(u, 0.0) * n).astype(int), n - 1)
+            index = codec.indices(parameter, u)
             found = index == self.indices[0]
             for other in self.indices[1:]:
                 found |= index == other

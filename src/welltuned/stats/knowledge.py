@@ -65,19 +65,16 @@ def sign_of(history: History, objective: str | None = None) -> tuple[int, float]
     return j, -1.0 if history.directions[names[j]] == "maximize" else 1.0
 
 
-def model_of(history: History, what: str, *, plain: bool = False, fewest: int = FEWEST, objective: int = 0) -> Model:
-    """Fit the processes of one objective to a history, or say that there is too little to fit.
+def model_of(history: History, what: str, *, plain: bool = False, objective: int = 0) -> Model:
+    """Fit the processes of one objective to a history of completed trials, or say that there is too little to fit.
 
     Raises
     ------
-    InvalidType, InvalidValue
-        For what is no history, and for fewer than ``fewest`` results.
+    InvalidValue
+        For fewer than four results.
     """
-    if not isinstance(history, History):
-        raise InvalidType(f"{what}: {history!r} is not a History; give study.history")
-    history = completed(history)
-    if (seen := int(history.observed.sum())) < fewest:
-        raise InvalidValue(f"{what}: {seen} results are too few for a model; it takes {fewest}")
+    if (seen := int(history.observed.sum())) < FEWEST:
+        raise InvalidValue(f"{what}: {seen} results are too few for a model; it takes {FEWEST}")
     losses = history.losses[history.observed][:, [objective]]
     with single_threaded():
         return fit_model(history, np.random.default_rng(0), losses=losses, winsor=True, plain=plain, noise_rate=NOISY)
@@ -125,7 +122,7 @@ def predict(
     if not isinstance(params, (Mapping, Sequence)) or isinstance(params, (str, bytes)):
         raise InvalidType(f"predict: {params!r} is neither a configuration nor a list of them")
     j, sign = sign_of(history, objective)
-    model = model_of(history, "predict", plain=True, objective=j)
+    model = model_of(completed(history), "predict", plain=True, objective=j)
     one = isinstance(params, Mapping)
     rows: list[Any] = [params] if one else list(params)
     unit = history.space.encode([history.space.validate(row) for row in rows])
@@ -137,8 +134,8 @@ def predict(
 def diagnostics(history: History, objective: str | None = None) -> Diagnostics:
     """Compare every trial with what the others say of it. Rasmussen and Williams (2006), eq. 5.12."""
     j, sign = sign_of(history, objective)
-    model = model_of(history, "diagnostics", plain=True, objective=j)
     history = completed(history)
+    model = model_of(history, "diagnostics", plain=True, objective=j)
     with single_threaded():
         mean, variance = model.objective.posterior.leave_one_out()
     q = model.objective

@@ -11,7 +11,6 @@ import numpy as np
 from welltuned.errors import NoCompletedTrial
 from welltuned.history import History
 from welltuned.stats.knowledge import FEWEST, model_of, sign_of, single
-from welltuned.surrogate.model import Model
 from welltuned.surrogate.threads import single_threaded
 
 CAUTION = 0.5  # standard deviations that a configuration's mean is worsened by before configurations are compared
@@ -85,8 +84,7 @@ def recommend(history: History) -> Recommendation:
     _, sign = sign_of(history)
     with single_threaded():
         model = model_of(history, "recommend")
-        at = model.unit[model.allowed] if model.allowed.any() else model.unit
-        y = model.losses[model.allowed, 0] if model.allowed.any() else model.losses[:, 0]
+        at, y = model.unit[model.eligible], model.losses[model.eligible, 0]
         mean, sd = model.objective.predict(model.embed(at))
     chosen = int(np.argmin(mean + CAUTION * sd))
     same = _trials_at(history, at[chosen])
@@ -132,9 +130,3 @@ def _as_observed(history: History) -> Recommendation:
     return Recommendation(
         dict(trial.params or {}), trial.number, value, nan, len(at), value, sem, observed, value, nan
     )
-
-
-def best_mean(model: Model) -> float:
-    """Return the lowest posterior mean over observed, allowed configurations, as a loss."""
-    at = model.unit[model.allowed] if model.allowed.any() else model.unit
-    return float(model.objective.predict(model.embed(at))[0].min())

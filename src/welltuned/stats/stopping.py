@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.space import codec
 from welltuned.stats.knowledge import model_of, single
-from welltuned.stats.recommend import best_mean
-from welltuned.surrogate.acquisition import log_ei, total
+from welltuned.surrogate.acquisition import log_ei, log_h, total
 from welltuned.surrogate.kernels import cholesky
 from welltuned.surrogate.maximise import candidates, maximise
 from welltuned.surrogate.model import Model
@@ -155,9 +153,9 @@ def _future(history: History, model: Model, horizon: int) -> np.ndarray:
     phi, allowed = model.embed(places), np.exp(_log_odds(model, places))
     mean, covariance = posterior.joint(phi)
     mean, sd = mean[0], np.sqrt(np.maximum(np.diag(covariance[0]), 1e-12))
-    best = (best_mean(model) - model.objective.centre) / model.objective.scale
+    best = model.objective.posterior.means(model.embed(model.unit[model.eligible])).min()
     z = (best - mean) / sd
-    ei = allowed * sd * (np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) + z * ndtr(z))
+    ei = allowed * sd * np.exp(log_h(z)[0])
     order = np.argsort(-ei, kind="stable")[:horizon]
     root = cholesky(covariance[0][np.ix_(order, order)] + 1e-8 * np.eye(len(order)))
     noise = rng.standard_normal((PATHS, len(order)))

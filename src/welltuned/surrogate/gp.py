@@ -79,10 +79,9 @@ class Layout:
         return np.exp(thetas[:, None, at : at + self.k]), np.exp(thetas[:, None, at + self.k :])
 
 
-def layout_of(thetas: np.ndarray, group: np.ndarray) -> Layout:
+def layout_of(thetas: np.ndarray, data: Observations) -> Layout:
     """Recover the layout of stacked hyperparameters, shape (M, t)."""
-    g = int(group.max()) + 1 if len(group) else 0
-    return Layout(g, (thetas.shape[1] - g - 2) // 2)
+    return Layout(data.n_groups, (thetas.shape[1] - data.n_groups - 2) // 2)
 
 
 def warped(phi: np.ndarray, thetas: np.ndarray, layout: Layout) -> np.ndarray:
@@ -109,7 +108,7 @@ class Posterior:
     @cached_property
     def layout(self) -> Layout:
         """Where things are in theta."""
-        return layout_of(self.thetas, self.data.group)
+        return layout_of(self.thetas, self.data)
 
     @cached_property
     def s2(self) -> np.ndarray:
@@ -158,7 +157,11 @@ class Posterior:
     def members(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and variances (noise excluded) of each process at ``phi``, shapes (M, q)."""
         k = self.covariance(phi)
-        return self.mean[:, None] + (k @ self.alpha[:, :, None])[:, :, 0], self.variance_of(k)
+        return self.mean_of(k), self.variance_of(k)
+
+    def mean_of(self, k: np.ndarray) -> np.ndarray:
+        """Return the means, shape (M, q), of points whose covariances with the observations are ``k``."""
+        return self.mean[:, None] + (k @ self.alpha[:, :, None])[:, :, 0]
 
     def variance_of(self, k: np.ndarray) -> np.ndarray:
         """Return the variances, shape (M, q), of points whose covariances with the observations are ``k``."""
@@ -171,7 +174,7 @@ class Posterior:
 
     def means(self, phi: np.ndarray) -> np.ndarray:
         """Return the mean of the mixture at ``phi``, shape (q,)."""
-        return (self.mean[:, None] + (self.covariance(phi) @ self.alpha[:, :, None])[:, :, 0]).mean(0)
+        return self.mean_of(self.covariance(phi)).mean(0)
 
     def predict(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance (noise excluded) of the mixture at ``phi``, shapes (q,)."""
@@ -183,8 +186,7 @@ class Posterior:
         Zq, k = self.scaled(phi), self.covariance(phi)
         V = k @ np.swapaxes(self.Li, 1, 2)
         prior = self.s2[:, None, None] * correlation(squared_distances(Zq, Zq))
-        mean = self.mean[:, None] + (k @ self.alpha[:, :, None])[:, :, 0]
-        return mean, prior - V @ np.swapaxes(V, 1, 2)
+        return self.mean_of(k), prior - V @ np.swapaxes(V, 1, 2)
 
     def extended(self, phi: np.ndarray, y: np.ndarray) -> Posterior:
         """Return the posterior after further observations, with hyperparameters and means as they are."""
@@ -217,8 +219,8 @@ class Slopes:
 
     Attributes
     ----------
-    mean, variance
-        Of each process, shapes (M, q).
+    means, variance
+        Of each process and column of ``alphas``, shape (M, q, F), and of each process, shape (M, q).
     """
 
     def __init__(self, posterior: Posterior, phi: np.ndarray, alphas: np.ndarray | None = None) -> None:
@@ -263,7 +265,7 @@ def condition(thetas: np.ndarray, data: Observations, mean: np.ndarray | None = 
 
     A theta whose kernel matrix cannot be factored is left out; the last one left raises ``FloatingPointError``.
     """
-    K = kernel_matrices(thetas, data, layout_of(thetas, data.group))
+    K = kernel_matrices(thetas, data, layout_of(thetas, data))
     factors = [cholesky(k) for k in K]
     kept = [m for m, L in enumerate(factors) if L is not None]
     if not kept:  # a kernel matrix of finite numbers and 1e-2 on its diagonal is positive definite
@@ -272,8 +274,5 @@ def condition(thetas: np.ndarray, data: Observations, mean: np.ndarray | None = 
     if mean is None:
         ones_y = np.column_stack([np.ones(len(data.y)), data.y])
         sums = np.array([lapack.dpotrs(f, ones_y, lower=1)[0].sum(0) for f in L])
-        mean = sums[:, 1] / sums[:, 0]
-        kept_means = mean
-    else:
-        kept_means = mean[kept]
-    return Posterior(thetas[kept], data, L, kept_means)
+        return Posterior(thetas[kept], data, L, sums[:, 1] / sums[:, 0])
+    return Posterior(thetas[kept], data, L, mean[kept])

@@ -78,8 +78,7 @@ def within_reach(embed: Embedding, pool: np.ndarray, seen: np.ndarray, p: int) -
 
 
 def _with_choice(space: Space, pool: np.ndarray, j: int, choice: int) -> np.ndarray:
-    n = len(space[list(space)[j]].choices)  # type: ignore[union-attr]
-    matching = pool[np.floor(np.nan_to_num(pool[:, j], nan=-1.0) * n) == choice]
+    matching = pool[codec.indices(list(space.values())[j], pool[:, j]) == choice]
     return matching if len(matching) else pool
 
 

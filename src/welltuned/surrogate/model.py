@@ -13,7 +13,7 @@ from welltuned.streams import study_rng
 from welltuned.surrogate import fit as fitting
 from welltuned.surrogate.acquisition import LogProbability
 from welltuned.surrogate.embedding import Embedding, embedding
-from welltuned.surrogate.gp import NOISY, QUIET, Layout, Observations, Posterior, condition
+from welltuned.surrogate.gp import NOISY, QUIET, Layout, Observations, Posterior, condition, observations
 from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
 
 MEMBERS = 4  # processes that are averaged, as long as there are few enough observations to fit them in no time
@@ -92,10 +92,14 @@ class Model:
         """The first objective."""
         return self.objectives[0]
 
+    @property
+    def eligible(self) -> np.ndarray:
+        """Which observations may be the best: the allowed ones, or all where none is; shape (n,)."""
+        return self.allowed if self.allowed.any() else np.ones_like(self.allowed)
+
     def incumbents(self) -> np.ndarray:
-        """Return for each process of the first objective its lowest mean over allowed observations, shape (M,)."""
-        at = self.unit[self.allowed] if self.allowed.any() else self.unit
-        return self.objective.posterior.members(self.embed(at))[0].min(1)
+        """Return for each process of the first objective its lowest mean over eligible observations, shape (M,)."""
+        return self.objective.posterior.members(self.embed(self.unit[self.eligible]))[0].min(1)
 
     def satisfaction(self) -> list[LogProbability]:
         """Return for each constraint on outcomes the log probability that it is satisfied."""
@@ -232,13 +236,13 @@ class _Fits:
     def quantity(self, embed: Embedding, unit: np.ndarray, y: np.ndarray) -> Quantity:
         """Fit one process to a quantity beside the objective."""
         scaled, centre, scale = standardise(y)
-        data = Observations(embed(unit), scaled, embed.group, len(embed.numeric), np.zeros(len(y)))
+        data = observations(embed(unit), scaled, embed.group, len(embed.numeric))
         return Quantity(condition(self._one(data), data), centre, scale)
 
     def success(self, embed: Embedding, good: np.ndarray, bad: np.ndarray) -> Posterior:
         """Fit one process to -1 for success and +1 for failure."""
         y = np.append(-np.ones(len(good)), np.ones(len(bad)))
-        data = Observations(embed(np.vstack([good, bad])), y, embed.group, len(embed.numeric), np.zeros(len(y)))
+        data = observations(embed(np.vstack([good, bad])), y, embed.group, len(embed.numeric))
         return condition(self._one(data), data)
 
     def _one(self, data: Observations) -> np.ndarray:
