@@ -27,6 +27,12 @@ class StorageError(WelltunedError, RuntimeError):
     """A storage cannot be opened, read or written. What was stored before stays as it is."""
 
 
+class DamagedStorage(StorageError):
+    """What a storage holds is not what was written to it: the file was cut off, or bits in it have changed. The message
+    holds the command that saves the rest.
+    """
+
+
 class StudyStopped(WelltunedError, RuntimeError):
     """``ask`` was called on a study that is over: its budget is used up, a rule stopped it, or its space is
     exhausted.

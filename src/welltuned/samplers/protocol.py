@@ -23,6 +23,9 @@ class Sampler(Protocol):
         Whether results steer the search.
     several_objectives
         Whether it can be used with more than one objective.
+
+    A sampler may also say ``reads_history = False``: what it proposes depends on the history only in that it proposes
+    no configuration twice. Where there are infinitely many, it is then not shown the history unless one collides.
     """
 
     model_based: ClassVar[bool]

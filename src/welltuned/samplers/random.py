@@ -21,6 +21,7 @@ class Random:
 
     model_based: ClassVar[bool] = False
     several_objectives: ClassVar[bool] = True
+    reads_history: ClassVar[bool] = False
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""

@@ -45,6 +45,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._studies: list[_Study] = []
         self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def open(self, row: StudyRow) -> StudyRow:
         """See :meth:`Storage.open`."""
@@ -81,12 +82,18 @@ class MemoryStorage:
                 found.row = replace(found.row, spaces=(*found.row.spaces, dict(space)))
             if stop_reason is not None or clear_stop:
                 found.row = replace(found.row, stop_reason=stop_reason)
+            found.revision += 1
+            self._changed.notify_all()
             return found.row
 
-    def read(self, study: int, since: int = 0) -> Changes:
+    def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
         """See :meth:`Storage.read`."""
         with self._lock:
             found, fresh = self._study(study), []
+            if since is None:
+                since = found.revision
+            elif wait > 0:
+                self._changed.wait_for(lambda: found.revision > since, wait)
             for number in reversed(found.changed):
                 if found.changed[number] <= since:
                     break
@@ -110,6 +117,7 @@ class MemoryStorage:
         study.index(trial)
         study.changed.pop(trial.number, None)
         study.changed[trial.number] = study.revision
+        self._changed.notify_all()
         return trial
 
     def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:

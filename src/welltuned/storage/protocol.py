@@ -65,8 +65,9 @@ class Storage(Protocol):
     ) -> StudyRow:
         """Append a version of the space, or set or clear the reason for which the study stopped."""
 
-    def read(self, study: int, since: int = 0) -> Changes:
-        """Return what changed after revision ``since``; with 0, everything."""
+    def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
+        """Return what changed after revision ``since``; with 0, everything; with None, no trials at all. Where nothing
+        has changed, ``wait`` up to so many seconds until something does."""
 
     def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:
         """Append trials, waiting or finished ones, under new numbers, which are returned. Unless ``known``, a trial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from welltuned.live import Task
 from welltuned.samplers import Auto, Sampler
 from welltuned.schedulers import Scheduler, Stop
 from welltuned.space import Params, Space
+from welltuned.space.codec import cells
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
 from welltuned.surrogate.threads import single_threaded
@@ -46,8 +48,11 @@ class Coordinator:
 
     def next_tasks(self, n: int) -> tuple[list[Task], bool]:
         """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted."""
-        self.ledger.recover()
+        if self.ledger.may_recover:
+            self.ledger.recover()
         claimed = self.ledger.claim(n)
+        if len(claimed) < n and self.ledger.recover():
+            claimed += self.ledger.claim(n - len(claimed))
         blank = [t for t in claimed if t.params is None]
         params, exhausted = self._suggest(blank) if blank else ({}, False)
         tasks = [
@@ -62,8 +67,12 @@ class Coordinator:
         found: dict[int, Params] = {}
         unique = not self.ledger.wishes.noisy
         todo, exhausted = [t.number for t in blank], False
+        # whether a draw from infinitely many is new, assigning it tells; only a second one needs to see what was drawn
+        blind = not getattr(self.sampler, "reads_history", True) and self._is_infinite()
         while todo and not exhausted:
-            proposals = self._proposals(self.ledger.sync().without(todo), len(todo), todo[0])
+            history = self.ledger.blank() if blind else self.ledger.sync().without(todo)
+            blind = False
+            proposals = self._proposals(history, len(todo), todo[0])
             exhausted = len(proposals) < len(todo)
             for number, params in zip(todo, proposals, strict=False):
                 # another process may have taken the same configuration in the meantime; then propose anew
@@ -74,6 +83,9 @@ class Coordinator:
             self.ledger.release(number, drop=True)
         return found, exhausted
 
+    def _is_infinite(self) -> bool:
+        return self.ledger.space is not None and any(cells(p) is None for p in self.space.values())
+
     def _proposals(self, history: History, n: int, number: int) -> list[Params]:
         if self.ledger.space is None:
             return [{} for _ in range(n)]
@@ -82,7 +94,7 @@ class Coordinator:
             if choice.name != self._said:
                 log.info("study %r uses %s from trial %d on: %s", self.ledger.row.name, choice.name, number, choice.why)
                 self._said = choice.name
-        with single_threaded():
+        with single_threaded() if self.sampler.model_based else contextlib.nullcontext():
             return self.sampler.suggest(self.space, history, n, trial_rng(self.ledger.row.seed, number))
 
     def task(self, trial: Trial) -> Task:
@@ -112,8 +124,8 @@ class Coordinator:
             return False
         return isinstance(self.scheduler.decide(self.ledger.sync(), task.number, report), Stop)
 
-    def receive_outcome(self, task: Task, outcome: Outcome) -> Trial | None:
-        """Store how a trial ended and return its record; None when its claim was lost."""
+    def receive_outcome(self, task: Task, outcome: Outcome) -> bool:
+        """Store how a trial ended; False when its claim was lost."""
         if outcome.domains:
             self._learn(outcome.domains)
         if outcome.params is not None and self.ledger.space is not None and task.number in self.ledger.claims:
@@ -126,8 +138,8 @@ class Coordinator:
             )
         if not self.ledger.finish(task.number, task.token, outcome):
             log.warning("trial %d was taken over by another process; this result is dropped", task.number)
-            return None
-        return self.ledger.trial(task.number)
+            return False
+        return True
 
     def _learn(self, domains: Mapping[str, Any]) -> None:
         """Widen the space by parameters that an objective has declared."""
@@ -143,7 +155,7 @@ class Coordinator:
 
     def record_stop(self, reason: str | None) -> None:
         """Store why the loop ended, unless a reason is stored already; with None, that the study goes on."""
-        self.ledger.refresh()
+        self.ledger.glance()
         self.ledger.set_stop(None if reason is None else self.ledger.stop_reason or reason)
 
     def interrupt(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from welltuned.study import owner
 from welltuned.trial import Outcome, Report, State, Trial
 
 LEASE = 60.0
+RECOVER = 1.0  # seconds between looks for the trials of dead processes
 log = logging.getLogger("welltuned")
 
 
@@ -41,6 +43,7 @@ class Ledger:
         self._running: set[int] = set()
         self._changed = True
         self._revision = 0
+        self._recovered = -RECOVER
         self._history: History | None = None
         self._lock = threading.RLock()
         self._heart: threading.Thread | None = None
@@ -72,6 +75,15 @@ class Ledger:
                     self._table.put(view)
                 (self._running.add if trial.state is State.RUNNING else self._running.discard)(trial.number)
             self._changed |= bool(changes.trials or changes.dropped)
+
+    def glance(self) -> None:
+        """Read whether the study was stopped, and nothing else."""
+        self.stop_reason = self.storage.read(self.row.id, None).stop_reason
+
+    def blank(self) -> History:
+        """Return a history without trials, for a search that need not see any."""
+        assert self.space is not None
+        return History(self.space, (), self.row.directions, self.budget, self.workers, wishes=self.wishes)
 
     def trial(self, number: int) -> Trial | None:
         """Return one trial as it is now."""
@@ -130,12 +142,19 @@ class Ledger:
             self._beat()
             return [self._view(t) for t in claimed]
 
-    def recover(self) -> None:
-        """Give back the claims of processes on this machine that are gone."""
+    def recover(self) -> bool:
+        """Give back the claims of processes on this machine that are gone; tell whether there were any."""
         self.refresh()
+        self._recovered, found = time.monotonic(), False
         for trial in [self._stored[number] for number in sorted(self._running - self.claims.keys())]:
             if owner.is_dead(trial.owner):
-                self.storage.release(self.row.id, trial.number, trial.token, drop=False)
+                found |= self.storage.release(self.row.id, trial.number, trial.token, drop=False)
+        return found
+
+    @property
+    def may_recover(self) -> bool:
+        """Whether it is time again to look for the claims of processes that are gone."""
+        return time.monotonic() - self._recovered >= RECOVER
 
     def assign(self, number: int, params: Params, *, unique: bool = True) -> bool:
         """Store the configuration of a claimed slot; False when another trial has it, or the claim is lost."""

@@ -117,8 +117,7 @@ class _Run:
         if outcome is None:
             self.study.coordinator.put_back(task)
             return
-        trial = self.study.coordinator.receive_outcome(task, outcome)
-        if trial is None:
+        if not self.study.coordinator.receive_outcome(task, outcome):
             return
         if outcome.state is State.FAILED:
             log.warning(
@@ -127,7 +126,7 @@ class _Run:
             self._maybe_raise(outcome)
         self._show()
         for callback in self.options.callbacks:
-            callback(self.study, trial)
+            callback(self.study, self.study.history.trials_by_number[task.number])
 
     def _lost(self, task: Task, error: str) -> Outcome | None:
         """Return a failure for a trial whose workers keep dying, None to try it again."""

@@ -253,7 +253,7 @@ class Study:
     @property
     def stop_reason(self) -> str | None:
         """Why the study stopped, or None while it may go on."""
-        self._ledger.refresh()
+        self._ledger.glance()
         return self._ledger.stop_reason
 
     @property
@@ -381,11 +381,12 @@ class Study:
                 outcome = replace(outcome, seconds=time.time() - trial.asked)
             if self.coordinator.open_space:
                 outcome = replace(outcome, params=trial.params, domains=trial.domains)
-        record = self.coordinator.receive_outcome(task, outcome)
-        if record is None:
+        if not self.coordinator.receive_outcome(task, outcome):
             raise LeaseLost(
                 f"trial {task.number} is over already, or was taken over by another process; its record is unchanged"
             )
+        record = self._ledger.trial(task.number)
+        assert record is not None
         return record
 
     def _running_task(self, number: Any) -> Task:
@@ -464,7 +465,7 @@ class Study:
 
     def stop(self, reason: str = "stopped by the user") -> None:
         """End the study after the trials that are running, in every process that works on it."""
-        self._ledger.refresh()
+        self._ledger.glance()
         self._ledger.set_stop(reason)
 
     # trials from outside

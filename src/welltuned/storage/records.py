@@ -1,0 +1,216 @@
+"""Trials and studies as rows of text and numbers, and back: what every storage that leaves this process writes.
+
+What was stored is sealed with a checksum, because a database notices that its pages do not fit together, but not that
+a digit in one of them is another one now.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from welltuned.errors import DamagedStorage
+from welltuned.storage.protocol import StudyRow
+from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
+
+_PARAMS = ("number", "key", "params")
+_RESULT = ("number", "state", "metrics", "sems", "gradient", "reason", "error", "seconds", "attributes")
+_STUDY = ("name", "directions", "seed", "sampler", "stop_reason", "created", "attributes")
+
+#: table, its key, the columns that one checksum covers, and the column that holds it
+SEALED = (
+    ("study", ("id",), _STUDY, "digest"),
+    ("space", ("study", "version"), ("version", "body"), "digest"),
+    ("trial", ("study", "number"), _PARAMS, "params_digest"),
+    ("trial", ("study", "number"), _RESULT, "result_digest"),
+    ("report", ("study", "number", "step"), ("number", "step", "metrics"), "digest"),
+)
+
+COLUMNS = (
+    "number, state, params, key, metrics, sems, gradient, reason, error, origin, attempts, owner, token, lease_until, "
+    "started, seconds, attributes, space_version, revision, params_digest, result_digest"
+)
+STUDY_COLUMNS = f"id, {', '.join(_STUDY)}, digest"
+
+
+def seal(*values: Any) -> int:
+    """Return the checksum of some columns (CRC-32)."""
+    return zlib.crc32("\x1f".join(map(repr, values)).encode("utf-8", "backslashreplace"))
+
+
+def dumps(value: Mapping[str, Any] | None) -> str | None:
+    """Write a mapping as JSON."""
+    if value is None:
+        return None
+    return json.dumps(value if type(value) is dict else dict(value)) if value else "{}"
+
+
+def loads(text: str | None) -> Any:
+    """Read what :func:`dumps` wrote."""
+    if text is None:
+        return None
+    return {} if text == "{}" else json.loads(text)
+
+
+def clean(text: str | None) -> str | None:
+    """Return a text that every database takes: no null characters, no lone surrogates."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def result_of(number: int, outcome: Outcome | Trial) -> dict[str, Any]:
+    """Return the columns of a result, sealed."""
+    columns = {
+        "number": number,
+        "state": outcome.state.value,
+        "metrics": dumps(outcome.metrics),
+        "sems": dumps(outcome.sems),
+        "gradient": dumps(outcome.gradient),
+        "reason": outcome.reason and outcome.reason.value,
+        "error": clean(outcome.error),
+        "seconds": None if outcome.seconds is None else float(outcome.seconds),
+        "attributes": dumps(outcome.attributes),
+    }
+    return {**columns, "result_digest": seal(*columns.values())}
+
+
+def params_of(number: int, key: str | None, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the columns of a configuration, sealed."""
+    columns = {"number": number, "key": key, "params": dumps(params)}
+    return {**columns, "params_digest": seal(*columns.values())}
+
+
+def trial_of(
+    row: Sequence[Any], objectives: tuple[str, ...], reports: tuple[Report, ...], where: str = "the storage"
+) -> Trial:
+    """Return the trial that ``COLUMNS`` of one row hold.
+
+    Raises
+    ------
+    DamagedStorage
+        When the row is not what was written.
+    """
+    (
+        number,
+        state,
+        params,
+        key,
+        metrics,
+        sems,
+        gradient,
+        reason,
+        error,
+        origin,
+        attempts,
+        owner,
+        token,
+        lease_until,
+        started,
+        seconds,
+        attributes,
+        space_version,
+        revision,
+        params_digest,
+        result_digest,
+    ) = row
+    if (params_digest is not None and params_digest != seal(number, key, params)) or (
+        result_digest is not None
+        and state in FINISHED
+        and result_digest != seal(number, state, metrics, sems, gradient, reason, error, seconds, attributes)
+    ):
+        raise damaged(where, f"trial {number}")
+    try:
+        trial: Trial = object.__new__(Trial)  # the constructor of a frozen record would take most of the time
+        trial.__dict__.update(
+            number=number,
+            state=STATES[state],
+            params=loads(params),
+            metrics=loads(metrics),
+            sems=loads(sems),
+            gradient=loads(gradient),
+            reports=reports,
+            reason=None if reason is None else Reason(reason),
+            error=error,
+            origin=ORIGINS[origin],
+            attempts=attempts,
+            owner=owner,
+            token=token,
+            lease_until=lease_until,
+            started=started,
+            seconds=seconds,
+            attributes=loads(attributes),
+            space_version=space_version,
+            key=key,
+            objectives=objectives,
+            revision=revision,
+        )
+    except (KeyError, ValueError, TypeError):
+        raise damaged(where, f"trial {number}") from None
+    return trial
+
+
+STATES = {state.value: state for state in State}
+ORIGINS = {origin.value: origin for origin in Origin}
+FINISHED = frozenset(state.value for state in State if state.finished)
+
+
+def report_of(number: int, report: Report) -> dict[str, Any]:
+    """Return the columns of a report, sealed."""
+    columns = {"number": number, "step": int(report.step), "metrics": dumps(report.metrics)}
+    return {**columns, "digest": seal(*columns.values())}
+
+
+def reports_of(rows: Sequence[Sequence[Any]], where: str = "the storage") -> dict[int, tuple[Report, ...]]:
+    """Return the reports in rows of (number, step, metrics, digest), by trial; rows are ordered."""
+    found: dict[int, list[Report]] = {}
+    for number, step, metrics, digest in rows:
+        if digest is not None and digest != seal(number, step, metrics):
+            raise damaged(where, f"the report of trial {number} at step {step}")
+        found.setdefault(number, []).append(Report(step, loads(metrics)))
+    return {number: tuple(reports) for number, reports in found.items()}
+
+
+def study_of(row: StudyRow) -> dict[str, Any]:
+    """Return the columns of a study, sealed."""
+    columns = {
+        "name": row.name,
+        "directions": json.dumps(dict(row.directions)),
+        "seed": str(row.seed),
+        "sampler": json.dumps(dict(row.sampler)),
+        "stop_reason": clean(row.stop_reason),
+        "created": float(row.created),
+        "attributes": json.dumps(dict(row.attributes)),
+    }
+    return {**columns, "digest": seal(*columns.values())}
+
+
+def row_of(columns: Sequence[Any], spaces: Sequence[tuple[int, str, int | None]], where: str) -> StudyRow:
+    """Return the study that ``STUDY_COLUMNS`` of one row hold, with its (version, body, digest) of spaces."""
+    number, name, directions, seed, sampler, stop, created, attributes, digest = columns
+    if digest is not None and digest != seal(name, directions, seed, sampler, stop, created, attributes):
+        raise damaged(where, f"study {number}")
+    for version, body, digest in spaces:
+        if digest is not None and digest != seal(version, body):
+            raise damaged(where, f"version {version} of the space of study {name!r}")
+    return StudyRow(
+        number,
+        name,
+        json.loads(directions),
+        int(seed),
+        json.loads(sampler),
+        tuple(json.loads(body) for _, body, _ in spaces),
+        stop,
+        created,
+        json.loads(attributes),
+    )
+
+
+def damaged(where: str, what: str) -> DamagedStorage:
+    """Build the error for a row that is not what was written."""
+    return DamagedStorage(f"{where} is damaged: {what} is not what was stored; save the rest: {SALVAGE}")
+
+
+SALVAGE = "welltuned salvage FILE NEW_FILE"

@@ -1,0 +1,393 @@
+"""What a storage does, in plain SQL, for every database: the operations are here, the connections elsewhere.
+
+A database gives two things: :meth:`SQLStorage._read`, a snapshot, and :meth:`SQLStorage._write`, a transaction that
+no other writer of the same study is in. Every write raises the revision of its study first. So revisions are in the
+order of commits, and whoever has read up to one need not look at anything before it again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from welltuned.errors import StorageError
+from welltuned.storage import records
+from welltuned.storage.protocol import Changes, StudyRow
+from welltuned.storage.schema import Dialect, Run
+from welltuned.trial import Origin, Outcome, Report, State, Trial
+
+HELD = "study = :study AND number = :number AND token = :token AND state = 'running'"
+HEAD = """
+    SELECT revision, stop_reason, directions, (SELECT COUNT(*) FROM space WHERE study = :study)
+    FROM study WHERE id = :study"""
+OPEN = """
+    SELECT number FROM trial WHERE study = :study AND state IN ('waiting', 'running')
+        AND (state = 'waiting' OR lease_until < :now) LIMIT 1"""
+EXPIRE = """
+    UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, revision = :revision
+    WHERE study = :study AND state IN ('waiting', 'running') AND state = 'running' AND lease_until < :now
+    RETURNING number"""
+WAITING = """
+    FROM trial WHERE study = :study AND state IN ('waiting', 'running') AND state = 'waiting'"""
+START = f"""
+    UPDATE trial SET state = 'running', owner = :owner, token = token + 1, attempts = attempts + 1, started = :now,
+        lease_until = :until, revision = :revision
+    WHERE study = :study AND number = :number RETURNING {records.COLUMNS}"""
+NEXT = "SELECT COALESCE(MAX(number) + 1, 0) FROM trial WHERE study = :study"
+# tokens of a number that was dropped stay stale, so the new owner's begins behind them
+CLAIM_NEW = """
+    INSERT INTO trial (study, number, state, origin, owner, token, attempts, started, lease_until, space_version,
+                       revision)
+    SELECT :study, next, 'running', 'sampler', :owner,
+        1 + (SELECT COALESCE(MAX(d.token), 0) FROM dropped d WHERE d.study = :study AND d.number = next), 1, :now, :until,
+        (SELECT CASE WHEN COUNT(*) > 1 THEN COUNT(*) ELSE 1 END FROM space WHERE study = :study), :revision
+    FROM (SELECT COALESCE(MAX(number) + 1, 0) AS next FROM trial WHERE study = :study) AS numbers
+    RETURNING number, token, space_version"""
+INSERT = f"""
+    INSERT INTO trial (study, {records.COLUMNS})
+    VALUES (:study, {", ".join(f":{name}" for name in records.COLUMNS.split(", "))})"""
+INSERT_REPORT = """
+    INSERT INTO report (study, number, step, metrics, digest) VALUES (:study, :number, :step, :metrics, :digest)
+    ON CONFLICT (study, number, step) DO NOTHING"""
+CREATE_STUDY = """
+    INSERT INTO study (name, directions, seed, sampler, stop_reason, created, attributes, digest)
+    VALUES (:name, :directions, :seed, :sampler, :stop_reason, :created, :attributes, :digest)
+    ON CONFLICT (name) DO NOTHING"""
+INSERT_SPACE = "INSERT INTO space (study, version, body, digest) VALUES (:study, :version, :body, :digest)"
+ASSIGN = f"""
+    UPDATE trial SET params = :params, key = :key, params_digest = :params_digest, space_version = :version,
+        revision = :revision
+    WHERE {HELD}"""
+UNLESS_TAKEN = """
+    AND NOT EXISTS (SELECT 1 FROM trial o WHERE o.study = :study AND o.key = :key AND o.number <> :number)"""
+FINISH = f"""
+    UPDATE trial SET state = :state, metrics = :metrics, sems = :sems, gradient = :gradient, reason = :reason,
+        error = :error, seconds = :seconds, attributes = :attributes, result_digest = :result_digest,
+        lease_until = NULL, revision = :revision
+    WHERE {HELD} RETURNING number"""
+BLANK = Trial(0, State.RUNNING, attempts=1)
+
+
+@dataclass
+class Writing:
+    """A transaction under way. It is rolled back in the end where ``changed`` was set to False."""
+
+    run: Run
+    revision: int = 0
+    used: int = 0
+    directions: str = "{}"
+    now: float = 0.0
+    changed: bool = True
+
+
+class SQLStorage:
+    """Keep studies in a database. See :class:`welltuned.storage.Storage` for what each method promises."""
+
+    dialect: Dialect
+    #: how messages name the storage
+    where: str
+
+    @abstractmethod
+    def _read(self) -> AbstractContextManager[Run]:
+        """Return a snapshot, in which all statements see the same state."""
+
+    @abstractmethod
+    def _look(self, statement: str, args: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Return the rows of one query outside of any transaction."""
+
+    @abstractmethod
+    def _write(self, study: int | None = None) -> AbstractContextManager[Writing]:
+        """Return a transaction, with the revision of ``study`` raised in it."""
+
+    def _await(self, study: int, revision: int, seconds: float) -> None:
+        """Wait until the study is beyond ``revision``, ``seconds`` at most."""
+        deadline, pause = time.monotonic() + seconds, 0.01
+        while self._head(study)[0] == revision and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, 0.2)
+
+    def _raise(self, run: Run, study: int | None, clock: float) -> Writing:
+        """Raise the revision of a study and return what the transaction needs to know."""
+        if study is None:
+            return Writing(run)
+        rows = run(
+            "UPDATE study SET revision = revision + 1 WHERE id = :study "
+            f"RETURNING revision, used, directions, {self.dialect.now}",
+            {"study": study, "clock": clock},
+        )
+        if not rows:
+            raise self._unknown(study)
+        return Writing(run, *rows[0])
+
+    def _unknown(self, study: int) -> StorageError:
+        return StorageError(f"{self.where}: there is no study {study}")
+
+    # studies
+
+    def open(self, row: StudyRow) -> StudyRow:
+        """See :meth:`Storage.open`."""
+        with self._read() as run:
+            if (found := self._rows(run, "WHERE name = :name", {"name": row.name})) and (
+                found[0].spaces or not row.spaces
+            ):
+                return found[0]
+        with self._write() as writing:
+            run = writing.run
+            run(CREATE_STUDY, records.study_of(replace(row, created=row.created or time.time())))
+            found = self._rows(run, "WHERE name = :name", {"name": row.name})
+            if row.spaces and not found[0].spaces:
+                for version, body in enumerate(row.spaces, 1):
+                    self._put_space(run, found[0].id, version, body)
+                found = self._rows(run, "WHERE name = :name", {"name": row.name})
+            return found[0]
+
+    def _put_space(self, run: Run, study: int, version: int, space: Mapping[str, Any]) -> None:
+        body = json.dumps(space)
+        run(INSERT_SPACE, {"study": study, "version": version, "body": body, "digest": records.seal(version, body)})
+
+    def _rows(self, run: Run, where: str = "", args: Mapping[str, Any] | None = None) -> list[StudyRow]:
+        found = run(f"SELECT {records.STUDY_COLUMNS} FROM study {where} ORDER BY id", args or {})
+        spaces = "SELECT version, body, digest FROM space WHERE study = :study ORDER BY version"
+        return [
+            records.row_of(row, [(v, b, d) for v, b, d in run(spaces, {"study": row[0]})], self.where) for row in found
+        ]
+
+    def studies(self) -> list[StudyRow]:
+        """See :meth:`Storage.studies`."""
+        with self._read() as run:
+            return self._rows(run)
+
+    def update(
+        self,
+        study: int,
+        *,
+        space: Mapping[str, Any] | None = None,
+        stop_reason: str | None = None,
+        clear_stop: bool = False,
+    ) -> StudyRow:
+        """See :meth:`Storage.update`."""
+        with self._write(study) as writing:
+            row = self._rows(writing.run, "WHERE id = :study", {"study": study})[0]
+            if space is not None:
+                self._put_space(writing.run, study, len(row.spaces) + 1, space)
+            if stop_reason is not None or clear_stop:
+                columns = records.study_of(replace(row, stop_reason=stop_reason))
+                writing.run(
+                    "UPDATE study SET stop_reason = :stop_reason, digest = :digest WHERE id = :study",
+                    {"study": study, "stop_reason": columns["stop_reason"], "digest": columns["digest"]},
+                )
+            return self._rows(writing.run, "WHERE id = :study", {"study": study})[0]
+
+    # reading
+
+    def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
+        """See :meth:`Storage.read`."""
+        if wait > 0 and since is not None:
+            self._await(study, since, wait)
+        revision, stop_reason, _, n_spaces = self._head(study)
+        if since is None or revision == since:
+            return Changes(revision, (), stop_reason, n_spaces)
+        with self._read() as run:
+            revision, stop_reason, directions, n_spaces = run(HEAD, {"study": study})[0]
+            fresh = self._trials(run, study, directions, since)
+            dropped = run(
+                "SELECT number FROM dropped d WHERE study = :study AND revision > :since AND NOT EXISTS "
+                "(SELECT 1 FROM trial t WHERE t.study = d.study AND t.number = d.number)",
+                {"study": study, "since": since},
+            )
+        return Changes(revision, tuple(fresh), stop_reason, n_spaces, tuple(n for (n,) in dropped))
+
+    def _head(self, study: int) -> tuple[int, str | None, str, int]:
+        rows = self._look(HEAD, {"study": study})
+        if not rows:
+            raise self._unknown(study)
+        revision, stop_reason, directions, n_spaces = rows[0]
+        return revision, stop_reason, directions, n_spaces
+
+    def _trials(self, run: Run, study: int, directions: str, since: int) -> list[Trial]:
+        args = {"study": study, "since": since}
+        reports = records.reports_of(
+            run(
+                "SELECT r.number, r.step, r.metrics, r.digest FROM trial t JOIN report r "
+                "ON r.study = t.study AND r.number = t.number WHERE t.study = :study AND t.revision > :since "
+                "ORDER BY r.number, r.step",
+                args,
+            ),
+            self.where,
+        )
+        rows = run(
+            f"SELECT {records.COLUMNS} FROM trial WHERE study = :study AND revision > :since ORDER BY number", args
+        )
+        objectives, where = tuple(json.loads(directions)), self.where
+        return [records.trial_of(row, objectives, reports.get(row[0], ()), where) for row in rows]
+
+    # trials
+
+    def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:
+        """See :meth:`Storage.add`."""
+        numbers: list[int] = []
+        with self._write(study) as writing:
+            run = writing.run
+            number = run(NEXT, {"study": study})[0][0]
+            for t in trials:
+                taken = "SELECT 1 FROM trial WHERE study = :study AND key = :key LIMIT 1"
+                if not known and run(taken, {"study": study, "key": t.key}):
+                    continue
+                run(INSERT, {"study": study, **_columns(t.but(number=number, revision=writing.revision))})
+                for report in t.reports:
+                    run(INSERT_REPORT, {"study": study, **records.report_of(number, report)})
+                writing.used += t.origin is not Origin.ADDED
+                numbers.append(number)
+                number += 1
+            self._count(writing, study)
+        return numbers
+
+    def _count(self, writing: Writing, study: int) -> None:
+        writing.run("UPDATE study SET used = :used WHERE id = :study", {"study": study, "used": writing.used})
+
+    def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
+        """See :meth:`Storage.claim`."""
+        with self._write(study) as writing:
+            run, now, objectives = writing.run, writing.now, tuple(json.loads(writing.directions))
+            args = {"study": study, "owner": owner, "now": now, "until": now + lease, "revision": writing.revision}
+            expired, claimed = [], []
+            if run(OPEN, {"study": study, "now": now}):
+                expired = run(EXPIRE, {"study": study, "now": now, "revision": writing.revision})
+                claimed = self._claim_waiting(writing, args, objectives, n, budget)
+            room = n - len(claimed) if budget is None else min(n - len(claimed), budget - writing.used)
+            if room > 0:
+                claimed += self._claim_new(writing, args, objectives, room)
+            writing.changed = bool(claimed or expired)
+            return claimed
+
+    def _claim_waiting(
+        self, writing: Writing, args: Mapping[str, Any], objectives: tuple[str, ...], n: int, budget: int | None
+    ) -> list[Trial]:
+        run, study = writing.run, {"study": args["study"]}
+        waiting = run(f"SELECT number {WAITING} ORDER BY number LIMIT :n", {**study, "n": n})
+        if waiting and budget is not None:
+            started = writing.used - run(f"SELECT COUNT(*) {WAITING}", study)[0][0]
+            waiting = waiting[: max(budget - started, 0)]
+        claimed = []
+        for (number,) in waiting:
+            row = run(START, {**args, "number": number})[0]
+            query = "SELECT number, step, metrics, digest FROM report WHERE study = :study AND number = :number ORDER BY step"
+            reports = records.reports_of(run(query, {**study, "number": number}), self.where)
+            claimed.append(records.trial_of(row, objectives, reports.get(number, ()), self.where))
+        return claimed
+
+    def _claim_new(
+        self, writing: Writing, args: Mapping[str, Any], objectives: tuple[str, ...], room: int
+    ) -> list[Trial]:
+        claimed = []
+        for _ in range(room):
+            number, token, version = writing.run(CLAIM_NEW, args)[0]
+            claimed.append(
+                BLANK.but(
+                    number=number,
+                    owner=args["owner"],
+                    token=token,
+                    lease_until=args["until"],
+                    started=args["now"],
+                    space_version=version,
+                    objectives=objectives,
+                    revision=writing.revision,
+                )
+            )
+        writing.used += room
+        self._count(writing, args["study"])
+        return claimed
+
+    def assign(
+        self,
+        study: int,
+        number: int,
+        token: int,
+        params: Mapping[str, Any],
+        key: str,
+        space_version: int,
+        *,
+        unique: bool = True,
+    ) -> bool:
+        """See :meth:`Storage.assign`."""
+        columns = records.params_of(number, key, params)
+        statement = f"{ASSIGN}{UNLESS_TAKEN if unique else ''} RETURNING number"
+        return self._change(study, number, token, statement, {**columns, "version": space_version})
+
+    def _change(
+        self, study: int, number: int, token: int, statement: str, columns: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Change a trial whose current token this is, in one statement; say whether it was."""
+        with self._write(study) as writing:
+            held = {"study": study, "number": number, "token": token, "revision": writing.revision}
+            writing.changed = bool(writing.run(statement, {**(columns or {}), **held}))
+        return writing.changed
+
+    def report(self, study: int, number: int, token: int, report: Report) -> bool:
+        """See :meth:`Storage.report`."""
+        with self._write(study) as writing:
+            held = {"study": study, "number": number, "token": token, "revision": writing.revision}
+            writing.changed = bool(
+                writing.run(f"UPDATE trial SET revision = :revision WHERE {HELD} RETURNING number", held)
+            )
+            if writing.changed:
+                writing.run(INSERT_REPORT, {"study": study, **records.report_of(number, report)})
+        return writing.changed
+
+    def finish(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
+        """See :meth:`Storage.finish`."""
+        return self._change(study, number, token, FINISH, records.result_of(number, outcome))
+
+    def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:
+        """See :meth:`Storage.renew`."""
+        lost = []
+        with self._write() as writing:
+            # no new revision: a longer lease is nothing that a reader must see
+            for number, token in claims:
+                statement = f"UPDATE trial SET lease_until = {self.dialect.now} + :lease WHERE {HELD} RETURNING number"
+                held = {"study": study, "number": number, "token": token}
+                if not writing.run(statement, {**held, "clock": self._clock(), "lease": lease}):
+                    lost.append(number)
+        return lost
+
+    def _clock(self) -> float:
+        return time.time()
+
+    def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
+        """See :meth:`Storage.release`."""
+        args = {"study": study, "number": number, "token": token}
+        if drop:
+            with self._write(study) as writing:
+                if writing.run(f"DELETE FROM trial WHERE {HELD} AND params IS NULL RETURNING number", args):
+                    row = {**args, "revision": writing.revision}
+                    writing.run("INSERT INTO dropped VALUES (:study, :number, :revision, :token)", row)
+                    writing.used -= 1
+                    self._count(writing, study)
+                    return True
+                writing.changed = False
+        statement = (
+            f"UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, revision = :revision "
+            f"WHERE {HELD} RETURNING number"
+        )
+        return self._change(study, number, token, statement)
+
+
+def _columns(trial: Trial) -> dict[str, Any]:
+    """Return a trial as the columns of its row."""
+    return {
+        "origin": trial.origin.value,
+        "attempts": trial.attempts,
+        "owner": trial.owner,
+        "token": trial.token,
+        "lease_until": trial.lease_until,
+        "started": trial.started,
+        "space_version": trial.space_version,
+        "revision": trial.revision,
+        **records.result_of(trial.number, trial),
+        **records.params_of(trial.number, trial.key, trial.params),
+    }
