@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -69,6 +70,9 @@ class Storage(Protocol):
         """Return what changed after revision ``since``; with 0, everything; with None, no trials at all. Where nothing
         has changed, ``wait`` up to so many seconds until something does."""
 
+    def running(self, study: int) -> list[tuple[int, int, str | None]]:
+        """Return the claims that are held now: (number, token, owner), ordered by number."""
+
     def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:
         """Append trials, waiting or finished ones, under new numbers, which are returned. Unless ``known``, a trial
         whose key is stored already is passed over."""
@@ -104,6 +108,12 @@ class Storage(Protocol):
     def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
         """Give a claim back: the trial waits again, or with ``drop`` its unassigned slot disappears. False
         when stale.
+        """
+
+    def together(self, study: int) -> AbstractContextManager[None]:
+        """Make what this thread does to one study inside the block one change: all of it is stored, or nothing.
+
+        For speed. A storage that cannot do it stores each step by itself.
         """
 
     def close(self) -> None:

@@ -8,10 +8,11 @@ order of commits, and whoever has read up to one need not look at anything befor
 from __future__ import annotations
 
 import json
+import threading
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +35,9 @@ EXPIRE = """
     RETURNING number"""
 WAITING = """
     FROM trial WHERE study = :study AND state IN ('waiting', 'running') AND state = 'waiting'"""
+RUNNING = """
+    SELECT number, token, owner FROM trial
+    WHERE study = :study AND state IN ('waiting', 'running') AND state = 'running' ORDER BY number"""
 START = f"""
     UPDATE trial SET state = 'running', owner = :owner, token = token + 1, attempts = attempts + 1, started = :now,
         lease_until = :until, revision = :revision
@@ -92,6 +96,9 @@ class SQLStorage:
     #: how messages name the storage
     where: str
 
+    def __init__(self) -> None:
+        self._open = threading.local()  # the transaction that each thread holds open, if any
+
     @abstractmethod
     def _read(self) -> AbstractContextManager[Run]:
         """Return a snapshot, in which all statements see the same state."""
@@ -101,8 +108,32 @@ class SQLStorage:
         """Return the rows of one query outside of any transaction."""
 
     @abstractmethod
-    def _write(self, study: int | None = None) -> AbstractContextManager[Writing]:
+    def _transaction(self, study: int | None) -> AbstractContextManager[Writing]:
         """Return a transaction, with the revision of ``study`` raised in it."""
+
+    @contextmanager
+    def together(self, study: int) -> Iterator[None]:
+        """See :meth:`Storage.together`."""
+        with self._transaction(study) as writing:
+            writing.changed = False
+            self._open.writing = writing
+            try:
+                yield
+            finally:
+                self._open.writing = None
+
+    @contextmanager
+    def _write(self, study: int | None = None) -> Iterator[Writing]:
+        """Return a transaction, or the one that :meth:`together` holds open."""
+        shared: Writing | None = getattr(self._open, "writing", None)
+        if shared is None:
+            with self._transaction(study) as writing:
+                yield writing
+            return
+        part = replace(shared, changed=True)
+        yield part
+        shared.changed |= part.changed
+        shared.used = part.used
 
     def _await(self, study: int, revision: int, seconds: float) -> None:
         """Wait until the study is beyond ``revision``, ``seconds`` at most."""
@@ -208,6 +239,13 @@ class SQLStorage:
             raise self._unknown(study)
         revision, stop_reason, directions, n_spaces = rows[0]
         return revision, stop_reason, directions, n_spaces
+
+    def running(self, study: int) -> list[tuple[int, int, str | None]]:
+        """See :meth:`Storage.running`."""
+        rows = self._look(RUNNING, {"study": study})
+        if not rows:
+            self._head(study)  # is there such a study?
+        return [(number, token, owner) for number, token, owner in rows]
 
     def _trials(self, run: Run, study: int, directions: str, since: int) -> list[Trial]:
         args = {"study": study, "since": since}

@@ -35,6 +35,8 @@ HINTS = {
     "malformed": f"the file is damaged; save what can be read: {SALVAGE}",
     "decode to UTF-8": f"the file is damaged; save what can be read: {SALVAGE}",
 }
+PAGE = 2048
+LOG_PAGES = 4000
 CHECKED = 256 << 20  # bytes up to which a file is read through when it is opened
 
 
@@ -57,6 +59,7 @@ class SQLiteStorage(SQLStorage):
     dialect = DIALECT
 
     def __init__(self, path: str | os.PathLike[str], patience: float = 60.0) -> None:
+        super().__init__()
         self.path = Path(path).expanduser()
         self.where = f"storage {str(self.path)!r}"
         self._patience = patience
@@ -100,6 +103,8 @@ class SQLiteStorage(SQLStorage):
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         run = self._runner(db)
+        # a commit writes whole pages, and changes a few hundred bytes of each; files that exist keep their own size
+        db.execute(f"PRAGMA page_size = {PAGE}")
         # whose file it is comes first: one of something else is not to be touched
         if not is_current(run, DIALECT, self.where):
             self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
@@ -111,6 +116,8 @@ class SQLiteStorage(SQLStorage):
                 raise
         self._patiently(lambda: db.execute("PRAGMA journal_mode = WAL"))
         db.execute("PRAGMA synchronous = NORMAL")
+        # the same few pages change again and again; copy them back into the file seldom
+        db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
     def _patiently(self, action: Any) -> Any:
         """Do something as soon as the file is free. SQLite's own waiting sleeps too long where many write."""
@@ -127,7 +134,7 @@ class SQLiteStorage(SQLStorage):
                 if now >= deadline:
                     raise
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - so that two do not meet again and again
-            pause = min(pause * 1.5, 0.02)
+            pause = min(pause * 1.5, 0.003)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -145,6 +152,9 @@ class SQLiteStorage(SQLStorage):
         """See :meth:`SQLStorage._read`."""
         with self._guard():
             db = self._db()
+            if db.in_transaction:  # within together()
+                yield self._runner(db)
+                return
             db.execute("BEGIN")  # one snapshot for all the reads
             try:
                 yield self._runner(db)
@@ -169,8 +179,8 @@ class SQLiteStorage(SQLStorage):
         return run
 
     @contextmanager
-    def _write(self, study: int | None = None) -> Iterator[Writing]:
-        """See :meth:`SQLStorage._write`."""
+    def _transaction(self, study: int | None) -> Iterator[Writing]:
+        """See :meth:`SQLStorage._transaction`."""
         with self._guard():
             db = self._db()
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Coordinator:
         unique = not self.ledger.wishes.noisy
         todo, exhausted = [t.number for t in blank], False
         # whether a draw from infinitely many is new, assigning it tells; only a second one needs to see what was drawn
-        blind = not getattr(self.sampler, "reads_history", True) and self._is_infinite()
+        blind = self.is_blind
         while todo and not exhausted:
             history = self.ledger.blank() if blind else self.ledger.sync().without(todo)
             blind = False
@@ -83,8 +84,16 @@ class Coordinator:
             self.ledger.release(number, drop=True)
         return found, exhausted
 
-    def _is_infinite(self) -> bool:
-        return self.ledger.space is not None and any(cells(p) is None for p in self.space.values())
+    @property
+    def is_blind(self) -> bool:
+        """Whether proposals take no look at the history, and no time."""
+        if getattr(self.sampler, "reads_history", True) or self.ledger.space is None:
+            return False
+        return any(cells(p) is None for p in self.space.values())
+
+    def together(self) -> AbstractContextManager[None]:
+        """Store all that happens in the block at once, where finding the next configuration takes no time."""
+        return self.ledger.storage.together(self.ledger.row.id) if self.is_blind else contextlib.nullcontext()
 
     def _proposals(self, history: History, n: int, number: int) -> list[Params]:
         if self.ledger.space is None:

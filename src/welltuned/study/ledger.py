@@ -40,11 +40,11 @@ class Ledger:
         self._trials: dict[int, Trial] = {}
         self._ordered = True
         self._table: Table | None = None
-        self._running: set[int] = set()
         self._changed = True
         self._revision = 0
         self._recovered = -RECOVER
         self._history: History | None = None
+        self._blank: History | None = None
         self._lock = threading.RLock()
         self._heart: threading.Thread | None = None
         self._rest = threading.Event()
@@ -66,15 +66,17 @@ class Ledger:
                 self._stored.pop(number, None)
                 if self._trials.pop(number, None) is not None and self._table is not None:
                     self._table.drop(number)
-                self._running.discard(number)
             for trial in changes.trials:
                 self._stored[trial.number] = trial
                 self._ordered &= trial.number in self._trials or trial.number > next(reversed(self._trials), -1)
                 self._trials[trial.number] = view = self._view(trial)
                 if self._table is not None:
                     self._table.put(view)
-                (self._running.add if trial.state is State.RUNNING else self._running.discard)(trial.number)
             self._changed |= bool(changes.trials or changes.dropped)
+
+    def is_running(self) -> bool:
+        """Tell whether anybody evaluates a trial of the study now."""
+        return bool(self.storage.running(self.row.id))
 
     def glance(self) -> None:
         """Read whether the study was stopped, and nothing else."""
@@ -83,7 +85,9 @@ class Ledger:
     def blank(self) -> History:
         """Return a history without trials, for a search that need not see any."""
         assert self.space is not None
-        return History(self.space, (), self.row.directions, self.budget, self.workers, wishes=self.wishes)
+        if self._blank is None or self._blank.space is not self.space or self._blank.budget != self.budget:
+            self._blank = History(self.space, (), self.row.directions, self.budget, self.workers, wishes=self.wishes)
+        return self._blank
 
     def trial(self, number: int) -> Trial | None:
         """Return one trial as it is now."""
@@ -144,11 +148,10 @@ class Ledger:
 
     def recover(self) -> bool:
         """Give back the claims of processes on this machine that are gone; tell whether there were any."""
-        self.refresh()
         self._recovered, found = time.monotonic(), False
-        for trial in [self._stored[number] for number in sorted(self._running - self.claims.keys())]:
-            if owner.is_dead(trial.owner):
-                found |= self.storage.release(self.row.id, trial.number, trial.token, drop=False)
+        for number, token, name in self.storage.running(self.row.id):
+            if self.claims.get(number) != token and owner.is_dead(name):
+                found |= self.storage.release(self.row.id, number, token, drop=False)
         return found
 
     @property

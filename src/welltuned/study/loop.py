@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,15 +69,28 @@ class _Run:
 
     def until_stopped(self) -> None:
         """Keep the workers busy until there is a reason not to, then wait for those that are."""
-        while True:
-            reason = self._should_stop()
-            while reason is None and len(self.running) < self.options.workers and self._start():
-                pass
-            if not self.running:
-                break
-            for finished in self.executor.wait(self._patience(reason)):
-                self._record(finished)
+        reason = self._fill()
+        while self.running:
+            finished = self.executor.wait(self._patience(reason))
+            with self._together(finished):
+                for one in finished:
+                    self._record(one)
+                reason = self._fill()
         self.study.coordinator.record_stop(reason or self._natural_end())
+
+    def _fill(self) -> str | None:
+        """Give the idle workers something to do, unless there is a reason to stop, which is returned."""
+        reason = self._should_stop()
+        while reason is None and len(self.running) < self.options.workers and self._start():
+            pass
+        return reason
+
+    def _together(self, finished: Sequence[Finished]) -> AbstractContextManager[None]:
+        """Store results and the claims that follow as one change, where nothing of the user's runs in between."""
+        plain = all(f.outcome is not None and f.outcome.state is State.COMPLETE for f in finished)
+        if not plain or self.options.callbacks or self.options.rules:
+            return contextlib.nullcontext()
+        return self.study.coordinator.together()
 
     def _should_stop(self) -> str | None:
         stored = self.study.stop_reason
@@ -89,7 +104,7 @@ class _Run:
 
     def _natural_end(self) -> str | None:
         """Return why there is nothing left to start; None while other processes still evaluate."""
-        if any(t.state is State.RUNNING for t in self.study.trials):
+        if self.study.coordinator.ledger.is_running():
             return None
         return EXHAUSTED if self.exhausted else BUDGET
 

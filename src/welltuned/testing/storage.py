@@ -136,6 +136,50 @@ class StorageContract:
             assert trial.started is not None and began - 1 <= trial.started <= time.time() + 1
         assert storage.read(study).trials == tuple(claimed)
 
+    def test_running_tells_who_holds_what(self, storage: Storage, study: int) -> None:
+        """Claims are listed with their tokens and owners, for as long as they are held."""
+        (one, two) = storage.claim(study, "me", LEASE, 2)
+        assert storage.running(study) == [(0, one.token, "me"), (1, two.token, "me")]
+        storage.release(study, 0, one.token)
+        again = storage.claim(study, "you", LEASE)[0]
+        storage.finish(study, 1, two.token, complete(1.0))
+        assert storage.running(study) == [(0, again.token, "you")]
+
+    def test_together_is_one_change(self, storage: Storage, study: int) -> None:
+        """What happens together is seen together, and counts as what it is."""
+        token = storage.claim(study, "me", LEASE, budget=3)[0].token
+        with storage.together(study):
+            assert storage.finish(study, 0, token, complete(1.0))
+            trial = storage.claim(study, "me", LEASE, budget=3)[0]
+            assert storage.assign(study, trial.number, trial.token, {"x": 0.5}, "k", 1)
+            assert not storage.finish(study, 0, token, complete(2.0))
+            assert [t.state for t in storage.read(study).trials] == [State.COMPLETE, State.RUNNING]
+        assert [t.params for t in storage.read(study).trials] == [None, {"x": 0.5}]
+        assert len(storage.claim(study, "me", LEASE, 5, budget=3)) == 1
+        with storage.together(study):
+            pass
+        assert len(storage.read(study).trials) == 3
+
+    def test_reading_nothing(self, storage: Storage, study: int) -> None:
+        """Without trials, what is read are the revision and the reason to stop."""
+        storage.claim(study, "me", LEASE)
+        storage.update(study, stop_reason="enough")
+        glance = storage.read(study, None)
+        assert (glance.trials, glance.dropped, glance.stop_reason) == ((), (), "enough")
+        assert glance.revision == storage.read(study).revision
+
+    def test_reading_waits_for_a_change(self, storage: Storage, study: int) -> None:
+        """Whoever waits returns when something happens, or when the time is over."""
+        seen = storage.read(study).revision
+        began = time.monotonic()
+        assert storage.read(study, seen, wait=0.2).trials == ()
+        assert 0.15 <= time.monotonic() - began < 5
+        timer = threading.Timer(0.2, lambda: storage.claim(study, "me", LEASE))
+        timer.start()
+        assert len(storage.read(study, seen, wait=30.0).trials) == 1
+        assert time.monotonic() - began < 15
+        timer.join()
+
     def test_waiting_trials_come_first(self, storage: Storage, study: int) -> None:
         """Waiting trials are claimed in the order of their numbers, before any new slot."""
         storage.add(study, [waiting(0.1), finished(0.2), waiting(0.3)])
