@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import welltuned as wt
+from servers import empty_postgres, postgres_url
 from welltuned.storage import STORAGES, MemoryStorage, SQLiteStorage, StudyRow, open_storage
+from welltuned.storage.postgres import PostgresStorage
 from welltuned.storage.schema import VERSION
 from welltuned.testing import StorageContract
 from welltuned.testing.storage import LEASE, finished, study_row, waiting
@@ -23,9 +25,10 @@ from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 
 class TestContract(StorageContract):
-    @pytest.fixture(params=STORAGES)
+    @pytest.fixture(params=sorted(STORAGES.keys() - {"postgres"}))
     def storage(self, request, tmp_path):
-        storage = STORAGES[request.param](str(tmp_path / "study.db"))
+        address = empty_postgres() if request.param == "postgresql" else str(tmp_path / "study.db")
+        storage = STORAGES[request.param](address)
         yield storage
         storage.close()
 
@@ -71,9 +74,12 @@ class SideBySide(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.storages = [MemoryStorage(), SQLiteStorage(Path(self.folder.name) / "study.db")]
+        self.storages = [MemoryStorage(), *self.others()]
         self.seen = [(0, {}), (0, {})]
         self.study = 1
+
+    def others(self):
+        return [SQLiteStorage(Path(self.folder.name) / "study.db")]
 
     def teardown(self):
         for storage in self.storages:
@@ -159,7 +165,8 @@ class SideBySide(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self.storages[1].close()
-        self.storages[1] = SQLiteStorage(self.storages[1].path)
+        make, arguments = self.storages[1].__reduce__()
+        self.storages[1] = make(*arguments)
 
     @invariant()
     def equal(self):
@@ -183,6 +190,18 @@ TestSideBySide = SideBySide.TestCase
 TestSideBySide.settings = settings(
     max_examples=40, stateful_step_count=25, derandomize=True, deadline=None, database=None
 )
+
+
+class PostgresSideBySide(SideBySide):
+    """The same operations have the same answers in memory and on a server."""
+
+    def others(self):
+        return [PostgresStorage(empty_postgres())]
+
+
+
+class TestPostgresSideBySide(PostgresSideBySide.TestCase):
+    settings = settings(max_examples=10, stateful_step_count=25, derandomize=True, deadline=None, database=None)
 
 
 # files

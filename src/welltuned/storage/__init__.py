@@ -11,10 +11,22 @@ from welltuned.storage.memory import MemoryStorage
 from welltuned.storage.protocol import MAX_ATTEMPTS, Changes, Storage, StudyRow
 from welltuned.storage.sqlite import SQLiteStorage
 
+
+
+def _postgres(url: str) -> Storage:
+    from welltuned.storage.postgres import PostgresStorage
+
+    return PostgresStorage(url)
+
+
+#: by scheme: what opens the rest of the address. Those of servers get all of it.
 STORAGES: dict[str, Callable[[str], Storage]] = {
     "memory": lambda _: MemoryStorage(),
     "sqlite": SQLiteStorage,
+    "postgresql": _postgres,
+    "postgres": _postgres,
 }
+SERVERS = {"postgresql", "postgres"}
 
 
 def open_storage(spec: Any) -> Storage:
@@ -42,6 +54,8 @@ def open_storage(spec: Any) -> Storage:
         return SQLiteStorage(spec)
     if scheme not in STORAGES:
         raise InvalidValue(f"storage={spec!r} has the unknown scheme {scheme!r}; known are {sorted(STORAGES)!r}")
+    if scheme in SERVERS:
+        return STORAGES[scheme](spec)
     # as in sqlite:///relative.db and sqlite:////absolute.db
     return STORAGES[scheme](rest[1:] if rest.startswith("/") else rest)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from welltuned.errors import StorageError
 from welltuned.storage.protocol import Changes, StudyRow
+from welltuned.storage.records import clean
 from welltuned.trial import Origin, Outcome, Report, State, Trial
 
 
@@ -224,7 +225,7 @@ class MemoryStorage:
                     sems=dict(outcome.sems),
                     gradient=outcome.gradient,
                     reason=outcome.reason,
-                    error=outcome.error,
+                    error=clean(outcome.error),
                     seconds=outcome.seconds,
                     attributes=dict(outcome.attributes),
                     lease_until=None,
@@ -277,5 +278,6 @@ def _copied(trial: Trial) -> Trial:
         metrics=dict(trial.metrics),
         sems=dict(trial.sems),
         gradient=None if trial.gradient is None else dict(trial.gradient),
+        error=clean(trial.error),
         attributes=dict(trial.attributes),
     )

@@ -74,6 +74,9 @@ FINISH = f"""
         error = :error, seconds = :seconds, attributes = :attributes, result_digest = :result_digest,
         lease_until = NULL, revision = :revision
     WHERE {HELD} RETURNING number"""
+RELEASE = f"""
+    UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, revision = :revision
+    WHERE {HELD} RETURNING number"""
 BLANK = Trial(0, State.RUNNING, attempts=1)
 
 
@@ -141,6 +144,9 @@ class SQLStorage:
         while self._head(study)[0] == revision and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.2)
+
+    def _tell(self, writing: Writing, study: int) -> None:
+        """Let those who wait know that there is something for them: a trial to evaluate, or the end."""
 
     def _raise(self, run: Run, study: int | None, clock: float) -> Writing:
         """Raise the revision of a study and return what the transaction needs to know."""
@@ -212,6 +218,7 @@ class SQLStorage:
                     "UPDATE study SET stop_reason = :stop_reason, digest = :digest WHERE id = :study",
                     {"study": study, "stop_reason": columns["stop_reason"], "digest": columns["digest"]},
                 )
+            self._tell(writing, study)
             return self._rows(writing.run, "WHERE id = :study", {"study": study})[0]
 
     # reading
@@ -282,6 +289,7 @@ class SQLStorage:
                 writing.used += t.origin is not Origin.ADDED
                 numbers.append(number)
                 number += 1
+            self._tell(writing, study)
             self._count(writing, study)
         return numbers
 
@@ -408,11 +416,11 @@ class SQLStorage:
                     self._count(writing, study)
                     return True
                 writing.changed = False
-        statement = (
-            f"UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, revision = :revision "
-            f"WHERE {HELD} RETURNING number"
-        )
-        return self._change(study, number, token, statement)
+        with self._write(study) as writing:
+            writing.changed = bool(writing.run(RELEASE, {**args, "revision": writing.revision}))
+            if writing.changed:
+                self._tell(writing, study)
+        return writing.changed
 
 
 def _columns(trial: Trial) -> dict[str, Any]:
