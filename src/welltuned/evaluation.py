@@ -47,27 +47,70 @@ class Result:
 def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) -> Outcome:
     """Call the objective on a live trial and describe how it ended. Only ``KeyboardInterrupt`` and the like get out."""
     started = time.perf_counter()
+    outcome = _attempt(lambda: interpret(objective(argument_of(trial)), objectives, list(trial)), f"trial {trial.number}")
+    return _completed(outcome, trial, time.perf_counter() - started)
+
+
+def evaluate_batch(objective: Objective, trials: Sequence[LiveTrial], objectives: Sequence[str]) -> list[Outcome]:
+    """Call an objective once with a list of live trials; it returns a list of what it would return for each.
+
+    What it raises is how all of them ended. Each trial's time is its share of the call's.
+    """
+    started, results = time.perf_counter(), []
+
+    def call() -> Outcome:
+        found = objective([argument_of(trial) for trial in trials])
+        if isinstance(found, (str, bytes, Mapping)) or not hasattr(found, "__len__") or len(found) != len(trials):
+            raise InvalidType(
+                f"the objective returned {_short(found)} for a batch of {len(trials)} trials; return a list of "
+                f"{len(trials)} results"
+            )
+        results.extend(found)
+        return Outcome(State.COMPLETE)
+
+    together = _attempt(call, f"a batch of {len(trials)} trials")
+    seconds = (time.perf_counter() - started) / max(len(trials), 1)
+    if together.state is not State.COMPLETE:
+        return [_completed(together, trial, seconds) for trial in trials]
+    return [
+        _completed(_attempt(lambda r=r, t=t: interpret(r, objectives, list(t)), f"trial {t.number}"), t, seconds)  # type: ignore[misc]
+        for r, t in zip(results, trials, strict=True)
+    ]
+
+
+def argument_of(trial: LiveTrial) -> Any:
+    """Return what an objective is called with: the trial, or an array where the space came from bounds alone."""
+    return np.array([float(v) for v in trial.values()]) if trial.task.positional else trial
+
+
+def _attempt(call: Callable[[], Outcome], what: str) -> Outcome:
     try:
-        argument = np.array([float(v) for v in trial.values()]) if trial.task.positional else trial
-        outcome = interpret(objective(argument), objectives, list(trial))
+        return call()
     except Pruned:
-        outcome = Outcome(State.PRUNED)
+        return Outcome(State.PRUNED)
     except Infeasible as error:
-        outcome = failure(Reason.INFEASIBLE, error)
+        return failure(Reason.INFEASIBLE, error)
     except MemoryError as error:
-        outcome = failure(Reason.OUT_OF_MEMORY, error)
+        return failure(Reason.OUT_OF_MEMORY, error)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
-        log.debug("trial %d", trial.number, exc_info=True)
-        outcome = failure(Reason.ERROR, error)
+    except BaseException as error:  # noqa: BLE001 - whatever an objective raises is how its trial ended
+        log.debug("%s", what, exc_info=True)
+        return failure(Reason.ERROR, error)
+
+
+def _completed(outcome: Outcome, trial: LiveTrial, seconds: float) -> Outcome:
+    """Add what the live trial knows."""
     if trial.task.open_space:
         outcome = replace(outcome, params=trial.params, domains=dict(trial.domains))
     if outcome.state is State.COMPLETE and trial.should_stop():
         outcome = replace(outcome, state=State.PRUNED)
-    return replace(
-        outcome, seconds=time.perf_counter() - started, attributes={**jsonable(trial.attributes), **outcome.attributes}
-    )
+    return replace(outcome, seconds=seconds, attributes={**jsonable(trial.attributes), **outcome.attributes})
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
 
 
 def failure(reason: Reason, error: BaseException | str) -> Outcome:

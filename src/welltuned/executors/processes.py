@@ -13,10 +13,12 @@ import json
 import os
 import pickle
 import secrets
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
@@ -24,10 +26,11 @@ from pathlib import Path
 import cloudpickle
 
 from welltuned.errors import InvalidType, WelltunedError
-from welltuned.evaluation import evaluate
+from welltuned.evaluation import evaluate, failure
+from welltuned.executors.limits import VISIBLE, device_slots, resident
 from welltuned.executors.protocol import Finished, Job
 from welltuned.live import LiveTrial, Task
-from welltuned.trial import Outcome, Report
+from welltuned.trial import Outcome, Reason, Report
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -38,6 +41,7 @@ THREAD_VARIABLES = (
 )
 START_SECONDS = 60.0
 STARTS = 3
+WATCH = 0.05  # seconds between two looks at the memory of workers
 
 
 class _DiedAtStartError(Exception):
@@ -53,11 +57,16 @@ def available_cores() -> int:
 class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
+    slot: str | None = None
     task: Task | None = None
+    began: float = 0.0
 
 
 class ProcessExecutor:
     """Evaluate tasks in ``workers`` processes, each with its share of the cores for inner threads.
+
+    A worker whose trial exceeds its time or memory is killed, with its children, and another one takes its place. With
+    ``resources={"gpu": …}`` every worker sees its own device, or share of one, as the only one there is.
 
     Raises
     ------
@@ -70,8 +79,9 @@ class ProcessExecutor:
     def __init__(self, job: Job, workers: int) -> None:
         self._job = job
         self._size = workers
+        self._slots = device_slots(job.limits)
         try:
-            self._payload = cloudpickle.dumps((job.objective, tuple(job.objectives)))
+            self._payload = cloudpickle.dumps((job.objective, tuple(job.objectives), job.limits.memory))
         except Exception as error:
             raise InvalidType(
                 f"objective={job.objective!r} cannot be sent to worker processes: {error}; leave out what "
@@ -83,7 +93,7 @@ class ProcessExecutor:
     def submit(self, task: Task) -> None:
         """See :meth:`Executor.submit`."""
         worker = next((w for w in self._workers if w.task is None), None) or self._start_one()
-        worker.task = task
+        worker.task, worker.began = task, time.monotonic()
         with contextlib.suppress(OSError):  # a dead worker is noticed by wait()
             worker.connection.send_bytes(cloudpickle.dumps(("task", task)))
 
@@ -102,8 +112,12 @@ class ProcessExecutor:
         listener = Listener(None, authkey=self._key)
         share = str(max(1, available_cores() // self._size))
         env = {**os.environ, **{v: os.environ.get(v, share) for v in THREAD_VARIABLES}}
+        slot = self._slots.pop(0) if self._slots else None
+        if slot is not None:
+            env[VISIBLE] = slot
         code = "from welltuned.executors.processes import serve; serve()"
-        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=env)
+        # a group of its own, so that its children can be killed with it
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=env, start_new_session=True)
         hello = {
             "address": listener.address,
             "key": self._key.hex(),
@@ -115,7 +129,11 @@ class ProcessExecutor:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(hello).encode())
-        worker = _Worker(process, _accept(listener, process))
+        try:
+            worker = _Worker(process, _accept(listener, process), slot)
+        except _DiedAtStartError:
+            self._free(slot)
+            raise
         worker.connection.send_bytes(self._payload)
         self._workers.append(worker)
         return worker
@@ -126,12 +144,53 @@ class ProcessExecutor:
         deadline = None if timeout is None else time.monotonic() + timeout
         busy = {w.connection: w for w in self._workers if w.task is not None}
         while busy and not finished:
-            ready = wait(list(busy), None if deadline is None else max(deadline - time.monotonic(), 0.0))
+            ready = wait(list(busy), self._pause(busy.values(), deadline))
             for connection in ready:
                 finished += self._receive(busy[connection])  # type: ignore[index]
-            if not ready:
+            finished += self._enforce([w for w in busy.values() if w.task is not None])
+            if deadline is not None and time.monotonic() >= deadline:
                 break
         return finished
+
+    def _pause(self, busy: Iterable[_Worker], deadline: float | None) -> float | None:
+        """Return how long nothing has to be looked at."""
+        limits, now = self._job.limits, time.monotonic()
+        until = [deadline] if deadline is not None else []
+        if limits.timeout is not None:
+            until += [w.began + limits.timeout for w in busy]
+        if limits.memory is not None:
+            until.append(now + WATCH)
+        return max(min(until) - now, 0.0) if until else None
+
+    def _enforce(self, busy: Iterable[_Worker]) -> list[Finished]:
+        """Kill the workers whose trials exceed a limit."""
+        limits, now = self._job.limits, time.monotonic()
+        finished = []
+        for worker in busy:
+            assert worker.task is not None
+            outcome = None
+            if limits.timeout is not None and now - worker.began >= limits.timeout:
+                outcome = failure(Reason.TIMEOUT, f"trial_timeout: killed after {limits.timeout:g} seconds")
+            elif limits.memory is not None and (used := resident(worker.process.pid)) > limits.memory:
+                outcome = failure(
+                    Reason.OUT_OF_MEMORY, f"memory_limit: killed at {used:,} bytes, {limits.memory:,} are allowed"
+                )
+            if outcome is not None:
+                task, seconds = worker.task, now - worker.began
+                self._kill(worker)
+                self._bury(worker)
+                finished.append(Finished(task, replace(outcome, seconds=seconds)))
+        return finished
+
+    def _kill(self, worker: _Worker) -> None:
+        """End a worker and all it has started."""
+        with contextlib.suppress(OSError):
+            os.killpg(worker.process.pid, signal.SIGKILL)
+        worker.process.kill()
+
+    def _free(self, slot: str | None) -> None:
+        if slot is not None and self._slots is not None:
+            self._slots.append(slot)
 
     def _receive(self, worker: _Worker) -> list[Finished]:
         task = worker.task
@@ -139,7 +198,8 @@ class ProcessExecutor:
         try:
             kind, content = pickle.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
-            return [Finished(task, None, self._bury(worker))]
+            cause = self._bury(worker)
+            return [Finished(task, None, cause)]
         if kind == "report":
             with contextlib.suppress(OSError):
                 worker.connection.send(self._job.on_report(task, content))
@@ -155,14 +215,16 @@ class ProcessExecutor:
         try:
             code = worker.process.wait(5)
         except subprocess.TimeoutExpired:
-            worker.process.kill()
-            code = worker.process.wait()
+            code = -signal.SIGKILL
+        self._kill(worker)  # what it started, if not itself, may hold the device
+        worker.process.wait()
+        self._free(worker.slot)
         return f"the worker process died ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 
     def close(self) -> None:
         """See :meth:`Executor.close`."""
         for worker in self._workers:
-            worker.process.kill()
+            self._kill(worker)
             worker.connection.close()
         for worker in self._workers:
             worker.process.wait()
@@ -188,8 +250,6 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection:
 
 def serve() -> None:
     """Run a worker process: connect to the parent that standard input names, evaluate what it sends."""
-    import signal
-
     hello = json.loads(sys.stdin.buffer.read())
     # an interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -206,7 +266,7 @@ def serve() -> None:
 def _work(connection: Connection) -> None:
     payload = connection.recv_bytes()
     try:
-        objective, objectives = pickle.loads(payload)
+        objective, objectives, memory = pickle.loads(payload)
     except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
         connection.recv_bytes()
         connection.send_bytes(cloudpickle.dumps(("broken", f"{type(error).__name__}: {error}")))
@@ -218,8 +278,31 @@ def _work(connection: Connection) -> None:
 
     while True:
         _, task = pickle.loads(connection.recv_bytes())
-        outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
+        with _capped(memory):
+            outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
         connection.send_bytes(_portable(outcome))
+
+
+@contextlib.contextmanager
+def _capped(memory: int | None) -> Iterator[None]:
+    """Let allocations beyond ``memory`` bytes fail, so that most trials end by an exception, and not by being killed."""
+    if memory is None:
+        yield
+        return
+    import resource
+
+    used = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        if line.startswith("VmData:")
+    )
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = used + memory if before[1] == resource.RLIM_INFINITY else min(used + memory, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _portable(outcome: Outcome) -> bytes:

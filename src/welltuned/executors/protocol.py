@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from welltuned.evaluation import Objective
+from welltuned.executors.limits import Limits
 from welltuned.live import Task
 from welltuned.trial import Outcome, Report
 
@@ -16,11 +17,12 @@ OnReport: TypeAlias = Callable[[Task, Report], bool]
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of one run share: the objective, the names of the objectives, and where reports go."""
+    """What all tasks of one run share: the objective, the names of the objectives, where reports go, and limits."""
 
     objective: Objective
     objectives: Sequence[str]
     on_report: OnReport
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
-from welltuned.storage import StudyRow
-from welltuned.trial import State
+from welltuned.storage import MAX_ATTEMPTS, StudyRow
+from welltuned.trial import Reason, State
 
 log = logging.getLogger("welltuned")
+BATCH = 16  # trials in a call of a batch objective, unless given
 DIRECTIONS = ("minimize", "maximize")
 
 
@@ -204,3 +205,51 @@ def warn_of_positions(space: Space) -> None:
                 public(name),
                 parameter.labels,
             )
+
+
+def check_retries(retries: Any) -> dict[Reason, int]:
+    """Return how often a trial is tried again, by the reason for which it failed; a lost one twice unless given.
+
+    Raises
+    ------
+    InvalidValue, InvalidType
+        For unknown reasons and numbers below 0.
+    """
+    given = retries or {}
+    if not isinstance(given, Mapping):
+        raise InvalidType(f"retries={retries!r} is not a dict such as {{'lost': 3, 'error': 1}}")
+    found = {Reason.LOST: MAX_ATTEMPTS - 1}
+    for reason, count in given.items():
+        try:
+            key = Reason(reason)
+        except ValueError:
+            raise InvalidValue(
+                f"retries={retries!r}: {reason!r} is no reason to fail; known are {[r.value for r in Reason]!r}"
+            ) from None
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise InvalidType(f"retries={retries!r}: {count!r} is not a whole number")
+        if count < 0:
+            raise InvalidValue(f"retries={retries!r}: {count!r} must be at least 0")
+        found[key] = int(count)
+    return found
+
+
+def check_batch(batch: Any, workers: int) -> int | None:
+    """Return how many trials a call of the objective takes; None where it takes one by itself.
+
+    Raises
+    ------
+    InvalidValue, InvalidType
+        For what is no number of trials, or contradicts ``workers``.
+    """
+    if batch is False or batch is None:
+        return None
+    if batch is True:
+        return workers if workers > 1 else BATCH
+    if not isinstance(batch, (int, np.integer)):
+        raise InvalidType(f"batch={batch!r} is neither True nor a number of trials")
+    if batch < 1:
+        raise InvalidValue(f"batch={batch!r} must be at least 1")
+    if workers not in (1, batch):
+        raise InvalidValue(f"batch={batch!r} with workers={workers}; a batch is evaluated by one call, leave workers out")
+    return int(batch)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from welltuned.evaluation import Objective, failure
-from welltuned.executors import Executor, Finished, Job, make_executor
+from welltuned.executors import Executor, Finished, Job, Limits, make_executor
 from welltuned.live import Task
-from welltuned.storage import MAX_ATTEMPTS
 from welltuned.study.progress import Progress
 from welltuned.study.rules import Rule
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
@@ -36,14 +35,18 @@ class Options:
     callbacks: Sequence[Callback] = ()
     catch: tuple[type[BaseException], ...] = (Exception,)
     rules: Sequence[Rule] = ()
-    executor: str | None = None
+    executor: Any = None
     progress: bool | None = None
+    limits: Limits = field(default_factory=Limits)
+    retries: Mapping[Reason, int] = field(default_factory=dict)
 
 
 def run(study: Study, objective: Objective, options: Options) -> None:
     """Run trials until the study stops; store why."""
     executor = make_executor(
-        options.executor, Job(objective, study.objectives, study.coordinator.receive_report), options.workers
+        options.executor,
+        Job(objective, study.objectives, study.coordinator.receive_report, options.limits),
+        options.workers,
     )
     label = f"{study.name}" if study.name else "tuning"
     try:
@@ -128,9 +131,8 @@ class _Run:
     def _record(self, finished: Finished) -> None:
         task = finished.task
         del self.running[task.number]
-        outcome = finished.outcome or self._lost(task, finished.error or "")
-        if outcome is None:
-            self.study.coordinator.put_back(task)
+        outcome = finished.outcome or failure(Reason.LOST, finished.error or "its worker died")
+        if outcome.state is State.FAILED and self._tries_again(task, outcome):
             return
         if not self.study.coordinator.receive_outcome(task, outcome):
             return
@@ -143,11 +145,25 @@ class _Run:
         for callback in self.options.callbacks:
             callback(self.study, self.study.history.trials_by_number[task.number])
 
-    def _lost(self, task: Task, error: str) -> Outcome | None:
-        """Return a failure for a trial whose workers keep dying, None to try it again."""
+    def _tries_again(self, task: Task, outcome: Outcome) -> bool:
+        """Put a failed trial back, unless it has failed too often."""
+        reason = outcome.reason or Reason.ERROR
+        allowed = self.options.retries.get(reason, 0)
+        if not allowed and reason is not Reason.LOST:
+            return False
         attempts = self.study.history.trials_by_number[task.number].attempts
-        log.warning("trial %d: %s, attempt %d of %d", task.number, error, attempts, MAX_ATTEMPTS)
-        return failure(Reason.LOST, f"{error} in each of {attempts} attempts") if attempts >= MAX_ATTEMPTS else None
+        log.warning(
+            "trial %d failed (%s): %s, attempt %d of %d",
+            task.number,
+            reason.value,
+            outcome.error,
+            attempts,
+            allowed + 1,
+        )
+        if attempts > allowed:
+            return False
+        self.study.coordinator.put_back(task)
+        return True
 
     def _maybe_raise(self, outcome: Outcome) -> None:
         if (

@@ -15,7 +15,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTrial, StudyStopped, require
 from welltuned.evaluation import Objective, interpret, jsonable
-from welltuned.executors import check_executor, check_workers
+from welltuned.executors import check_executor, check_limits, check_workers, count_workers
 from welltuned.history import History, Wishes
 from welltuned.live import LiveTrial, Task
 from welltuned.samplers import Auto, Bayes, Grid, Sampler, describe_sampler, make_sampler
@@ -25,6 +25,7 @@ from welltuned.space import Params, Space
 from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
 from welltuned.study.checks import (
+    check_batch,
     check_callbacks,
     check_catch,
     check_checkpoints,
@@ -35,6 +36,7 @@ from welltuned.study.checks import (
     check_prior,
     check_progress,
     check_related,
+    check_retries,
     check_same,
     check_same_wishes,
     check_seed,
@@ -407,8 +409,13 @@ class Study:
         stop: Rule | Iterable[Rule] | None = None,
         callbacks: Sequence[Callback] = (),
         catch: type[BaseException] | tuple[type[BaseException], ...] = Exception,
-        executor: str | None = None,
+        executor: Any = None,
         progress: bool | None = None,
+        trial_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        resources: Mapping[str, float] | None = None,
+        retries: Mapping[str, int] | None = None,
+        batch: bool | int = False,
     ) -> None:
         """Evaluate the objective until the study has ``n_trials`` trials in all, or another limit is met.
 
@@ -433,21 +440,38 @@ class Study:
             Exceptions of the objective that are recorded as failures while the study goes on. Others are recorded
             and raised.
         executor
-            Where to evaluate; see ``welltuned.executors.EXECUTORS``.
+            Where to evaluate; see ``welltuned.executors.EXECUTORS``. ``"dask"``, a ``dask.distributed.Client`` and
+            ``"ray"`` go beyond this machine.
         progress
             True or False for the live line; unless given, it is shown on a terminal.
+        trial_timeout, memory_limit
+            Seconds, and bytes (or ``"2GB"``), that a trial may use. Its process is killed then, and the trial has
+            failed for the reason ``timeout`` or ``out_of_memory``.
+        resources
+            What a trial needs: ``{"gpu": 1}``, or 0.5 to share a device with another one. Each worker sees its own.
+        retries
+            How often a trial is tried again by the reason for which it failed, such as ``{"lost": 3, "error": 1}``. A
+            lost one, whose worker died, is tried again twice unless given.
+        batch
+            The objective takes a list of trials and returns a list of results: True, or how many at a time.
         """
         if not callable(objective):
             raise InvalidType(f"optimize: objective={objective!r} is not a function")
+        limits, size = check_limits(trial_timeout, memory_limit, resources), check_batch(batch, check_workers(workers))
+        if size is not None:
+            workers, executor = size, executor or "batch"
+        where = check_executor(executor, check_workers(workers), limits)
         total = self._n_trials if n_trials is None else check_count("n_trials", n_trials)
         options = Options(
             check_timeout(timeout),
-            check_workers(workers),
+            count_workers(where, check_workers(workers), limits),
             check_callbacks(callbacks),
             check_catch(catch),
             make_rules(stop),
-            check_executor(executor, check_workers(workers)),
+            where,
             check_progress(progress),
+            limits,
+            check_retries(retries),
         )
         self._check_ends(total, options)
         self._n_trials = self._ledger.budget = total
