@@ -57,7 +57,13 @@ def opened():
 
 def timeless(trial):
     """A trial without what the clock or the storage's own counting decides."""
-    return replace(trial, lease_until=trial.lease_until is not None, started=trial.started is not None, revision=0)
+    return replace(
+        trial,
+        lease_until=trial.lease_until is not None,
+        started=trial.started is not None,
+        revision=0,
+        assigned=trial.assigned is not None,
+    )
 
 
 def nameless(row):

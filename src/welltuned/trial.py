@@ -84,6 +84,9 @@ class Trial:
     space_version, objectives, revision
         Which version of the space proposed it; the names of the objectives; when it last changed, in the study's own
         count.
+    assigned, provenance
+        When it got its configuration, in that count; and what the search knew when it proposed it: see
+        :class:`welltuned.study.Replay`.
     """
 
     number: int
@@ -107,6 +110,8 @@ class Trial:
     key: str | None = None
     objectives: tuple[str, ...] = ("value",)
     revision: int = 0
+    assigned: int | None = None
+    provenance: Mapping[str, Any] | None = None
 
     def but(self, **changes: Any) -> Trial:
         """Return the trial with some fields changed; what ``dataclasses.replace`` does, at a tenth of its cost."""

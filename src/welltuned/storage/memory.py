@@ -136,7 +136,8 @@ class MemoryStorage:
                 if not known and trial.key is not None and found.by_key.get(trial.key):
                     continue
                 numbers.append(found.next)
-                self._put(found, _copied(trial.but(number=numbers[-1])))
+                assigned = None if trial.params is None else found.revision + 1
+                self._put(found, _copied(trial.but(number=numbers[-1], assigned=assigned)))
             return numbers
 
     def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
@@ -190,6 +191,7 @@ class MemoryStorage:
         space_version: int,
         *,
         unique: bool = True,
+        provenance: Mapping[str, Any] | None = None,
     ) -> bool:
         """See :meth:`Storage.assign`."""
         with self._lock:
@@ -197,7 +199,16 @@ class MemoryStorage:
             taken = unique and bool(found.by_key.get(key, set()) - {number})
             if trial is None or taken:
                 return False
-            self._put(found, trial.but(params=dict(params), key=key, space_version=space_version))
+            self._put(
+                found,
+                trial.but(
+                    params=dict(params),
+                    key=key,
+                    space_version=space_version,
+                    provenance=None if provenance is None else dict(provenance),
+                    assigned=found.revision + 1,
+                ),
+            )
             return True
 
     def report(self, study: int, number: int, token: int, report: Report) -> bool:

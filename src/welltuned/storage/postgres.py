@@ -303,10 +303,15 @@ class PostgresStorage(SQLStorage):
         space_version: int,
         *,
         unique: bool = True,
+        provenance: Mapping[str, Any] | None = None,
     ) -> bool:
         """See :meth:`Storage.assign`."""
         action = super().assign
-        return self._again(lambda: action(study, number, token, params, key, space_version, unique=unique))
+        return self._again(
+            lambda: action(
+                study, number, token, params, key, space_version, unique=unique, provenance=provenance
+            )
+        )
 
     def report(self, study: int, number: int, token: int, report: Report) -> bool:
         """See :meth:`Storage.report`."""

@@ -92,9 +92,10 @@ class Storage(Protocol):
         space_version: int,
         *,
         unique: bool = True,
+        provenance: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Store the configuration of a claimed slot. False when the token is stale or, if ``unique``, when another
-        trial already has this key."""
+        """Store the configuration of a claimed slot, and what the search knew when it proposed it. False when the token
+        is stale or, if ``unique``, when another trial already has this key."""
 
     def report(self, study: int, number: int, token: int, report: Report) -> bool:
         """Store intermediate metrics; a step that exists stays as it is. False when the token is stale."""

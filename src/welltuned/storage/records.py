@@ -15,7 +15,7 @@ from welltuned.errors import DamagedStorage
 from welltuned.storage.protocol import StudyRow
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
-_PARAMS = ("number", "key", "params")
+_PARAMS = ("number", "key", "params", "provenance")
 _RESULT = ("number", "state", "metrics", "sems", "gradient", "reason", "error", "seconds", "attributes")
 _STUDY = ("name", "directions", "seed", "sampler", "stop_reason", "created", "attributes")
 
@@ -30,7 +30,7 @@ SEALED = (
 
 COLUMNS = (
     "number, state, params, key, metrics, sems, gradient, reason, error, origin, attempts, owner, token, lease_until, "
-    "started, seconds, attributes, space_version, revision, params_digest, result_digest"
+    "started, seconds, attributes, space_version, revision, assigned, provenance, params_digest, result_digest"
 )
 STUDY_COLUMNS = f"id, {', '.join(_STUDY)}, digest"
 
@@ -77,9 +77,11 @@ def result_of(number: int, outcome: Outcome | Trial) -> dict[str, Any]:
     return {**columns, "result_digest": seal(*columns.values())}
 
 
-def params_of(number: int, key: str | None, params: Mapping[str, Any] | None) -> dict[str, Any]:
+def params_of(
+    number: int, key: str | None, params: Mapping[str, Any] | None, provenance: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the columns of a configuration, sealed."""
-    columns = {"number": number, "key": key, "params": dumps(params)}
+    columns = {"number": number, "key": key, "params": dumps(params), "provenance": dumps(provenance)}
     return {**columns, "params_digest": seal(*columns.values())}
 
 
@@ -113,10 +115,12 @@ def trial_of(
         attributes,
         space_version,
         revision,
+        assigned,
+        provenance,
         params_digest,
         result_digest,
     ) = row
-    if (params_digest is not None and params_digest != seal(number, key, params)) or (
+    if (params_digest is not None and params_digest != seal(number, key, params, provenance)) or (
         result_digest is not None
         and state in FINISHED
         and result_digest != seal(number, state, metrics, sems, gradient, reason, error, seconds, attributes)
@@ -146,6 +150,8 @@ def trial_of(
             key=key,
             objectives=objectives,
             revision=revision,
+            assigned=assigned,
+            provenance=loads(provenance),
         )
     except (KeyError, ValueError, TypeError):
         raise damaged(where, f"trial {number}") from None

@@ -70,7 +70,7 @@ def _first(run: Run, say: Dialect) -> None:
 
 
 def _second(run: Run, say: Dialect) -> None:
-    """Claims that cost the same in the ten-thousandth trial as in the first; checksums."""
+    """Claims that cost the same in the ten-thousandth trial as in the first; checksums; where proposals came from."""
     for statement in (
         "ALTER TABLE study ADD COLUMN used INTEGER NOT NULL DEFAULT 0",
         "UPDATE study SET used = (SELECT COUNT(*) FROM trial t WHERE t.study = study.id AND t.origin <> 'added')",
@@ -82,6 +82,8 @@ def _second(run: Run, say: Dialect) -> None:
         f"ALTER TABLE trial ADD COLUMN params_digest {say.integer}",
         f"ALTER TABLE trial ADD COLUMN result_digest {say.integer}",
         f"ALTER TABLE report ADD COLUMN digest {say.integer}",
+        f"ALTER TABLE trial ADD COLUMN assigned {say.integer}",
+        "ALTER TABLE trial ADD COLUMN provenance TEXT",
     ):
         run(statement)
     for table, keys, columns, digest in records.SEALED:

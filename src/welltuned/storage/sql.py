@@ -64,8 +64,8 @@ CREATE_STUDY = """
     ON CONFLICT (name) DO NOTHING"""
 INSERT_SPACE = "INSERT INTO space (study, version, body, digest) VALUES (:study, :version, :body, :digest)"
 ASSIGN = f"""
-    UPDATE trial SET params = :params, key = :key, params_digest = :params_digest, space_version = :version,
-        revision = :revision
+    UPDATE trial SET params = :params, key = :key, provenance = :provenance, params_digest = :params_digest,
+        space_version = :version, assigned = :revision, revision = :revision
     WHERE {HELD}"""
 UNLESS_TAKEN = """
     AND NOT EXISTS (SELECT 1 FROM trial o WHERE o.study = :study AND o.key = :key AND o.number <> :number)"""
@@ -283,7 +283,7 @@ class SQLStorage:
                 taken = "SELECT 1 FROM trial WHERE study = :study AND key = :key LIMIT 1"
                 if not known and run(taken, {"study": study, "key": t.key}):
                     continue
-                run(INSERT, {"study": study, **_columns(t.but(number=number, revision=writing.revision))})
+                run(INSERT, {"study": study, **_columns(t.but(number=number, **_stamp(t, writing.revision)))})
                 for report in t.reports:
                     run(INSERT_REPORT, {"study": study, **records.report_of(number, report)})
                 writing.used += t.origin is not Origin.ADDED
@@ -359,9 +359,10 @@ class SQLStorage:
         space_version: int,
         *,
         unique: bool = True,
+        provenance: Mapping[str, Any] | None = None,
     ) -> bool:
         """See :meth:`Storage.assign`."""
-        columns = records.params_of(number, key, params)
+        columns = records.params_of(number, key, params, provenance)
         statement = f"{ASSIGN}{UNLESS_TAKEN if unique else ''} RETURNING number"
         return self._change(study, number, token, statement, {**columns, "version": space_version})
 
@@ -423,6 +424,10 @@ class SQLStorage:
         return writing.changed
 
 
+def _stamp(trial: Trial, revision: int) -> dict[str, Any]:
+    return {"revision": revision, "assigned": None if trial.params is None else revision}
+
+
 def _columns(trial: Trial) -> dict[str, Any]:
     """Return a trial as the columns of its row."""
     return {
@@ -434,6 +439,7 @@ def _columns(trial: Trial) -> dict[str, Any]:
         "started": trial.started,
         "space_version": trial.space_version,
         "revision": trial.revision,
+        "assigned": trial.assigned,
         **records.result_of(trial.number, trial),
-        **records.params_of(trial.number, trial.key, trial.params),
+        **records.params_of(trial.number, trial.key, trial.params, trial.provenance),
     }

@@ -253,3 +253,18 @@ def check_batch(batch: Any, workers: int) -> int | None:
     if workers not in (1, batch):
         raise InvalidValue(f"batch={batch!r} with workers={workers}; a batch is evaluated by one call, leave workers out")
     return int(batch)
+
+
+def check_deterministic(deterministic: Any, per: str | None) -> bool:
+    """Return whether timing may decide nothing.
+
+    Raises
+    ------
+    InvalidValue, InvalidType
+        For what is neither True nor False, or where the time of trials is part of what is looked for.
+    """
+    if not isinstance(deterministic, (bool, np.bool_)):
+        raise InvalidType(f"deterministic={deterministic!r} is neither True nor False")
+    if deterministic and per == "seconds":
+        raise InvalidValue("deterministic=True: with optimize_per='second' the clock decides what is proposed")
+    return bool(deterministic)

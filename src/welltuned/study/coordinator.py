@@ -18,6 +18,7 @@ from welltuned.space import Params, Space
 from welltuned.space.codec import cells
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
+from welltuned.study.visible import is_settled, provenance, within_window
 from welltuned.surrogate.threads import single_threaded
 from welltuned.trial import Outcome, Report, State, Trial
 
@@ -40,6 +41,9 @@ class Coordinator:
         self._checkpoints = checkpoints
         self._said: str | None = None
         self._missed = False
+        #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
+        self.window: int | None = None
+        self._held: Trial | None = None
 
     @property
     def space(self) -> Space:
@@ -51,6 +55,8 @@ class Coordinator:
         """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted."""
         if self.ledger.may_recover:
             self.ledger.recover()
+        if self.window is not None:
+            return self._next_in_order(n, self.window)
         claimed = self.ledger.claim(n)
         if len(claimed) < n and self.ledger.recover():
             claimed += self.ledger.claim(n - len(claimed))
@@ -72,17 +78,64 @@ class Coordinator:
         blind = self.is_blind
         while todo and not exhausted:
             history = self.ledger.blank() if blind else self.ledger.sync().without(todo)
+            revision = None if blind else self.ledger.revision
             blind = False
             proposals = self._proposals(history, len(todo), todo[0])
             exhausted = len(proposals) < len(todo)
-            for number, params in zip(todo, proposals, strict=False):
+            for i, (number, params) in enumerate(zip(todo, proposals, strict=False)):
+                source = provenance(todo[0], i, len(todo), history.budget, history.workers, revision=revision)
                 # another process may have taken the same configuration in the meantime; then propose anew
-                if self.open_space or self.ledger.assign(number, params, unique=unique):
-                    found[number] = params  # noqa: PERF403
+                if self.open_space or self.ledger.assign(number, params, unique=unique, provenance=source):
+                    found[number] = params
             todo = [number for number in todo if number not in found and self.ledger.holds(number)]
         for number in todo:
             self.ledger.release(number, drop=True)
         return found, exhausted
+
+    def _next_in_order(self, n: int, window: int) -> tuple[list[Task], bool]:
+        """Claim trials one after the other, each as soon as all that it may see is there."""
+        tasks: list[Task] = []
+        while len(tasks) < n:
+            if self._held is None:
+                claimed = self.ledger.claim(1)
+                if not claimed and self.ledger.recover():
+                    claimed = self.ledger.claim(1)
+                if not claimed:
+                    break
+                if claimed[0].params is not None:
+                    tasks.append(self.task(claimed[0]))
+                    continue
+                self._held = claimed[0]
+            if not self.ledger.holds(self._held.number):
+                self._held = None
+                continue
+            history, number = self.ledger.sync(), self._held.number
+            if not is_settled(history.trials, number, window):
+                break
+            proposals = self._proposals(history.replace(within_window(history.trials, number, window)), 1, number)
+            trial, self._held = self._held, None
+            if not proposals:
+                self.ledger.release(number, drop=True)
+                return tasks, True
+            source = provenance(number, 0, 1, history.budget, history.workers, window=window)
+            if self.open_space or self.ledger.assign(number, proposals[0], unique=False, provenance=source):
+                tasks.append(self.task(trial.but(params=proposals[0])))
+        return tasks, False
+
+    @property
+    def waits(self) -> bool:
+        """Whether a claimed trial waits for the results that it has to see."""
+        return self._held is not None
+
+    def judged(self) -> History | None:
+        """Return the history that rules judge; None while what they may see is not there yet."""
+        history = self.ledger.sync()
+        if self.window is None:
+            return history
+        number = self._held.number if self._held is not None else max((t.number for t in history.trials), default=-1) + 1
+        if not is_settled(history.trials, number, self.window):
+            return None
+        return history.replace(within_window(history.trials, number, self.window))
 
     @property
     def is_blind(self) -> bool:
@@ -131,7 +184,11 @@ class Coordinator:
             return True
         if self.scheduler is None:
             return False
-        return isinstance(self.scheduler.decide(self.ledger.sync(), task.number, report), Stop)
+        history = self.ledger.sync()
+        if self.window is not None:
+            own = [t for t in history.trials if t.number == task.number]
+            history = history.replace([*within_window(history.trials, task.number, self.window), *own])
+        return isinstance(self.scheduler.decide(history, task.number, report), Stop)
 
     def receive_outcome(self, task: Task, outcome: Outcome) -> bool:
         """Store how a trial ended; False when its claim was lost."""
@@ -174,4 +231,5 @@ class Coordinator:
 
     def give_back(self) -> None:
         """Give back whatever claims an ending loop still holds."""
+        self._held = None
         self.ledger.release_all()

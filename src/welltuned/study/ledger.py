@@ -74,6 +74,15 @@ class Ledger:
                     self._table.put(view)
             self._changed |= bool(changes.trials or changes.dropped)
 
+    @property
+    def revision(self) -> int:
+        """How far the history has been read."""
+        return self._revision
+
+    def wait(self, seconds: float) -> None:
+        """Wait until somebody has stored something, ``seconds`` at most."""
+        self.storage.read(self.row.id, self._revision, wait=seconds)
+
     def is_running(self) -> bool:
         """Tell whether anybody evaluates a trial of the study now."""
         return bool(self.storage.running(self.row.id))
@@ -159,7 +168,9 @@ class Ledger:
         """Whether it is time again to look for the claims of processes that are gone."""
         return time.monotonic() - self._recovered >= RECOVER
 
-    def assign(self, number: int, params: Params, *, unique: bool = True) -> bool:
+    def assign(
+        self, number: int, params: Params, *, unique: bool = True, provenance: Mapping[str, Any] | None = None
+    ) -> bool:
         """Store the configuration of a claimed slot; False when another trial has it, or the claim is lost."""
         assert self.space is not None
         return self.storage.assign(
@@ -170,6 +181,7 @@ class Ledger:
             self.space.key(params),
             max(len(self.row.spaces), 1),
             unique=unique,
+            provenance=provenance,
         )
 
     def holds(self, number: int) -> bool:

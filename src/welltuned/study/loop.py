@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from welltuned.study.study import Study
 
 log = logging.getLogger("welltuned")
+WAIT = 0.5  # seconds between two looks for what other processes are to finish first
 BUDGET = "budget: all trials are done"
 EXHAUSTED = "space exhausted: every configuration has been tried"
 Callback = Callable[["Study", Trial], object]
@@ -39,6 +40,7 @@ class Options:
     progress: bool | None = None
     limits: Limits = field(default_factory=Limits)
     retries: Mapping[Reason, int] = field(default_factory=dict)
+    deterministic: bool = False
 
 
 def run(study: Study, objective: Objective, options: Options) -> None:
@@ -73,8 +75,10 @@ class _Run:
     def until_stopped(self) -> None:
         """Keep the workers busy until there is a reason not to, then wait for those that are."""
         reason = self._fill()
-        while self.running:
-            finished = self.executor.wait(self._patience(reason))
+        while self.running or (reason is None and self.study.coordinator.waits):
+            if not self.running:
+                self.study.coordinator.ledger.wait(WAIT)
+            finished = self.executor.wait(self._patience(reason)) if self.running else []
             with self._together(finished):
                 for one in finished:
                     self._record(one)
@@ -85,7 +89,8 @@ class _Run:
         """Give the idle workers something to do, unless there is a reason to stop, which is returned."""
         reason = self._should_stop()
         while reason is None and len(self.running) < self.options.workers and self._start():
-            pass
+            if self.options.deterministic:
+                reason = self._should_stop()
         return reason
 
     def _together(self, finished: Sequence[Finished]) -> AbstractContextManager[None]:
@@ -102,7 +107,10 @@ class _Run:
             return stored
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return f"timeout: {self.options.timeout:g} seconds are over"
-        reasons = (rule.reason(self.study.history) for rule in self.options.rules)
+        history = self.study.coordinator.judged() if self.options.rules else None
+        if history is None:
+            return None
+        reasons = (rule.reason(history) for rule in self.options.rules)
         return next((why for why in reasons if why is not None), None)
 
     def _natural_end(self) -> str | None:
@@ -121,7 +129,8 @@ class _Run:
         """Start what the idle workers can take; False when there is nothing."""
         if self.exhausted and not any(t.state is State.WAITING for t in self.study.trials):
             return False
-        idle = self.options.workers - len(self.running)
+        # one at a time, so that the rules are asked before each
+        idle = 1 if self.options.deterministic else self.options.workers - len(self.running)
         tasks, self.exhausted = self.study.coordinator.next_tasks(idle)
         for task in tasks:
             self.running[task.number] = task

@@ -30,6 +30,7 @@ from welltuned.study.checks import (
     check_catch,
     check_checkpoints,
     check_count,
+    check_deterministic,
     check_directions,
     check_lease,
     check_name,
@@ -48,6 +49,7 @@ from welltuned.study.checks import (
 from welltuned.study.coordinator import Coordinator
 from welltuned.study.ledger import LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
+from welltuned.study.replay import Replay, replay
 from welltuned.study.rules import Rule, make_rules
 from welltuned.study.table import rows as flat_rows
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
@@ -416,6 +418,7 @@ class Study:
         resources: Mapping[str, float] | None = None,
         retries: Mapping[str, int] | None = None,
         batch: bool | int = False,
+        deterministic: bool = False,
     ) -> None:
         """Evaluate the objective until the study has ``n_trials`` trials in all, or another limit is met.
 
@@ -454,6 +457,9 @@ class Study:
             lost one, whose worker died, is tried again twice unless given.
         batch
             The objective takes a list of trials and returns a list of results: True, or how many at a time.
+        deterministic
+            The same seed and number of workers give the same trials, whatever the timing: trial *k* is proposed from
+            the results of trials up to *k* - workers. A worker waits where those are not there yet.
         """
         if not callable(objective):
             raise InvalidType(f"optimize: objective={objective!r} is not a function")
@@ -472,10 +478,12 @@ class Study:
             check_progress(progress),
             limits,
             check_retries(retries),
+            check_deterministic(deterministic, self._ledger.wishes.per),
         )
         self._check_ends(total, options)
         self._n_trials = self._ledger.budget = total
         self._ledger.workers = options.workers
+        self.coordinator.window = options.workers if options.deterministic else None
         self.coordinator.record_stop(None)
         if isinstance(self.sampler, Grid) and self._ledger.space is not None:
             log.info("study %r: the whole grid takes %d evaluations", self.name, self.sampler.size(self.space))
@@ -491,6 +499,25 @@ class Study:
         """End the study after the trials that are running, in every process that works on it."""
         self._ledger.glance()
         self._ledger.set_stop(reason)
+
+    def replay(self) -> Replay:
+        """Derive every suggestion again from what the search could see then, and compare with what is stored.
+
+        Open the study with the sampler, the space and the ``prior=`` that it was run with.
+
+        Returns
+        -------
+        Replay
+            True where all came out again; otherwise ``differs`` is the number of the first trial that did not.
+
+        Examples
+        --------
+        >>> study = Study({"x": (-5.0, 5.0)}, seed=0)
+        >>> study.optimize(lambda trial: trial["x"] ** 2, n_trials=8)
+        >>> len(study.replay().checked)
+        8
+        """
+        return replay(self.coordinator)
 
     # trials from outside
 
@@ -559,6 +586,7 @@ class Study:
                 origin=Origin.ADDED,
                 owner=None,
                 lease_until=None,
+                provenance=None,
                 objectives=self.objectives,
             )
         if not isinstance(row, (tuple, list)) or len(row) != 2:
