@@ -25,7 +25,7 @@ from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 
 class TestContract(StorageContract):
-    @pytest.fixture(params=sorted(STORAGES.keys() - {"postgres"}))
+    @pytest.fixture(params=["memory", "sqlite", "postgresql"])
     def storage(self, request, tmp_path):
         address = empty_postgres() if request.param == "postgresql" else str(tmp_path / "study.db")
         storage = STORAGES[request.param](address)

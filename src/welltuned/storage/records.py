@@ -95,69 +95,32 @@ def trial_of(
     DamagedStorage
         When the row is not what was written.
     """
-    (
-        number,
-        state,
-        params,
-        key,
-        metrics,
-        sems,
-        gradient,
-        reason,
-        error,
-        origin,
-        attempts,
-        owner,
-        token,
-        lease_until,
-        started,
-        seconds,
-        attributes,
-        space_version,
-        revision,
-        assigned,
-        provenance,
-        params_digest,
-        result_digest,
-    ) = row
-    if (params_digest is not None and params_digest != seal(number, key, params, provenance)) or (
-        result_digest is not None
-        and state in FINISHED
-        and result_digest != seal(number, state, metrics, sems, gradient, reason, error, seconds, attributes)
-    ):
+    trial: Trial = object.__new__(Trial)  # the constructor of a frozen record would take most of the time
+    stored = dict(zip(NAMES, row, strict=True))
+    number, digests = stored["number"], (stored.pop("params_digest"), stored.pop("result_digest"))
+    if _is_changed(stored, *digests):
         raise damaged(where, f"trial {number}")
     try:
-        trial: Trial = object.__new__(Trial)  # the constructor of a frozen record would take most of the time
-        trial.__dict__.update(
-            number=number,
-            state=STATES[state],
-            params=loads(params),
-            metrics=loads(metrics),
-            sems=loads(sems),
-            gradient=loads(gradient),
-            reports=reports,
-            reason=None if reason is None else Reason(reason),
-            error=error,
-            origin=ORIGINS[origin],
-            attempts=attempts,
-            owner=owner,
-            token=token,
-            lease_until=lease_until,
-            started=started,
-            seconds=seconds,
-            attributes=loads(attributes),
-            space_version=space_version,
-            key=key,
-            objectives=objectives,
-            revision=revision,
-            assigned=assigned,
-            provenance=loads(provenance),
-        )
+        for name in MAPPINGS:
+            stored[name] = loads(stored[name])
+        stored["state"], stored["origin"] = STATES[stored["state"]], ORIGINS[stored["origin"]]
+        stored["reason"] = None if stored["reason"] is None else Reason(stored["reason"])
     except (KeyError, ValueError, TypeError):
         raise damaged(where, f"trial {number}") from None
+    trial.__dict__.update(stored, objectives=objectives, reports=reports)
     return trial
 
 
+def _is_changed(stored: Mapping[str, Any], params_digest: int | None, result_digest: int | None) -> bool:
+    if params_digest is not None and params_digest != seal(*[stored[name] for name in _PARAMS]):
+        return True
+    if result_digest is None or stored["state"] not in FINISHED:
+        return False
+    return result_digest != seal(*[stored[name] for name in _RESULT])
+
+
+NAMES = tuple(COLUMNS.split(", "))
+MAPPINGS = ("params", "metrics", "sems", "gradient", "attributes", "provenance")
 STATES = {state.value: state for state in State}
 ORIGINS = {origin.value: origin for origin in Origin}
 FINISHED = frozenset(state.value for state in State if state.finished)

@@ -126,8 +126,7 @@ class SQLiteStorage(SQLStorage):
             try:
                 return action()
             except sqlite3.OperationalError as error:
-                text = str(error)
-                if "locked" not in text and "busy" not in text:
+                if not _is_busy(error):
                     raise
                 now = time.monotonic()
                 deadline = deadline or now + self._patience
@@ -173,7 +172,10 @@ class SQLiteStorage(SQLStorage):
         def run(statement: str, args: Mapping[str, Any] | Sequence[Any] = ()) -> list[Any]:
             try:
                 return db.execute(statement, args).fetchall()
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
+                # after any other error there may be no transaction any more that a second try would be part of
+                if not _is_busy(error):
+                    raise
                 return self._patiently(lambda: db.execute(statement, args).fetchall())  # type: ignore[no-any-return]
 
         return run
@@ -185,7 +187,9 @@ class SQLiteStorage(SQLStorage):
             db = self._db()
             try:
                 db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
                 self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
             try:
                 writing = self._raise(self._runner(db), study, self._clock())
@@ -204,3 +208,6 @@ class SQLiteStorage(SQLStorage):
             self._connections.clear()
             self._local = threading.local()
 
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
