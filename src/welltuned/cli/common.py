@@ -6,13 +6,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from welltuned.errors import InvalidValue, StorageError
+from welltuned.space import Space
 from welltuned.storage import Storage, StudyRow, open_storage
 from welltuned.study import Study
 from welltuned.study.table import rows
@@ -65,8 +66,8 @@ def split_study(study: str | None, storage: str) -> tuple[str, str | None]:
     return storage, study
 
 
-def find_study(study: str | None, storage: str) -> Study:
-    """Open an existing study; without a name, the only one there is."""
+def find_study(study: str | None, storage: str, space: Space | None = None) -> Study:
+    """Open an existing study; without a name, the only one there is. A ``space`` must be the one it has."""
     where, name = split_study(study, storage)
     store = existing_storage(where)
     known = {row.name: row for row in store.studies()}
@@ -76,15 +77,29 @@ def find_study(study: str | None, storage: str) -> Study:
         name = next(iter(known))
     if name not in known:
         raise InvalidValue(f"{where} has no study {name!r}; it has {sorted(known)!r}")
-    return open_row(store, known[name])
+    if space is not None and known[name].spaces and known[name].spaces[-1] != space.to_json():
+        raise InvalidValue(
+            f"study {name!r} has another space than the file: {_difference(known[name].spaces[-1], space.to_json())}; "
+            "a worker does not change the space, `welltuned run` does"
+        )
+    return open_row(store, known[name], space)
 
 
-def open_row(store: Storage, row: StudyRow) -> Study:
+def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Say in which parameters two spaces differ."""
+    one, two = stored.get("parameters", {}), given.get("parameters", {})
+    if not isinstance(one, Mapping) or not isinstance(two, Mapping):
+        return "its parameters differ"
+    names = [name for name in {**one, **two} if one.get(name) != two.get(name)]
+    return f"{names!r} differ" if names else "conditions or constraints differ"
+
+
+def open_row(store: Storage, row: StudyRow, space: Space | None = None) -> Study:
     """Return the study of a stored row, with the sampler it was made with where we know it."""
     from welltuned.samplers import SAMPLERS
 
     sampler = row.sampler if row.sampler.get("name") in SAMPLERS else "auto"
-    return Study(direction=row.directions, storage=store, name=row.name, sampler=sampler)
+    return Study(space, direction=row.directions, storage=store, name=row.name, sampler=sampler)
 
 
 def trial_json(trial: Trial) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import cloudpickle
 
-from welltuned.cli.common import console, echo_json, json_option, number, storage_option, trial_json
+from welltuned.cli.common import console, echo_json, find_study, json_option, number, storage_option, trial_json
 from welltuned.cli.program import Program
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.executors import check_workers
@@ -107,6 +107,43 @@ def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> N
         ).stem,
         metric=metric,
     )
+
+
+@click.command()
+@click.argument("study")
+@click.argument("where", metavar="FILE:OBJECTIVE")
+@click.option("-n", "--n-trials", type=int, default=None, help="Trials in all; as the study has it unless given.")
+@click.option("--timeout", type=float, default=None, help="Seconds after which no trial is started.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Trials side by side; -1 for one per core.")
+@click.option("--trial-timeout", type=float, default=None, help="Seconds after which a trial is killed.")
+@click.option("--memory-limit", default=None, help="Memory beyond which a trial is killed, such as 2GB.")
+@click.option("--gpus", type=float, default=None, help="GPUs that a trial needs; 0.5 shares one.")
+@storage_option
+def worker(study: str, where: str, storage: str, **options: Any) -> None:
+    """Help with a study that exists: evaluate FILE:OBJECTIVE until all its trials are done.
+
+    Start as many of these as you like, on any machine that reaches the storage. None of them is in charge: each claims
+    the next trial, and what a dead one leaves behind is taken over.
+    """
+    path, objective = _load(where, "FILE:OBJECTIVE")
+    if not callable(objective):
+        raise InvalidType(f"{where} is {objective!r}, not a function")
+    joined = find_study(study, storage, _space(None, path))
+    total = options["n_trials"] or joined.stored_budget
+    if total is None and options["timeout"] is None:
+        raise InvalidValue(f"study {joined.name!r} has no budget yet; give --n-trials or --timeout")
+    joined.optimize(
+        objective,
+        total,
+        timeout=options["timeout"],
+        workers=options["workers"],
+        trial_timeout=options["trial_timeout"],
+        memory_limit=options["memory_limit"],
+        resources=None if options["gpus"] is None else {"gpu": options["gpus"]},
+        stay=True,
+    )
+    done = sum(t.state.finished for t in joined.trials)
+    click.echo(f"study {joined.name!r}: {done} trials; stopped because: {joined.stop_reason}")
 
 
 def _load(target: str, what: str) -> tuple[Path, Any]:

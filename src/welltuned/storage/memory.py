@@ -76,6 +76,7 @@ class MemoryStorage:
         space: Mapping[str, Any] | None = None,
         stop_reason: str | None = None,
         clear_stop: bool = False,
+        attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
         """See :meth:`Storage.update`."""
         with self._lock:
@@ -84,6 +85,8 @@ class MemoryStorage:
                 found.row = replace(found.row, spaces=(*found.row.spaces, dict(space)))
             if stop_reason is not None or clear_stop:
                 found.row = replace(found.row, stop_reason=stop_reason)
+            if attributes:
+                found.row = replace(found.row, attributes={**found.row.attributes, **attributes})
             found.revision += 1
             self._changed.notify_all()
             return found.row

@@ -256,6 +256,7 @@ class PostgresStorage(SQLStorage):
         space: Mapping[str, Any] | None = None,
         stop_reason: str | None = None,
         clear_stop: bool = False,
+        attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
         """See :meth:`Storage.update`."""
         action = super().update
@@ -265,7 +266,9 @@ class PostgresStorage(SQLStorage):
                 stored = next(row for row in super(PostgresStorage, self).studies() if row.id == study)
                 if stored.spaces and stored.spaces[-1] == space:
                     return stored
-            return action(study, space=space, stop_reason=stop_reason, clear_stop=clear_stop)
+            return action(
+                study, space=space, stop_reason=stop_reason, clear_stop=clear_stop, attributes=attributes
+            )
 
         return self._again(once)
 

@@ -63,8 +63,9 @@ class Storage(Protocol):
         space: Mapping[str, Any] | None = None,
         stop_reason: str | None = None,
         clear_stop: bool = False,
+        attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
-        """Append a version of the space, or set or clear the reason for which the study stopped."""
+        """Append a version of the space, set or clear the reason for which the study stopped, set some attributes."""
 
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
         """Return what changed after revision ``since``; with 0, everything; with None, no trials at all. Where nothing

@@ -206,6 +206,7 @@ class SQLStorage:
         space: Mapping[str, Any] | None = None,
         stop_reason: str | None = None,
         clear_stop: bool = False,
+        attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
         """See :meth:`Storage.update`."""
         with self._write(study) as writing:
@@ -213,11 +214,14 @@ class SQLStorage:
             if space is not None:
                 self._put_space(writing.run, study, len(row.spaces) + 1, space)
             if stop_reason is not None or clear_stop:
-                columns = records.study_of(replace(row, stop_reason=stop_reason))
-                writing.run(
-                    "UPDATE study SET stop_reason = :stop_reason, digest = :digest WHERE id = :study",
-                    {"study": study, "stop_reason": columns["stop_reason"], "digest": columns["digest"]},
-                )
+                row = replace(row, stop_reason=stop_reason)
+            columns = records.study_of(replace(row, attributes={**row.attributes, **(attributes or {})}))
+            changed = {name: columns[name] for name in ("stop_reason", "attributes", "digest")}
+            writing.run(
+                "UPDATE study SET stop_reason = :stop_reason, attributes = :attributes, digest = :digest "
+                "WHERE id = :study",
+                {"study": study, **changed},
+            )
             self._tell(writing, study)
             return self._rows(writing.run, "WHERE id = :study", {"study": study})[0]
 

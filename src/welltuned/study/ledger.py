@@ -18,6 +18,7 @@ from welltuned.study import owner
 from welltuned.trial import Outcome, Report, State, Trial
 
 LEASE = 60.0
+BUDGET = "n_trials"  # the attribute of a study that holds its budget
 RECOVER = 1.0  # seconds between looks for the trials of dead processes
 log = logging.getLogger("welltuned")
 
@@ -253,6 +254,11 @@ class Ledger:
         if reason != self.stop_reason:
             self.storage.update(self.row.id, stop_reason=reason, clear_stop=reason is None)
             self.stop_reason = reason
+
+    def keep_budget(self) -> None:
+        """Store how many trials there are to be, for workers that join without being told."""
+        if self.budget is not None and self.row.attributes.get(BUDGET) != self.budget:
+            self.row = self.storage.update(self.row.id, attributes={BUDGET: self.budget})
 
     def close(self) -> None:
         """Stop renewing and let go of the storage."""

@@ -41,6 +41,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     retries: Mapping[Reason, int] = field(default_factory=dict)
     deterministic: bool = False
+    stay: bool = False
 
 
 def run(study: Study, objective: Objective, options: Options) -> None:
@@ -75,7 +76,7 @@ class _Run:
     def until_stopped(self) -> None:
         """Keep the workers busy until there is a reason not to, then wait for those that are."""
         reason = self._fill()
-        while self.running or (reason is None and self.study.coordinator.waits):
+        while self.running or (reason is None and self._stays()):
             if not self.running:
                 self.study.coordinator.ledger.wait(WAIT)
             finished = self.executor.wait(self._patience(reason)) if self.running else []
@@ -84,6 +85,11 @@ class _Run:
                     self._record(one)
                 reason = self._fill()
         self.study.coordinator.record_stop(reason or self._natural_end())
+
+    def _stays(self) -> bool:
+        """Tell whether there may be something to do once other processes have gone on."""
+        coordinator = self.study.coordinator
+        return coordinator.waits or (self.options.stay and coordinator.ledger.is_running())
 
     def _fill(self) -> str | None:
         """Give the idle workers something to do, unless there is a reason to stop, which is returned."""

@@ -47,7 +47,7 @@ from welltuned.study.checks import (
     warn_of_positions,
 )
 from welltuned.study.coordinator import Coordinator
-from welltuned.study.ledger import LEASE, Ledger
+from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.replay import Replay, replay
 from welltuned.study.rules import Rule, make_rules
@@ -255,6 +255,12 @@ class Study:
         self._n_trials = self._ledger.budget = check_count("n_trials", n_trials)
 
     @property
+    def stored_budget(self) -> int | None:
+        """The number of trials in all that an earlier ``optimize`` was given, in any process."""
+        budget = self._ledger.row.attributes.get(BUDGET)
+        return budget if isinstance(budget, int) else None
+
+    @property
     def stop_reason(self) -> str | None:
         """Why the study stopped, or None while it may go on."""
         self._ledger.glance()
@@ -419,6 +425,7 @@ class Study:
         retries: Mapping[str, int] | None = None,
         batch: bool | int = False,
         deterministic: bool = False,
+        stay: bool = False,
     ) -> None:
         """Evaluate the objective until the study has ``n_trials`` trials in all, or another limit is met.
 
@@ -460,6 +467,9 @@ class Study:
         deterministic
             The same seed and number of workers give the same trials, whatever the timing: trial *k* is proposed from
             the results of trials up to *k* - workers. A worker waits where those are not there yet.
+        stay
+            Where other processes work on the study, stay until they have finished too, and take over what they may
+            leave behind.
         """
         if not callable(objective):
             raise InvalidType(f"optimize: objective={objective!r} is not a function")
@@ -479,9 +489,11 @@ class Study:
             limits,
             check_retries(retries),
             check_deterministic(deterministic, self._ledger.wishes.per),
+            bool(stay),
         )
         self._check_ends(total, options)
         self._n_trials = self._ledger.budget = total
+        self._ledger.keep_budget()
         self._ledger.workers = options.workers
         self.coordinator.window = options.workers if options.deterministic else None
         self.coordinator.record_stop(None)
