@@ -102,6 +102,8 @@ VERSION = len(MIGRATIONS)
 def is_current(run: Run, say: Dialect, where: str) -> bool:
     """Tell whether the schema is that of ``VERSION``; refuse a database of something else, or of a newer welltuned."""
     tables = {row[0] for row in run(say.tables)}
+    if "welltuned_migration" not in tables and len(tables & {"study", "space", "trial", "report", "dropped"}) > 2:
+        raise records.damaged(where, "the list of its tables")
     if tables and "welltuned_migration" not in tables:
         raise StorageError(
             f"{where} is a database of something else (tables {sorted(tables)[:3]!r}); give another file"

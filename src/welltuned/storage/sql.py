@@ -297,6 +297,16 @@ class SQLStorage:
             self._count(writing, study)
         return numbers
 
+    def restore(self, study: int, trials: Sequence[Trial]) -> None:
+        """Put trials under the numbers they had into an empty study."""
+        with self._write(study) as writing:
+            for t in trials:
+                writing.run(INSERT, {"study": study, **_columns(t.but(revision=writing.revision))})
+                for report in t.reports:
+                    writing.run(INSERT_REPORT, {"study": study, **records.report_of(t.number, report)})
+                writing.used += t.origin is not Origin.ADDED
+            self._count(writing, study)
+
     def _count(self, writing: Writing, study: int) -> None:
         writing.run("UPDATE study SET used = :used WHERE id = :study", {"study": study, "used": writing.used})
 

@@ -32,8 +32,10 @@ HINTS = {
     "not a database": "give another file, or remove this one",
     "is full": "free some space; everything stored so far is kept",
     "disk I/O error": "the disk may be full or failing; everything stored so far is kept",
-    "malformed": f"the file is damaged; save what can be read: {SALVAGE}",
-    "decode to UTF-8": f"the file is damaged; save what can be read: {SALVAGE}",
+    **dict.fromkeys(
+        ("malformed", "decode to UTF-8", "no such", "syntax error", "unsupported file format", "mismatch", "too big"),
+        f"the file is damaged; save what can be read: {SALVAGE}",
+    ),
 }
 PAGE = 2048
 LOG_PAGES = 4000
@@ -145,6 +147,8 @@ class SQLiteStorage(SQLStorage):
             advice = next((a for part, a in HINTS.items() if part in text), "everything stored so far is kept")
             kind = DamagedStorage if SALVAGE in advice else StorageError
             raise kind(f"{self.where}: {text}; {advice}") from error
+        except UnicodeDecodeError as error:
+            raise DamagedStorage(f"{self.where} is damaged ({error.reason}); save what can be read: {SALVAGE}") from None
 
     @contextmanager
     def _read(self) -> Iterator[Run]:

@@ -34,11 +34,11 @@ def check(path: Path, where: str) -> None:
     """
     log = path.with_name(path.name + "-wal")
     index = path.with_name(path.name + "-shm")
-    for attempt in range(3):
+    for pause in (0.01, 0.05, 0.0):
         trouble = _trouble(log, index)
         if trouble is None:
             return
-        time.sleep(0.05 * (attempt + 1))  # another process may be writing just now
+        time.sleep(pause)  # another process may be writing just now
     raise DamagedStorage(
         f"{where}: {trouble}; opening it would lose what was stored last: save all that can be read: {SALVAGE}"
     )

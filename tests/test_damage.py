@@ -1,0 +1,191 @@
+"""Files that were cut off, or whose bits have changed: never a wrong answer, and what is good can be saved."""
+
+import random
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+import welltuned as wt
+from welltuned.cli.app import app
+from welltuned.storage import SQLiteStorage
+from welltuned.storage.salvage import salvage
+from welltuned.testing.storage import finished, study_row
+from welltuned.trial import Outcome, Report, State
+
+DIRECTIONS = {"value": "maximize"}
+
+
+def fill(storage, n, seed=0):
+    """Run a study of n trials by hand: reports, failures, gradients, notes, some of them long."""
+    chance = random.Random(seed)
+    study = storage.open(study_row("damaged", directions=DIRECTIONS, seed=7, spaces=({"parameters": {}},))).id
+    storage.add(study, [finished(0.25).but(key="added")])
+    for _ in range(n):
+        trial = storage.claim(study, "somebody", 600.0)[0]
+        params = {"x": chance.random(), "kind": chance.choice("abc")}
+        storage.assign(study, trial.number, trial.token, params, str(params), 1, provenance={"lead": trial.number})
+        if chance.random() < 0.3:
+            for step in range(3):
+                storage.report(study, trial.number, trial.token, Report(step, {"value": chance.random()}))
+        if chance.random() < 0.2:
+            outcome = Outcome(State.FAILED, error="x" * chance.choice([5, 3000]))
+        else:
+            outcome = Outcome(State.COMPLETE, {"value": chance.random()}, seconds=chance.random(), attributes={"a": 1})
+        storage.finish(study, trial.number, trial.token, outcome)
+    return study
+
+
+def content(storage):
+    """All that a user would see of the study."""
+    rows = storage.studies()
+    assert [row.name for row in rows] == ["damaged"]
+    row = rows[0]
+    trials = storage.read(row.id).trials
+    return (
+        (row.directions, row.seed, row.sampler, row.stop_reason, row.spaces, row.attributes),
+        [
+            (t.number, t.state, t.params, t.metrics, t.sems, t.error, t.reason, t.seconds, t.attributes, t.reports, t.key)
+            for t in trials
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two studies: one whose process ended well, one whose process died with a log; and what is in them."""
+    folder = tmp_path_factory.mktemp("files")
+    whole = SQLiteStorage(folder / "whole.db")
+    fill(whole, 40)
+    truth = content(whole)
+    whole.close()
+    crashed = SQLiteStorage(folder / "running.db")
+    fill(crashed, 25)
+    crashed._db().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    fill(crashed, 25, seed=1)
+    (folder / "crashed").mkdir()
+    for suffix in ("", "-wal", "-shm"):
+        shutil.copy(folder / f"running.db{suffix}", folder / "crashed" / f"crashed.db{suffix}")
+    known = content(crashed)
+    crashed.close()
+    return {"whole": (folder / "whole.db", truth), "crashed": (folder / "crashed" / "crashed.db", known)}
+
+
+def copy_to(folder, path):
+    for suffix in ("", "-wal", "-shm"):
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            shutil.copy(source, folder / f"study.db{suffix}")
+    return folder / "study.db"
+
+
+def damage(path, chance):
+    """Cut a file off, or change one bit of it, and say what was done."""
+    log = path.with_name(path.name + "-wal")
+    target = log if log.exists() and chance.random() < 0.5 else path
+    data = bytearray(target.read_bytes())
+    at = chance.randrange(len(data))
+    if chance.random() < 0.3:
+        target.write_bytes(data[:at])
+        return f"{target.name} cut off at {at}"
+    data[at] ^= 1 << chance.randrange(8)
+    target.write_bytes(data)
+    return f"{target.name} changed at {at}"
+
+
+@pytest.mark.parametrize("name", ["whole", "crashed"])
+def test_damage_is_never_a_wrong_answer(files, name, tmp_path):
+    """500 damaged copies of each: all that was stored, at most the last change lost, or a clear refusal."""
+    source, truth = files[name]
+    outcomes = {"whole": 0, "refused": 0, "last change lost": 0}
+    for i in range(500):
+        chance = random.Random(f"{name}{i}")
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        path = copy_to(folder, source)
+        what = damage(path, chance)
+        try:
+            storage = SQLiteStorage(path)
+            try:
+                found = content(storage)
+            finally:
+                storage.close()
+        except wt.StorageError as error:
+            assert "salvage" in str(error) or "not a database" in str(error) or "newer" in str(error), (what, error)
+            outcomes["refused"] += 1
+        else:
+            if found == truth:
+                outcomes["whole"] += 1
+            else:
+                differing = [n for n, t in enumerate(truth[1]) if n >= len(found[1]) or found[1][n] != t]
+                assert found[0] == truth[0], what
+                assert differing == [len(truth[1]) - 1], what
+                outcomes["last change lost"] += 1
+        shutil.rmtree(folder)
+    assert sum(outcomes.values()) == 500
+    assert outcomes["refused"] > 50
+    print(name, outcomes)
+
+
+def test_what_is_good_is_saved(files, tmp_path):
+    """Of a file with a wrong bit, or cut off in the middle, all that is not hit is saved, and nothing is wrong."""
+    source, truth = files["crashed"]
+    known = {t[0]: t for t in truth[1]}
+    saved = []
+    for i in range(60):
+        chance = random.Random(i)
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        path = copy_to(folder, source)
+        what = damage(path, chance)
+        try:
+            salvage(path, folder / "new.db")
+        except wt.StorageError:
+            assert "study.db cut off" in what or "changed" in what
+            continue
+        storage = SQLiteStorage(folder / "new.db")
+        row, trials = content(storage)
+        storage.close()
+        assert row[:3] == truth[0][:3], what
+        for trial in trials:
+            if trial[1].finished:
+                assert trial[:9] == known[trial[0]][:9], what
+        if "changed" in what:
+            saved.append(sum(t[1].finished for t in trials) / len(known))
+    assert min(saved) >= 0.7
+    assert sorted(saved)[len(saved) // 2] >= 0.97
+
+
+def test_salvage_from_the_command_line(files, tmp_path):
+    path = copy_to(tmp_path, files["whole"][0])
+    data = bytearray(path.read_bytes())
+    data[100] ^= 0xFF
+    path.write_bytes(data)
+    new = tmp_path / "new.db"
+    result = CliRunner().invoke(app, ["salvage", str(path), str(new)])
+    assert result.exit_code == 0, result.output
+    assert "damaged: 41 finished trials saved" in result.output
+    storage = SQLiteStorage(new)
+    assert content(storage)[1] == files["whole"][1][1]
+    storage.close()
+    again = CliRunner().invoke(app, ["salvage", str(path), str(new)])
+    assert again.exit_code != 0
+    assert "exists" in str(again.exception or again.output)
+
+
+def test_a_saved_study_goes_on(tmp_path):
+    path = tmp_path / "study.db"
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0)
+    study.optimize(lambda t: t["x"], n_trials=10, progress=False)
+    values = [t.value for t in study.trials]
+    study._ledger.close()
+    data = bytearray(path.read_bytes())
+    data[16:18] = b"\xff\xff"  # the size of pages
+    path.write_bytes(data)
+    with pytest.raises(wt.StorageError):
+        wt.Study(storage=path)
+    salvage(path, tmp_path / "new.db")
+    again = wt.Study(storage=tmp_path / "new.db", sampler="random")
+    again.optimize(lambda t: t["x"], n_trials=12, progress=False)
+    assert [t.value for t in again.trials][:10] == values
+    assert len(again.trials) == 12
