@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "welltuned"
 FLOORS = [
     {"cli"},
+    {"server"},
     {"report"},
     {"plots"},
     {"sklearn"},
@@ -24,7 +25,7 @@ FLOORS = [
     {"errors"},
 ]
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}
-WAISTS = FLOORS[6]
+WAISTS = FLOORS[7]
 # a history counts non-dominated trials, statistics are made of samplers' draws: mathematics without state
 MATHEMATICS = {("history", "pareto")}
 

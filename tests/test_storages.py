@@ -1,5 +1,6 @@
 """Storages: the contract, memory and SQLite side by side, processes on one file, migrations."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -19,9 +20,12 @@ from servers import empty_postgres, postgres_url
 from welltuned.storage import STORAGES, MemoryStorage, SQLiteStorage, StudyRow, open_storage
 from welltuned.storage.postgres import PostgresStorage
 from welltuned.storage.schema import VERSION
+from welltuned.storage.sql import SQLStorage
 from welltuned.testing import StorageContract
 from welltuned.testing.storage import LEASE, finished, study_row, waiting
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
+
+DATA = Path(__file__).parent / "data"
 
 
 class TestContract(StorageContract):
@@ -459,3 +463,137 @@ def test_nothing_is_unpickled(path, opened):
         ],
     )
     assert storage.read(study).trials[0].params == {"x": "cos\nsystem\n(S'touch /tmp/never'\ntR."}
+
+
+# every schema there ever was
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_earlier_schemas_are_opened(version, tmp_path, opened):
+    """A study as an earlier version stored it goes on, and what it held is there."""
+    path = tmp_path / "study.db"
+    db = sqlite3.connect(path)
+    db.executescript((DATA / f"schema_{version}.sql").read_text(encoding="utf-8"))
+    before = db.execute("SELECT number, state, params, metrics, error, attributes FROM trial ORDER BY number").fetchall()
+    db.close()
+    study = wt.Study(storage=path, name="old", sampler="bayes")
+    assert dict(study.directions) == {"value": "maximize"}
+    assert study.seed == 3
+    assert [(t.number, t.state.value, t.error) for t in study.trials] == [(n, s, e) for n, s, _, _, e, _ in before]
+    assert [t.params and dict(t.params) for t in study.trials] == [p and json.loads(p) for _, _, p, _, _, _ in before]
+    assert [t.attributes for t in study.trials] == [json.loads(a) for *_, a in before]
+    assert all(len(t.reports) == 1 for t in study.trials if t.state is State.COMPLETE and t.origin is Origin.SAMPLER)
+    assert study.trials[12].origin is Origin.ADDED
+    study.optimize(lambda t: t["x"], n_trials=18, progress=False)
+    assert sum(t.state.finished and t.origin is not Origin.ADDED for t in study.trials) == 18
+    replayed = study.replay()
+    assert set(replayed.skipped) >= set(range(12))
+    assert replayed
+    # the checksums of old rows are there too
+    db = sqlite3.connect(path)
+    db.execute("UPDATE trial SET metrics = '{\"value\": 99.0}' WHERE number = 1")
+    db.commit()
+    db.close()
+    with pytest.raises(wt.errors.DamagedStorage, match="trial 1"):
+        wt.Study(storage=path, name="old").trials  # noqa: B018
+
+
+# a server
+
+
+def test_a_password_is_never_shown(monkeypatch):
+    pytest.importorskip("psycopg")
+    with pytest.raises(wt.StorageError) as caught:
+        PostgresStorage("postgresql://me:secret-word@127.0.0.1:1/none", patience=0.1)
+    assert "secret-word" not in str(caught.value)
+    assert "is the server running" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://[", "postgresql://localhost/x?nonsense=1"])
+def test_addresses_that_cannot_be_read(url):
+    pytest.importorskip("psycopg")
+    with pytest.raises(wt.errors.InvalidValue, match="postgresql://user:password@host:5432/database"):
+        open_storage(url)
+
+
+def test_a_missing_driver_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(wt.errors.MissingDependency, match=r"welltuned\[postgres\]"):
+        open_storage("postgresql://localhost/x")
+
+
+def test_a_server_with_a_newer_schema_is_refused():
+    import psycopg
+
+    url = empty_postgres()
+    PostgresStorage(url).close()
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("INSERT INTO welltuned.welltuned_migration VALUES (%s, 'tomorrow')", (VERSION + 1,))
+    with pytest.raises(wt.StorageError, match="upgrade welltuned"):
+        PostgresStorage(url)
+
+
+def test_a_connection_that_breaks_is_opened_again():
+    """Between the calls, and in the middle of one whose answer is lost after it was committed."""
+    import psycopg
+
+    storage = PostgresStorage(empty_postgres(), patience=20.0)
+    study = storage.open(study_row()).id
+    token = storage.claim(study, "me", LEASE)[0].token
+
+    def cut():
+        with psycopg.connect(postgres_url(), autocommit=True) as db:
+            pid = storage._connection.info.backend_pid
+            db.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            while db.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone():
+                pass
+
+    cut()
+    assert storage.assign(study, 0, token, {"x": 0.5}, "k", 1)
+    outcome = Outcome(State.COMPLETE, {"value": 1.0})
+    assert storage.finish(study, 0, token, outcome)
+    # the answer to a commit was lost: the same result again is recognised, another one is not
+    finish, tries = SQLStorage.finish, []
+
+    def interrupted(self, *args):
+        done = finish(self, *args)
+        tries.append(done)
+        if len(tries) == 1:
+            cut()
+            self._look("SELECT 1", {})
+        return done
+
+    token = storage.claim(study, "me", LEASE)[0].token
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLStorage, "finish", interrupted)
+        assert storage.finish(study, 1, token, outcome)
+    assert tries == [True, False]
+    assert not storage.finish(study, 1, token, Outcome(State.COMPLETE, {"value": 2.0}))
+    assert [t.value for t in storage.read(study).trials] == [1.0, 1.0]
+    storage.close()
+
+
+def test_whoever_waits_is_told(tmp_path):
+    """A trial that is given back wakes another process at once, not at its next look."""
+    url = empty_postgres()
+    one, two = PostgresStorage(url), PostgresStorage(url)
+    study = one.open(study_row()).id
+    token = one.claim(study, "one", LEASE)[0].token
+    seen = two.read(study).revision
+    timer = threading.Timer(0.3, lambda: one.release(study, 0, token))
+    timer.start()
+    assert [t.state for t in two.read(study, seen, wait=30.0).trials] == [State.WAITING]
+    timer.join()
+    one.close()
+    two.close()
+
+
+def test_a_process_that_was_forked_has_its_own_connection():
+    storage = PostgresStorage(empty_postgres())
+    study = storage.open(study_row()).id
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if len(storage.claim(study, "child", LEASE)) == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [t.owner for t in storage.read(study).trials] == ["child"]
+    storage.close()

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from welltuned.errors import InvalidValue, StorageError, require
 from welltuned.storage import records
@@ -384,7 +383,4 @@ def _line(error: Exception) -> str:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@")))
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", re.sub(r"(password=)[^&\s]*", r"\1…", url))
