@@ -231,5 +231,7 @@ class Coordinator:
 
     def give_back(self) -> None:
         """Give back whatever claims an ending loop still holds."""
-        self._held = None
+        held, self._held = self._held, None
+        if held is not None and self.ledger.is_last(held.number):
+            self.ledger.release(held.number, drop=True)  # as if it had not been claimed
         self.ledger.release_all()

@@ -190,6 +190,11 @@ class Ledger:
         trial = self.trial(number)
         return trial is not None and trial.state is State.RUNNING and trial.token == self.claims.get(number)
 
+    def is_last(self, number: int) -> bool:
+        """Tell whether no trial has a higher number."""
+        self.refresh()
+        return max(self._trials, default=-1) <= number
+
     def report(self, number: int, token: int, report: Report) -> bool:
         """Store a report; False when the claim is lost."""
         return self.storage.report(self.row.id, number, token, report)

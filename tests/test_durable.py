@@ -1,0 +1,511 @@
+"""Demands on limits, devices, batches, determinism and browsing, each test named after its demand."""
+
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import welltuned as wt
+from welltuned.testing.storage import finished
+from welltuned.trial import Origin, Outcome, Reason, State, Trial
+
+
+def table(study):
+    """All that a run decided, without what the clock says."""
+    return [(t.number, dict(t.params or {}), dict(t.metrics), t.state, t.reason, len(t.reports)) for t in study.trials]
+
+
+# D14: hard caps on time and memory
+
+
+def endless(trial):
+    while trial["x"] > 0.5:
+        pass
+    return trial["x"]
+
+
+def deaf(trial):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+
+
+def greedy(trial):
+    kept = []
+    while trial["x"] > 0.5:
+        kept.append(bytearray(10_000_000))
+    return trial["x"]
+
+
+def greedy_children(trial):
+    """Let two other processes take the memory, each less than its share, and wait for them."""
+    if trial["x"] > 0.5:
+        code = "import time\nb = bytearray(200_000_000)\nfor i in range(0, len(b), 4096): b[i] = 1\ntime.sleep(60)"
+        for child in [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]:
+            child.wait()
+    return trial["x"]
+
+
+def queue(study, *xs):
+    study.enqueue([{"x": x} for x in xs])
+
+
+def test_d14_an_endless_trial_is_gone_after_its_time():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    queue(study, 0.25, 0.75, 0.3)
+    study.optimize(endless, n_trials=3, trial_timeout=2, progress=False)
+    assert [t.state for t in study.trials] == [State.COMPLETE, State.FAILED, State.COMPLETE]
+    failed = study.trials[1]
+    assert failed.reason is Reason.TIMEOUT
+    assert "2 seconds" in failed.error
+    assert 2 <= failed.seconds < 3
+
+
+def test_d14_a_trial_that_ignores_signals_is_gone_too():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(deaf, n_trials=1, trial_timeout=1, progress=False)
+    assert study.trials[0].reason is Reason.TIMEOUT
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is watched on Linux only")
+@pytest.mark.parametrize("objective", [greedy, greedy_children])
+def test_d14_a_greedy_trial_is_out_of_memory_and_the_study_alive(objective):
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    queue(study, 0.25, 0.75, 0.3)
+    study.optimize(objective, n_trials=3, memory_limit="300 MB", progress=False)
+    assert [t.state for t in study.trials] == [State.COMPLETE, State.FAILED, State.COMPLETE]
+    assert study.trials[1].reason is Reason.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"trial_timeout": 0}, "positive"),
+        ({"trial_timeout": "soon"}, "seconds"),
+        ({"memory_limit": "much"}, "2GB"),
+        ({"memory_limit": 10}, "2GB"),
+        ({"resources": {"gpu": 1.5}}, "whole number"),
+        ({"resources": ["gpu"]}, "dict"),
+        ({"resources": {"tpu": 1}}, "tpu"),
+        ({"trial_timeout": 1, "executor": "inline"}, "processes"),
+        ({"batch": 4, "trial_timeout": 1}, "processes"),
+        ({"batch": 0}, "at least 1"),
+        ({"batch": 4, "workers": 3}, "leave workers out"),
+        ({"retries": {"boredom": 1}}, "boredom"),
+        ({"retries": {"error": -1}}, "at least 0"),
+        ({"deterministic": "yes"}, "True"),
+    ],
+)
+def test_d14_limits_that_make_no_sense_are_refused(options, match):
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    with pytest.raises((wt.errors.InvalidValue, wt.errors.InvalidType), match=match):
+        study.optimize(endless, n_trials=1, **options)
+    assert study.trials == ()
+
+
+# retries by reason
+
+
+class Flaky:
+    """Fail in the first attempts at each trial, which a file counts."""
+
+    def __init__(self, folder, failures):
+        self.folder, self.failures = folder, failures
+
+    def __call__(self, trial):
+        path = self.folder / str(trial.number)
+        with path.open("a") as file:
+            file.write("x")
+        if path.stat().st_size <= self.failures:
+            raise OSError("the network is down")
+        return trial["x"]
+
+
+def test_trials_are_tried_again_by_reason(tmp_path):
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, sampler="random")
+    study.optimize(Flaky(tmp_path, 2), n_trials=2, retries={"error": 2}, progress=False)
+    assert [(t.state, t.attempts) for t in study.trials] == [(State.COMPLETE, 3)] * 2
+    again = wt.Study({"x": (0.0, 1.0)}, seed=1, sampler="random", name="again")
+    (tmp_path / "again").mkdir()
+    again.optimize(Flaky(tmp_path / "again", 2), n_trials=2, retries={"error": 1}, progress=False)
+    assert [(t.state, t.reason, t.attempts) for t in again.trials] == [(State.FAILED, Reason.ERROR, 2)] * 2
+
+
+# D15: a batch objective is called once per batch
+
+
+def test_d15_a_batch_objective_is_called_once_per_batch():
+    calls = []
+
+    def objective(trials):
+        calls.append([t["x"] for t in trials])
+        return [t["x"] ** 2 for t in trials]
+
+    study = wt.Study({"x": (-1.0, 1.0)}, seed=0)
+    study.optimize(objective, n_trials=40, batch=16, progress=False)
+    assert [len(c) for c in calls] == [16, 16, 8]
+    assert len({x for c in calls for x in c}) == 40
+    assert all(t.value == t.params["x"] ** 2 for t in study.trials)
+    assert study.replay()
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason", "match"),
+    [
+        (lambda trials: [1.0], Reason.ERROR, "a list of 4 results"),
+        (lambda trials: 1.0, Reason.ERROR, "a list of 4 results"),
+        (lambda trials: 1 / 0, Reason.ERROR, "ZeroDivisionError"),
+        (lambda trials: [float("nan")] * 4, Reason.NAN, "nan"),
+    ],
+)
+def test_d15_batches_that_go_wrong(objective, reason, match):
+    study = wt.Study({"x": (-1.0, 1.0)}, seed=0)
+    study.optimize(objective, n_trials=4, batch=4, progress=False)
+    assert [t.reason for t in study.trials] == [reason] * 4
+    assert match in study.trials[0].error
+
+
+def test_d15_results_of_a_batch_may_be_anything_an_objective_returns():
+    def objective(trials):
+        return [0.5, (0.25, 0.1), {"value": 0.75, "other": 1.0}, wt.Result(0.1, attributes={"a": 1})]
+
+    study = wt.Study({"x": (-1.0, 1.0)}, seed=0)
+    study.optimize(objective, n_trials=4, batch=True, workers=4, progress=False)
+    assert [t.value for t in study.trials] == [0.5, 0.25, 0.75, 0.1]
+    assert study.trials[1].sems == {"value": 0.1}
+    assert study.trials[2].metrics["other"] == 1.0
+    assert study.trials[3].attributes == {"a": 1}
+
+
+# D17: parallel runs that repeat
+
+
+def sleepy(trial):
+    time.sleep(random.random() * 0.03)
+    if trial["x"] > 0.9:
+        raise ValueError("too far")
+    for step in range(3):
+        trial.report(trial["x"] + step, step)
+        if trial.should_stop():
+            trial.prune()
+        time.sleep(random.random() * 0.005)
+    return trial["x"] ** 2 + trial["y"]
+
+
+SPACE = {"x": (-1.0, 1.0), "y": (0.0, 1.0), "z": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "n"), [("auto", None, 24), ("tpe", "median", 40), ("random", "median", 40)]
+)
+def test_d17_timing_decides_nothing(sampler, scheduler, n):
+    """Eight workers, random sleeps, failures and pruning, five times: the same table, and it can be derived again."""
+    tables = []
+    for _ in range(5):
+        study = wt.Study(SPACE, seed=0, sampler=sampler, scheduler=scheduler)
+        study.optimize(sleepy, n_trials=n, workers=8, deterministic=True, progress=False)
+        tables.append(table(study))
+        replayed = study.replay()
+        assert replayed
+        assert len(replayed.checked) == n
+    assert all(t == tables[0] for t in tables)
+
+
+def test_d17_rules_stop_at_the_same_trial():
+    counts = set()
+    for _ in range(3):
+        study = wt.Study(SPACE, seed=0, sampler="random")
+        study.optimize(sleepy, workers=6, deterministic=True, stop=wt.Patience(10), progress=False)
+        counts.add(len(study.trials))
+    assert len(counts) == 1
+
+
+def test_d17_two_processes_make_one_deterministic_run(tmp_path):
+    """The window is that of each process's workers, and no matter which of them proposes a trial."""
+    script = (
+        "import sys, time, random, welltuned as wt\n"
+        "def f(t):\n    time.sleep(random.random() * 0.05)\n    return (t['x'] - 0.3) ** 2\n"
+        "s = wt.Study({'x': (-1.0, 1.0)}, storage=sys.argv[1], seed=3, sampler='bayes')\n"
+        "s.optimize(f, n_trials=14, executor='processes', workers=2, deterministic=True, progress=False, stay=True)\n"
+    )
+    tables = []
+    for name in ("one", "two"):
+        path = str(tmp_path / f"{name}.db")
+        processes = [subprocess.Popen([sys.executable, "-c", script, path]) for _ in range(2)]
+        assert [p.wait(120) for p in processes] == [0, 0]
+        study = wt.Study(storage=path, sampler="bayes")
+        tables.append([(t.number, dict(t.params), t.value) for t in study.trials])
+        assert study.replay()
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 14
+
+
+def test_d17_a_killed_run_goes_on_as_it_would_have(tmp_path):
+    script = (
+        "import sys, time, random, welltuned as wt\n"
+        "def f(t):\n    time.sleep(random.random() * 0.1)\n    return (t['x'] - 0.3) ** 2\n"
+        "s = wt.Study({'x': (-1.0, 1.0)}, storage=sys.argv[1], seed=3, sampler='tpe')\n"
+        "s.optimize(f, n_trials=40, workers=3, deterministic=True, progress=False)\n"
+    )
+    whole, killed = str(tmp_path / "whole.db"), str(tmp_path / "killed.db")
+    subprocess.run([sys.executable, "-c", script, whole], check=True, timeout=120)
+    chance = random.Random(0)
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", script, killed])
+        time.sleep(1.0 + chance.random() * 0.7)
+        process.kill()
+        process.wait()
+    subprocess.run([sys.executable, "-c", script, killed], check=True, timeout=120)
+    one, two = (wt.Study(storage=path) for path in (whole, killed))
+    assert [(t.number, dict(t.params), t.value) for t in one.trials] == [
+        (t.number, dict(t.params), t.value) for t in two.trials
+    ]
+
+
+def test_d17_replay_finds_what_was_not_proposed(tmp_path):
+    """Wrong configurations, and another sampler than the one that proposed them."""
+    path = tmp_path / "study.db"
+    study = wt.Study({"x": (-1.0, 1.0)}, storage=path, seed=0, sampler="tpe")
+    study.enqueue({"x": 0.5})
+    study.optimize(lambda t: t["x"] ** 2, n_trials=20, progress=False)
+    replayed = study.replay()
+    assert replayed
+    assert replayed.skipped == {0: "enqueued"}
+    assert replayed.checked == tuple(range(1, 20))
+    other = wt.Study(storage=path, sampler="random").replay()
+    assert not other
+    assert other.differs is not None
+    assert other.found == study.trials[other.differs].params != other.expected
+    assert wt.Study(storage=path, sampler="tpe").replay()
+
+
+def test_d17_a_parallel_run_can_be_derived_again_too(tmp_path):
+    """What each proposal could see is stored with it, whatever the timing was."""
+    study = wt.Study(SPACE, storage=tmp_path / "study.db", seed=0, sampler="tpe")
+    study.optimize(sleepy, n_trials=40, workers=4, progress=False)
+    replayed = study.replay()
+    assert replayed, replayed
+    assert len(replayed.checked) == 40
+
+
+# D18: a GPU for each trial, and back again
+
+
+def use_device(trial):
+    """Note which device, when, and sometimes die with it."""
+    began = time.time()
+    time.sleep(0.1)
+    if trial["x"] > 0.8 and trial.number < 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return wt.Result(trial["x"], attributes={"device": os.environ["CUDA_VISIBLE_DEVICES"], "from": began, "to": time.time()})
+
+
+@pytest.mark.parametrize(("share", "most", "live"), [(1, 1, 4), (0.5, 2, 8), (2, 1, 2)])
+def test_d18_devices_are_never_shared_more_than_asked_for(monkeypatch, share, most, live):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    study = wt.Study({"x": (0.0, 1.0)}, seed=1, sampler="random")
+    study.optimize(use_device, n_trials=20, workers=8, resources={"gpu": share}, progress=False)
+    done = [t.attributes for t in study.trials if t.state is State.COMPLETE]
+    assert len(done) >= 16
+    uses = [(device, a["from"], a["to"]) for a in done for device in a["device"].split(",")]
+    assert {device for device, _, _ in uses} <= {"0", "1", "2", "3"}
+    assert all(len(a["device"].split(",")) == max(share, 1) for a in done)
+    for device, began, _ in uses:
+        assert sum(d == device and b <= began < e for d, b, e in uses) <= most
+    assert max(sum(a["from"] <= moment < a["to"] for a in done) for moment in (a["from"] for a in done)) <= live
+
+
+def test_d18_the_slot_is_back_after_sigkill(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    study = wt.Study({"x": (0.0, 1.0)}, seed=1, sampler="random")
+    queue(study, 0.9, 0.1)
+    study.optimize(use_device, n_trials=2, workers=4, resources={"gpu": 1}, progress=False)
+    assert [(t.state, t.reason) for t in study.trials] == [(State.FAILED, Reason.LOST), (State.COMPLETE, None)]
+    assert study.trials[1].attributes["device"] == "7"
+
+
+def test_d18_more_than_there_is(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    study = wt.Study({"x": (0.0, 1.0)})
+    with pytest.raises(wt.errors.InvalidValue, match="devices that can be used"):
+        study.optimize(use_device, n_trials=1, resources={"gpu": 1})
+
+
+# D25: writers are not disturbed by whoever browses
+
+
+def test_d25_writers_see_no_lock_errors_while_many_trials_are_browsed(tmp_path):
+    path = tmp_path / "study.db"
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0)
+    storage, number = study._ledger.storage, study._ledger.row.id
+    rows = [finished(i / 50_000).but(key=str(i)) for i in range(50_000)]
+    storage.add(number, rows)
+    errors, stop = [], threading.Event()
+
+    def browse():
+        reader = wt.storage.SQLiteStorage(path)
+        while not stop.is_set():
+            try:
+                assert len(reader.read(number).trials) >= 50_000
+            except BaseException as error:
+                errors.append(error)
+        reader.close()
+
+    thread = threading.Thread(target=browse)
+    thread.start()
+    try:
+        study.optimize(lambda t: t["x"], n_trials=200, progress=False)
+    finally:
+        stop.set()
+        thread.join()
+    assert not errors
+    assert sum(t.origin is Origin.SAMPLER and t.state is State.COMPLETE for t in study.trials) == 200
+
+
+class Malicious:
+    """Leave a trace when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_d25_nothing_stored_is_ever_executed(tmp_path, monkeypatch):
+    """A pickle, and Python, in every column of every table: errors or text, and nothing happens."""
+    import pickle
+
+    monkeypatch.chdir(tmp_path)
+    study = wt.Study({"x": (0.0, 1.0)}, storage="study.db", sampler="random", seed=0)
+    study.optimize(lambda t: t["x"], n_trials=3, progress=False)
+    payload = pickle.dumps(Malicious())
+    columns = [
+        (table, column)
+        for table in ("study", "space", "trial")
+        for _, column, *_ in sqlite3.connect("study.db").execute(f"PRAGMA table_info({table})")
+        if column not in ("id", "name", "study", "number", "version", "step", "revision")
+    ]
+    for table_name, column in columns:
+        for value in (payload, payload.decode("latin-1"), "__import__('os').system('touch pwned')"):
+            db = sqlite3.connect("study.db")
+            before = db.execute(f"SELECT rowid, {column} FROM {table_name}").fetchall()
+            db.execute(f"UPDATE {table_name} SET {column} = ?", (value,))
+            db.commit()
+            try:
+                wt.Study(storage="study.db").to_frame()
+            except Exception as error:
+                assert isinstance(error, (wt.errors.WelltunedError, sqlite3.Error)), (table_name, column, error)
+            db.executemany(f"UPDATE {table_name} SET {column} = ? WHERE rowid = ?", [(v, i) for i, v in before])
+            db.commit()
+            db.close()
+    assert not (tmp_path / "pwned").exists()
+    assert len(wt.Study(storage="study.db").trials) == 3
+
+
+# workers that join
+
+
+TRAIN = """
+import time
+space = {"x": (-5.0, 5.0)}
+
+def objective(trial):
+    time.sleep(0.02)
+    return trial["x"] ** 2
+"""
+
+
+def welltuned(*args, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", "from welltuned.cli import main; main()", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+
+
+def test_workers_join_a_study_by_name(tmp_path):
+    (tmp_path / "train.py").write_text(TRAIN)
+    first = welltuned("run", "train.py:objective", "-n", "5", "--storage", "s.db", "--name", "st", cwd=tmp_path)
+    output = first.communicate(timeout=60)
+    assert first.returncode == 0, output
+    workers = [welltuned("worker", "s.db:st", "train.py:objective", "-n", "40", cwd=tmp_path) for _ in range(2)]
+    outputs = [w.communicate(timeout=60) for w in workers]
+    assert [w.returncode for w in workers] == [0, 0], outputs
+    assert all("40 trials" in out for out, _ in outputs)
+    study = wt.Study(storage=tmp_path / "s.db", name="st")
+    assert [t.number for t in study.trials] == list(range(40))
+    assert all(t.state is State.COMPLETE for t in study.trials)
+    assert study.stored_budget == 40
+    # the budget is known to whoever joins without being told
+    late = welltuned("worker", "s.db:st", "train.py:objective", cwd=tmp_path)
+    assert "40 trials" in late.communicate(timeout=60)[0]
+
+
+@pytest.mark.parametrize(
+    ("study", "change", "match"),
+    [
+        ("s.db:st", ("5.0)", "6.0)"), "another space than the file: \\['x'\\]"),
+        ("s.db:other", None, "has no study 'other'"),
+        ("nowhere.db:st", None, "does not exist"),
+    ],
+)
+def test_workers_that_do_not_fit_are_refused(tmp_path, study, change, match):
+    (tmp_path / "train.py").write_text(TRAIN)
+    first = welltuned("run", "train.py:objective", "-n", "2", "--storage", "s.db", "--name", "st", cwd=tmp_path)
+    first.communicate(timeout=60)
+    if change:
+        (tmp_path / "train.py").write_text(TRAIN.replace(*change))
+    process = welltuned("worker", study, "train.py:objective", "-n", "4", cwd=tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert re.search(match, err), err
+    assert "Traceback" not in err
+    assert len(wt.Study(storage=tmp_path / "s.db", name="st").trials) == 2
+
+
+def test_whoever_stays_takes_over(tmp_path):
+    """A process that has nothing left to start waits for another one's trial, and runs it when that one dies."""
+    path = tmp_path / "study.db"
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, lease=1.0)
+    holder = (
+        "import sys, time, welltuned as wt\n"
+        "s = wt.Study(storage=sys.argv[1], lease=1.0, n_trials=3)\ns.ask()\nprint('asked', flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    timer = threading.Timer(1.0, process.kill)
+    timer.start()
+    study.optimize(lambda t: t["x"], n_trials=3, stay=True, progress=False)
+    process.wait()
+    process.stdout.close()
+    assert [(t.number, t.state) for t in study.trials] == [(i, State.COMPLETE) for i in range(3)]
+    assert study.trials[0].attempts == 2
+
+
+def test_a_result_that_comes_late_is_dropped(tmp_path):
+    """Accepted at most once, and no crash: the trial had been given to somebody else meanwhile."""
+    storage = wt.storage.SQLiteStorage(tmp_path / "study.db")
+    study = wt.Study({"x": (0.0, 1.0)}, storage=storage, lease=0.2, sampler="random", seed=0)
+    trial = study.ask()
+    study._ledger.claims.clear()  # as if this process had been stopped
+    time.sleep(0.3)
+    other = wt.Study(storage=tmp_path / "study.db", sampler="random").ask()
+    assert other.number == trial.number
+    with pytest.raises(wt.errors.LeaseLost):
+        study.tell(trial, 1.0)
+    number = study._ledger.row.id
+    assert storage.finish(number, other.number, other.task.token, Outcome(State.COMPLETE, {"value": 2.0}))
+    assert json.dumps([t.value for t in study.trials]) == "[2.0]"
+    assert isinstance(study.trials[0], Trial)
