@@ -2,37 +2,77 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.executors.batch import BatchExecutor
+from welltuned.executors.dask import DaskExecutor
 from welltuned.executors.inline import InlineExecutor
+from welltuned.executors.limits import Limits, check_limits, device_slots
 from welltuned.executors.processes import ProcessExecutor, available_cores
 from welltuned.executors.protocol import Executor, Finished, Job
+from welltuned.executors.ray import RayExecutor
 
-EXECUTORS: dict[str, type[Any]] = {"inline": InlineExecutor, "processes": ProcessExecutor}
+#: none of the classes loads its framework before it is used
+EXECUTORS: dict[str, type[Any]] = {
+    "inline": InlineExecutor,
+    "batch": BatchExecutor,
+    "processes": ProcessExecutor,
+    "dask": DaskExecutor,
+    "ray": RayExecutor,
+}
 
 
-def make_executor(spec: str | None, job: Job, workers: int) -> Executor:
-    """Return the executor of this name; see :func:`check_executor`."""
-    return EXECUTORS[check_executor(spec, workers)](job, workers)
+def make_executor(spec: Any, job: Job, workers: int) -> Executor:
+    """Return the executor of this name, or of this ``dask.distributed.Client``; see :func:`check_executor`."""
+    spec = check_executor(spec, workers, job.limits)
+    if is_client(spec):
+        return DaskExecutor(job, workers, client=spec)
+    return EXECUTORS[spec](job, workers)
 
 
-def check_executor(spec: Any, workers: int) -> str:
-    """Return the name of an executor; unless given, inline for a single worker and processes for more.
+def check_executor(spec: Any, workers: int, limits: Limits = Limits()) -> Any:
+    """Return the name of an executor, or a Dask client.
+
+    Unless given, it is inline for one worker that nobody may have to kill, and processes otherwise.
 
     Raises
     ------
     InvalidValue, InvalidType
-        For an unknown name, or more than one worker inline.
+        For an unknown name, more than one worker inline, or limits that the executor cannot enforce.
     """
-    name = spec or ("inline" if workers == 1 else "processes")
-    if not isinstance(name, str):
-        raise InvalidType(f"executor={spec!r} is not a name; known are {sorted(EXECUTORS)!r}")
+    if not is_client(spec) and spec not in (None, "") and not isinstance(spec, str):
+        raise InvalidType(
+            f"executor={spec!r} is neither a name nor a dask.distributed.Client; known are {sorted(EXECUTORS)!r}"
+        )
+    alone = workers == 1 and not limits.kill and not limits.resources
+    name = "dask" if is_client(spec) else spec or ("inline" if alone else "processes")
     if name not in EXECUTORS:
         raise InvalidValue(f"executor={name!r} is unknown; known are {sorted(EXECUTORS)!r}")
     if name == "inline" and workers > 1:
         raise InvalidValue(f"executor='inline' with workers={workers}; leave executor out, or write 'processes'")
-    return name
+    if limits.kill and name != "processes":
+        raise InvalidValue(
+            f"trial_timeout and memory_limit need processes that can be killed, and executor={name!r} has none; leave "
+            "executor out, or write 'processes'"
+        )
+    if limits.resources and name in ("inline", "batch"):
+        raise InvalidValue(f"resources={dict(limits.resources)!r} need worker processes; leave executor={name!r} out")
+    return spec if is_client(spec) else name
+
+
+def count_workers(name: Any, workers: int, limits: Limits) -> int:
+    """Return how many workers there can be: no more than devices for them on this machine."""
+    if name != "processes" or not limits.resources:
+        return workers
+    return min(workers, len(device_slots(limits) or ()))
+
+
+def is_client(spec: Any) -> bool:
+    """Tell whether this is a Dask client, without loading Dask: whoever has one has loaded it."""
+    distributed = sys.modules.get("distributed")
+    return distributed is not None and isinstance(spec, getattr(distributed, "Client", ()))
 
 
 def check_workers(workers: Any) -> int:
@@ -46,13 +86,20 @@ def check_workers(workers: Any) -> int:
 
 __all__ = [
     "EXECUTORS",
+    "BatchExecutor",
+    "DaskExecutor",
     "Executor",
     "Finished",
     "InlineExecutor",
     "Job",
+    "Limits",
     "ProcessExecutor",
+    "RayExecutor",
     "available_cores",
     "check_executor",
+    "check_limits",
     "check_workers",
+    "count_workers",
+    "is_client",
     "make_executor",
 ]

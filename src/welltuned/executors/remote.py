@@ -1,0 +1,219 @@
+"""What executors on other machines share: how an objective travels, one attempt at a task, and what it asks.
+
+An attempt asks the coordinator before it calls the objective, and with every report; it waits for each answer. So a
+scheduler that runs a task again by itself, after its worker died, cannot make a trial run twice unnoticed: a task has
+one attempt, and another one is told to leave. Messages are numbered, so that a channel may deliver one twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import cloudpickle
+
+from welltuned.errors import InvalidType, WelltunedError
+from welltuned.evaluation import evaluate
+from welltuned.executors.limits import check_limits
+from welltuned.executors.protocol import Finished, Job, OnReport
+from welltuned.live import LiveTrial, Task
+from welltuned.trial import Outcome, Report
+
+Answer: TypeAlias = Literal["go", "stop", "leave"]
+#: objectives that a worker process keeps loaded
+LOADED = 4
+
+
+class Abandoned(BaseException):
+    """Nobody waits for this attempt any more. Not an ``Exception``, so that objectives do not catch it by accident."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """An objective on its way, pickled by value, with a name by which workers know that they have it."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Message:
+    """What an attempt asks: whether it may begin (no report), or go on after a report."""
+
+    key: str
+    attempt: str
+    number: int
+    report: Report | None = None
+
+
+def pack(job: Job) -> Parcel:
+    """Pickle what all tasks of a job share.
+
+    Raises
+    ------
+    InvalidType
+        When the objective cannot be pickled, by name or by value.
+    """
+    try:
+        content = cloudpickle.dumps((job.objective, tuple(job.objectives)))
+    except Exception as error:
+        raise InvalidType(
+            f"objective={job.objective!r} cannot be sent to worker processes: {error}; leave out what "
+            "holds open files, locks or connections, or create it inside the function"
+        ) from error
+    return Parcel(uuid.uuid4().hex, content)
+
+
+def pack_task(task: Task) -> bytes:
+    """Pickle a task, its classes and functions of ``__main__`` by value.
+
+    Raises
+    ------
+    InvalidType
+        When a parameter cannot be pickled.
+    """
+    try:
+        content: bytes = cloudpickle.dumps(task)
+    except Exception as error:
+        raise InvalidType(f"params={dict(task.params)!r} cannot be sent to worker processes: {error}") from error
+    return content
+
+
+def resources_of(job: Job, resources: Mapping[str, float] | None) -> Mapping[str, float]:
+    """Return what each task of a job needs of a worker, by name."""
+    return job.limits.resources if resources is None else check_limits(resources=resources).resources
+
+
+def needs(task: Task, resources: Mapping[str, float]) -> dict[str, float]:
+    """Return what a task needs: what all tasks of the run need, and what it asks for itself."""
+    return {**resources, **(getattr(task, "resources", None) or {})}
+
+
+# the coordinator's end
+
+
+@dataclass
+class _Asked:
+    task: Task
+    attempt: str | None = None
+    number: int = -1
+    answer: Answer = "go"
+
+
+class Desk:
+    """Answer what attempts ask, and read what they send back."""
+
+    def __init__(self, on_report: OnReport) -> None:
+        self._on_report = on_report
+        self._asked: dict[str, _Asked] = {}
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def enter(self, key: str, task: Task) -> None:
+        """Expect an attempt at a task under this key."""
+        self._asked[key] = _Asked(task)
+
+    def answer(self, message: Message) -> Answer:
+        """Return what the attempt should do; the same again for a message that came before."""
+        asked = self._asked.get(message.key)
+        if asked is None or asked.attempt not in (None, message.attempt):
+            return "leave"
+        if message.number > asked.number:
+            asked.attempt, asked.number = message.attempt, message.number
+            stop = message.report is not None and self._on_report(asked.task, message.report)
+            asked.answer = "stop" if stop else "go"
+        return asked.answer
+
+    def finish(self, key: str, content: bytes) -> Finished:
+        """Read what an attempt returned.
+
+        Raises
+        ------
+        WelltunedError
+            When a worker could not load the objective.
+        """
+        returned = pickle.loads(content)
+        if isinstance(returned, str):
+            raise WelltunedError(f"a worker cannot load the objective: {returned}")
+        if returned is None:
+            return self.lose(key, "the worker died")
+        return Finished(self._asked.pop(key).task, returned)
+
+    def lose(self, key: str, error: str) -> Finished:
+        """Give up an attempt whose worker died."""
+        return Finished(self._asked.pop(key).task, None, error)
+
+    def clear(self) -> None:
+        """Expect nothing any more; whoever asks is told to leave."""
+        self._asked.clear()
+
+
+# the worker's end
+
+_loaded: dict[str, tuple[Any, tuple[str, ...]]] = {}
+_loading = threading.Lock()
+
+
+def attempt(name: str, fetch: Callable[[], bytes], task: bytes, key: str, ask: Callable[[Message], Answer]) -> bytes:
+    """Evaluate a task in a worker; return the pickled outcome, None for one that is not wanted, or what is broken.
+
+    Parameters
+    ----------
+    name, fetch
+        The name of the parcel with the objective, and a function that gets its content: called once in a process.
+    task
+        The pickled task.
+    ask
+        Send a message to the coordinator and wait for the answer; it raises when there will be none.
+    """
+    me, numbers = uuid.uuid4().hex, itertools.count()
+    abandoned = ask(Message(key, me, next(numbers))) == "leave"
+    if abandoned:
+        return cloudpickle.dumps(None)
+    try:
+        objective, objectives = _load(name, fetch)
+        live: Task = pickle.loads(task)
+    except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
+        return cloudpickle.dumps(f"{type(error).__name__}: {error}")
+
+    def on_report(_: Task, report: Report) -> bool:
+        nonlocal abandoned
+        try:
+            answer: Answer = ask(Message(key, me, next(numbers), report))
+        except Exception:  # noqa: BLE001 - whatever a broken channel raises
+            answer = "leave"
+        abandoned = abandoned or answer == "leave"
+        if abandoned:
+            raise Abandoned
+        return answer == "stop"
+
+    outcome = evaluate(objective, LiveTrial(live, on_report), objectives)
+    return portable(None if abandoned else outcome)
+
+
+def _load(name: str, fetch: Callable[[], bytes]) -> tuple[Any, tuple[str, ...]]:
+    """Load an objective once in a process, so that what it keeps in memory is there for the next trial."""
+    with _loading:
+        if name not in _loaded:
+            while len(_loaded) >= LOADED:
+                del _loaded[next(iter(_loaded))]
+            _loaded[name] = pickle.loads(fetch())
+        return _loaded[name]
+
+
+def portable(outcome: Outcome | None) -> bytes:
+    """Pickle an outcome, without its exception where that cannot travel."""
+    try:
+        pickled: bytes = cloudpickle.dumps(outcome)
+        pickle.loads(pickled)
+    except Exception:
+        if outcome is None:
+            raise
+        return cloudpickle.dumps(replace(outcome, exception=None))
+    return pickled
