@@ -42,13 +42,12 @@ def content(storage):
     assert [row.name for row in rows] == ["damaged"]
     row = rows[0]
     trials = storage.read(row.id).trials
-    return (
-        (row.directions, row.seed, row.sampler, row.stop_reason, row.spaces, row.attributes),
-        [
-            (t.number, t.state, t.params, t.metrics, t.sems, t.error, t.reason, t.seconds, t.attributes, t.reports, t.key)
-            for t in trials
-        ],
-    )
+    seen = [
+        (t.number, t.state, t.params, t.metrics, t.sems, t.error, t.reason, t.seconds, t.attributes)
+        + (t.reports, t.key)
+        for t in trials
+    ]
+    return (row.directions, row.seed, row.sampler, row.stop_reason, row.spaces, row.attributes), seen
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Demands on limits, devices, batches, determinism and browsing, each test named after its demand."""
 
+import contextlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,10 +37,8 @@ def endless(trial):
 def deaf(trial):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
-        try:
+        with contextlib.suppress(BaseException):
             time.sleep(60)
-        except BaseException:
-            pass
 
 
 def greedy(trial):
@@ -78,7 +78,7 @@ def test_d14_a_trial_that_ignores_signals_is_gone_too():
     assert study.trials[0].reason is Reason.TIMEOUT
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is watched on Linux only")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is watched on Linux only")
 @pytest.mark.parametrize("objective", [greedy, greedy_children])
 def test_d14_a_greedy_trial_is_out_of_memory_and_the_study_alive(objective):
     study = wt.Study({"x": (0.0, 1.0)}, seed=0)
@@ -308,7 +308,8 @@ def use_device(trial):
     time.sleep(0.1)
     if trial["x"] > 0.8 and trial.number < 12:
         os.kill(os.getpid(), signal.SIGKILL)
-    return wt.Result(trial["x"], attributes={"device": os.environ["CUDA_VISIBLE_DEVICES"], "from": began, "to": time.time()})
+    device = os.environ["CUDA_VISIBLE_DEVICES"]
+    return wt.Result(trial["x"], attributes={"device": device, "from": began, "to": time.time()})
 
 
 @pytest.mark.parametrize(("share", "most", "live"), [(1, 1, 4), (0.5, 2, 8), (2, 1, 2)])
@@ -481,7 +482,8 @@ def test_whoever_stays_takes_over(tmp_path):
     study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, lease=1.0)
     holder = (
         "import sys, time, welltuned as wt\n"
-        "s = wt.Study(storage=sys.argv[1], lease=1.0, n_trials=3)\ns.ask()\nprint('asked', flush=True)\ntime.sleep(60)\n"
+        "s = wt.Study(storage=sys.argv[1], lease=1.0, n_trials=3)\n"
+        "s.ask()\nprint('asked', flush=True)\ntime.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE)
     process.stdout.readline()

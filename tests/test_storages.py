@@ -474,7 +474,8 @@ def test_earlier_schemas_are_opened(version, tmp_path, opened):
     path = tmp_path / "study.db"
     db = sqlite3.connect(path)
     db.executescript((DATA / f"schema_{version}.sql").read_text(encoding="utf-8"))
-    before = db.execute("SELECT number, state, params, metrics, error, attributes FROM trial ORDER BY number").fetchall()
+    columns = "number, state, params, metrics, error, attributes"
+    before = db.execute(f"SELECT {columns} FROM trial ORDER BY number").fetchall()
     db.close()
     study = wt.Study(storage=path, name="old", sampler="bayes")
     assert dict(study.directions) == {"value": "maximize"}

@@ -47,7 +47,8 @@ class Result:
 def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) -> Outcome:
     """Call the objective on a live trial and describe how it ended. Only ``KeyboardInterrupt`` and the like get out."""
     started = time.perf_counter()
-    outcome = _attempt(lambda: interpret(objective(argument_of(trial)), objectives, list(trial)), f"trial {trial.number}")
+    what = f"trial {trial.number}"
+    outcome = _attempt(lambda: interpret(objective(argument_of(trial)), objectives, list(trial)), what)
     return _completed(outcome, trial, time.perf_counter() - started)
 
 
@@ -94,7 +95,7 @@ def _attempt(call: Callable[[], Outcome], what: str) -> Outcome:
         return failure(Reason.OUT_OF_MEMORY, error)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever an objective raises is how its trial ended
+    except BaseException as error:
         log.debug("%s", what, exc_info=True)
         return failure(Reason.ERROR, error)
 

@@ -23,6 +23,8 @@ EXECUTORS: dict[str, type[Any]] = {
     "ray": RayExecutor,
 }
 
+NO_LIMITS = Limits()
+
 
 def make_executor(spec: Any, job: Job, workers: int) -> Executor:
     """Return the executor of this name, or of this ``dask.distributed.Client``; see :func:`check_executor`."""
@@ -32,7 +34,7 @@ def make_executor(spec: Any, job: Job, workers: int) -> Executor:
     return EXECUTORS[spec](job, workers)
 
 
-def check_executor(spec: Any, workers: int, limits: Limits = Limits()) -> Any:
+def check_executor(spec: Any, workers: int, limits: Limits = NO_LIMITS) -> Any:
     """Return the name of an executor, or a Dask client.
 
     Unless given, it is inline for one worker that nobody may have to kill, and processes otherwise.

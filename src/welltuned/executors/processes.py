@@ -285,7 +285,7 @@ def _work(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def _capped(memory: int | None) -> Iterator[None]:
-    """Let allocations beyond ``memory`` bytes fail, so that most trials end by an exception, and not by being killed."""
+    """Let allocations beyond ``memory`` bytes fail, so that most trials end by an exception, not by a kill."""
     if memory is None:
         yield
         return

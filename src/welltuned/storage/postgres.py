@@ -51,8 +51,8 @@ def _psycopg(statement: str) -> str:
 class PostgresStorage(SQLStorage):
     """Keep studies in the PostgreSQL database at ``url``, ``postgresql://user:password@host:port/database``.
 
-    Every process has one connection, and while it waits for others a second one. While the server cannot be reached, calls wait up to ``patience`` seconds for it
-    to come back. A result is on the server's disk when the call returns.
+    Every process has one connection, and while it waits for others a second one. While the server cannot be reached,
+    calls wait up to ``patience`` seconds for it to come back. A result is on the server's disk when the call returns.
 
     Raises
     ------
@@ -202,7 +202,7 @@ class PostgresStorage(SQLStorage):
                 raise psycopg.Rollback
 
     @contextmanager
-    def together(self, study: int) -> Iterator[None]:
+    def together(self, study: int) -> Iterator[None]:  # noqa: ARG002
         """See :meth:`Storage.together`. Not done: what broke in the middle could not be done again."""
         yield
 
@@ -331,7 +331,8 @@ class PostgresStorage(SQLStorage):
         return self._again(once)
 
     def _is_stored(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
-        statement = "SELECT result_digest, state FROM trial WHERE study = :study AND number = :number AND token = :token"
+        held = "study = :study AND number = :number AND token = :token"
+        statement = f"SELECT result_digest, state FROM trial WHERE {held}"
         rows = self._look(statement, {"study": study, "number": number, "token": token})
         columns = records.result_of(number, outcome)
         return bool(rows) and tuple(rows[0]) == (columns["result_digest"], columns["state"])
@@ -358,7 +359,7 @@ class PostgresStorage(SQLStorage):
 
 def _runner(db: psycopg.Connection[Any]) -> Run:
     def run(statement: str, args: Mapping[str, Any] | None = None) -> list[Any]:
-        cursor = db.execute(_psycopg(statement), args)  # type: ignore[arg-type]
+        cursor = db.execute(_psycopg(statement), args)
         return cursor.fetchall() if cursor.description else []
 
     return run
@@ -374,8 +375,8 @@ def _broken() -> tuple[type[Exception], ...]:
 
 def _hopeless(error: Exception) -> bool:
     """Tell whether a server that can be reached says no."""
-    text = str(error)
-    return any(part in text for part in ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission"))
+    answers = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission")
+    return any(answer in str(error) for answer in answers)
 
 
 def _line(error: Exception) -> str:

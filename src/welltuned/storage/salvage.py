@@ -27,9 +27,10 @@ TABLE_LEAF, INDEX_LEAF = 0x0D, 0x0A
 SIZES = (2048, 4096, 1024, 8192, 512, 16384, 32768, 65536)
 #: the columns of a row of trials as the schema created them, one after the other
 TRIAL = (
-    "study number state params key metrics sems gradient reason error origin attempts owner token lease_until started "
-    "seconds attributes space_version revision params_digest result_digest assigned provenance"
-).split()
+    *("study", "number", "state", "params", "key", "metrics", "sems", "gradient", "reason", "error", "origin"),
+    *("attempts", "owner", "token", "lease_until", "started", "seconds", "attributes", "space_version", "revision"),
+    *("params_digest", "result_digest", "assigned", "provenance"),
+)
 REALS = {"lease_until", "started", "seconds"}
 Image = tuple[int, bytes]  # when it was written, oldest first; the page
 

@@ -48,7 +48,8 @@ CLAIM_NEW = """
     INSERT INTO trial (study, number, state, origin, owner, token, attempts, started, lease_until, space_version,
                        revision)
     SELECT :study, next, 'running', 'sampler', :owner,
-        1 + (SELECT COALESCE(MAX(d.token), 0) FROM dropped d WHERE d.study = :study AND d.number = next), 1, :now, :until,
+        1 + (SELECT COALESCE(MAX(d.token), 0) FROM dropped d WHERE d.study = :study AND d.number = next),
+        1, :now, :until,
         (SELECT CASE WHEN COUNT(*) > 1 THEN COUNT(*) ELSE 1 END FROM space WHERE study = :study), :revision
     FROM (SELECT COALESCE(MAX(number) + 1, 0) AS next FROM trial WHERE study = :study) AS numbers
     RETURNING number, token, space_version"""
@@ -74,6 +75,8 @@ FINISH = f"""
         error = :error, seconds = :seconds, attributes = :attributes, result_digest = :result_digest,
         lease_until = NULL, revision = :revision
     WHERE {HELD} RETURNING number"""
+REPORTS = """
+    SELECT number, step, metrics, digest FROM report WHERE study = :study AND number = :number ORDER BY step"""
 RELEASE = f"""
     UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, revision = :revision
     WHERE {HELD} RETURNING number"""
@@ -315,7 +318,8 @@ class SQLStorage:
         with self._write(study) as writing:
             run, now, objectives = writing.run, writing.now, tuple(json.loads(writing.directions))
             args = {"study": study, "owner": owner, "now": now, "until": now + lease, "revision": writing.revision}
-            expired, claimed = [], []
+            expired: Sequence[Any] = ()
+            claimed: list[Trial] = []
             if run(OPEN, {"study": study, "now": now}):
                 expired = run(EXPIRE, {"study": study, "now": now, "revision": writing.revision})
                 claimed = self._claim_waiting(writing, args, objectives, n, budget)
@@ -336,8 +340,7 @@ class SQLStorage:
         claimed = []
         for (number,) in waiting:
             row = run(START, {**args, "number": number})[0]
-            query = "SELECT number, step, metrics, digest FROM report WHERE study = :study AND number = :number ORDER BY step"
-            reports = records.reports_of(run(query, {**study, "number": number}), self.where)
+            reports = records.reports_of(run(REPORTS, {**study, "number": number}), self.where)
             claimed.append(records.trial_of(row, objectives, reports.get(number, ()), self.where))
         return claimed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,11 @@ from welltuned.storage import wal
 from welltuned.storage.records import SALVAGE
 from welltuned.storage.schema import Dialect, Run, is_current, migrate
 from welltuned.storage.sql import SQLStorage, Writing
+
+try:
+    import fcntl
+except ImportError:  # elsewhere than on Unix, all that wait look by themselves
+    fcntl = None  # type: ignore[assignment]
 
 DIALECT = Dialect(
     identity="INTEGER PRIMARY KEY",
@@ -39,6 +45,7 @@ HINTS = {
 }
 PAGE = 2048
 LOG_PAGES = 4000
+TURN = 0.0003  # seconds between two looks of the one whose turn is next
 CHECKED = 256 << 20  # bytes up to which a file is read through when it is opened
 
 
@@ -67,6 +74,7 @@ class SQLiteStorage(SQLStorage):
         self._patience = patience
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._queues: list[Any] = []
         self._lock = threading.Lock()
         if "\0" in str(path):
             raise InvalidValue(f"storage {str(path)!r} has a null character in it")
@@ -121,9 +129,28 @@ class SQLiteStorage(SQLStorage):
         # the same few pages change again and again; copy them back into the file seldom
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
-    def _patiently(self, action: Any) -> Any:
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Wait behind the others that wait: only the first of them looks, often, whether the file is free."""
+        if fcntl is None:
+            yield
+            return
+        if getattr(self._local, "queue_pid", None) != os.getpid():
+            about = self.path.stat()
+            name = f"welltuned-{os.getuid()}-{about.st_dev}-{about.st_ino}.lock"
+            self._local.queue = (Path(tempfile.gettempdir()) / name).open("w")
+            self._local.queue_pid = os.getpid()
+            with self._lock:
+                self._queues.append(self._local.queue)
+        fcntl.flock(self._local.queue, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._local.queue, fcntl.LOCK_UN)
+
+    def _patiently(self, action: Any, most: float = 0.003) -> Any:
         """Do something as soon as the file is free. SQLite's own waiting sleeps too long where many write."""
-        deadline, pause = None, 0.0002
+        deadline, pause = None, 0.0001
         while True:
             try:
                 return action()
@@ -134,8 +161,8 @@ class SQLiteStorage(SQLStorage):
                 deadline = deadline or now + self._patience
                 if now >= deadline:
                     raise
-            time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - so that two do not meet again and again
-            pause = min(pause * 1.5, 0.003)
+            time.sleep(pause * (0.5 + random.random()))
+            pause = min(pause * 1.5, most)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -148,7 +175,8 @@ class SQLiteStorage(SQLStorage):
             kind = DamagedStorage if SALVAGE in advice else StorageError
             raise kind(f"{self.where}: {text}; {advice}") from error
         except UnicodeDecodeError as error:
-            raise DamagedStorage(f"{self.where} is damaged ({error.reason}); save what can be read: {SALVAGE}") from None
+            what = f"{self.where} is damaged ({error.reason})"
+            raise DamagedStorage(f"{what}; save what can be read: {SALVAGE}") from None
 
     @contextmanager
     def _read(self) -> Iterator[Run]:
@@ -180,7 +208,7 @@ class SQLiteStorage(SQLStorage):
                 # after any other error there may be no transaction any more that a second try would be part of
                 if not _is_busy(error):
                     raise
-                return self._patiently(lambda: db.execute(statement, args).fetchall())  # type: ignore[no-any-return]
+                return self._patiently(lambda: db.execute(statement, args).fetchall())
 
         return run
 
@@ -194,7 +222,8 @@ class SQLiteStorage(SQLStorage):
             except sqlite3.OperationalError as error:
                 if not _is_busy(error):
                     raise
-                self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+                with self._queue():
+                    self._patiently(lambda: db.execute("BEGIN IMMEDIATE"), TURN)
             try:
                 writing = self._raise(self._runner(db), study, self._clock())
                 yield writing
@@ -209,6 +238,9 @@ class SQLiteStorage(SQLStorage):
         with self._lock:
             for db in self._connections:
                 db.close()
+            for file in self._queues:
+                file.close()
+            self._queues.clear()
             self._connections.clear()
             self._local = threading.local()
 

@@ -251,7 +251,7 @@ def check_batch(batch: Any, workers: int) -> int | None:
     if batch < 1:
         raise InvalidValue(f"batch={batch!r} must be at least 1")
     if workers not in (1, batch):
-        raise InvalidValue(f"batch={batch!r} with workers={workers}; a batch is evaluated by one call, leave workers out")
+        raise InvalidValue(f"batch={batch!r} with workers={workers}; one call takes a batch, leave workers out")
     return int(batch)
 
 

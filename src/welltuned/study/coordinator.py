@@ -132,7 +132,8 @@ class Coordinator:
         history = self.ledger.sync()
         if self.window is None:
             return history
-        number = self._held.number if self._held is not None else max((t.number for t in history.trials), default=-1) + 1
+        following = max((t.number for t in history.trials), default=-1) + 1
+        number = following if self._held is None else self._held.number
         if not is_settled(history.trials, number, self.window):
             return None
         return history.replace(within_window(history.trials, number, self.window))
