@@ -8,7 +8,9 @@ import click
 
 from welltuned import __version__
 from welltuned.cli.demo import demo
-from welltuned.cli.tuning import run, tune
+from welltuned.cli.saving import salvage
+from welltuned.cli.serving import serve
+from welltuned.cli.tuning import run, tune, worker
 from welltuned.cli.viewing import best, export, list_studies, report, show
 
 
@@ -23,5 +25,5 @@ def app(verbose: bool) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING)
 
 
-for command in (demo, run, tune, list_studies, show, best, report, export):
+for command in (demo, run, tune, worker, list_studies, show, best, report, export, serve, salvage):
     app.add_command(command)

@@ -12,11 +12,16 @@ from welltuned.storage.protocol import MAX_ATTEMPTS, Changes, Storage, StudyRow
 from welltuned.storage.sqlite import SQLiteStorage
 
 
-
 def _postgres(url: str) -> Storage:
     from welltuned.storage.postgres import PostgresStorage
 
     return PostgresStorage(url)
+
+
+def _http(url: str) -> Storage:
+    from welltuned.storage.http import HTTPStorage
+
+    return HTTPStorage(url)
 
 
 #: by scheme: what opens the rest of the address. Those of servers get all of it.
@@ -25,8 +30,10 @@ STORAGES: dict[str, Callable[[str], Storage]] = {
     "sqlite": SQLiteStorage,
     "postgresql": _postgres,
     "postgres": _postgres,
+    "http": _http,
+    "https": _http,
 }
-SERVERS = {"postgresql", "postgres"}
+SERVERS = {"postgresql", "postgres", "http", "https"}
 
 
 def open_storage(spec: Any) -> Storage:

@@ -136,7 +136,7 @@ class SQLStorage:
             with self._transaction(study) as writing:
                 yield writing
             return
-        part = replace(shared, changed=True)
+        part = Writing(shared.run, shared.revision, shared.used, shared.directions, shared.now)
         yield part
         shared.changed |= part.changed
         shared.used = part.used

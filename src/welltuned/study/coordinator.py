@@ -38,12 +38,13 @@ class Coordinator:
         self.sampler = sampler
         self.scheduler = scheduler
         self.open_space = open_space
-        self._checkpoints = checkpoints
+        self._checkpoints = None if checkpoints is None else str(checkpoints)
         self._said: str | None = None
         self._missed = False
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
         self.window: int | None = None
         self._held: Trial | None = None
+        self._infinite: tuple[Space, bool] | None = None
 
     @property
     def space(self) -> Space:
@@ -143,7 +144,9 @@ class Coordinator:
         """Whether proposals take no look at the history, and no time."""
         if getattr(self.sampler, "reads_history", True) or self.ledger.space is None:
             return False
-        return any(cells(p) is None for p in self.space.values())
+        if self._infinite is None or self._infinite[0] is not self.space:
+            self._infinite = self.space, any(cells(p) is None for p in self.space.values())
+        return self._infinite[1]
 
     def together(self) -> AbstractContextManager[None]:
         """Store all that happens in the block at once, where finding the next configuration takes no time."""
@@ -162,7 +165,7 @@ class Coordinator:
 
     def task(self, trial: Trial) -> Task:
         """Return what an executor needs to evaluate a claimed trial."""
-        folder = None if self._checkpoints is None else str(self._checkpoints / str(trial.number))
+        folder = None if self._checkpoints is None else f"{self._checkpoints}/{trial.number}"
         positional = self.ledger.space is not None and self.space.positional
         return Task(
             trial.number,

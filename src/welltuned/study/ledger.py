@@ -202,7 +202,9 @@ class Ledger:
     def finish(self, number: int, token: int, outcome: Outcome) -> bool:
         """Store how a trial ended; False when the claim is lost."""
         with self._lock:
-            done = self.storage.finish(self.row.id, number, token, replace(outcome, params=None, domains=None))
+            if outcome.params is not None or outcome.domains or outcome.exception is not None:
+                outcome = replace(outcome, params=None, domains=None, exception=None)  # nothing that is stored
+            done = self.storage.finish(self.row.id, number, token, outcome)
             # only now: a claim whose result could not be stored is still to be given back
             if self.claims.get(number) == token:
                 del self.claims[number]

@@ -1,0 +1,275 @@
+"""Studies as workers in other languages see them: the server searches and judges, the worker evaluates.
+
+A claim belongs to the worker. The server renews it only while it looks for a configuration.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, WelltunedError
+from welltuned.evaluation import Result, interpret, jsonable
+from welltuned.samplers import SAMPLERS
+from welltuned.schedulers import Scheduler
+from welltuned.server.refusals import NotFound
+from welltuned.storage import Storage, StudyRow
+from welltuned.storage.wire import report_to_json, to_json
+from welltuned.study import Study
+from welltuned.study.ledger import BUDGET as STORED_BUDGET
+from welltuned.study.ledger import LEASE
+from welltuned.study.loop import BUDGET, EXHAUSTED
+from welltuned.trial import Outcome, Reason, Report, State, Trial
+
+log = logging.getLogger("welltuned")
+PAGE = 100
+
+
+class Desk:
+    """Open each study once, and do what a worker asks for. One request at a time may use a study."""
+
+    def __init__(self, storage: Storage, scheduler: Scheduler | None) -> None:
+        self._storage = storage
+        self._scheduler = scheduler
+        self._ids: dict[str, int] = {}
+        self._studies: dict[str, tuple[Study, int]] = {}
+
+    def row(self, name: str) -> StudyRow:
+        """Return what is stored of a study.
+
+        Raises
+        ------
+        NotFound
+            When there is no such study.
+        """
+        found = next((row for row in self._storage.studies() if row.name == name), None)
+        if found is None:
+            raise NotFound(f"there is no study {name!r}")
+        self._ids = {**self._ids, name: found.id}
+        return found
+
+    def id(self, name: str) -> int:
+        """Return the number under which the storage keeps a study.
+
+        Raises
+        ------
+        NotFound
+            When there is no such study.
+        """
+        return self._ids[name] if name in self._ids else self.row(name).id
+
+    def check_id(self, study: int) -> None:
+        """Refuse the number of a study that does not exist."""
+        if study not in self._ids.values():
+            self._ids = {row.name: row.id for row in self._storage.studies()}
+            if study not in self._ids.values():
+                raise NotFound(f"the storage behind the server: there is no study {study}", StorageError)
+
+    def study(self, name: str) -> Study:
+        """Return the study of this name, opened anew where its space has a new version."""
+        known, versions = self._studies.get(name, (None, -1))
+        if known is not None and self._storage.read(self.id(name), None).n_spaces == versions:
+            return known
+        row = self.row(name)
+        # a sampler that is not one of ours was made by the program that made the study
+        sampler: Any = row.sampler if row.sampler.get("name") in SAMPLERS else "auto"
+        try:
+            study = Study(
+                direction=row.directions, storage=self._storage, name=name, sampler=sampler, scheduler=self._scheduler
+            )
+        except WelltunedError:
+            raise
+        except Exception:
+            log.exception("study %r cannot be opened", name)
+            raise InvalidValue(f"study {name!r} cannot be read by this version of welltuned") from None
+        self._studies[name] = study, len(row.spaces)
+        return study
+
+    # looking
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """Return what is known of a study."""
+        study = self.study(name)
+        reason, history = study.stop_reason, study.history
+        single = len(history.directions) == 1
+        return {
+            "name": study.name,
+            "directions": dict(study.directions),
+            "seed": study.seed,
+            "sampler": dict(study.coordinator.ledger.row.sampler),
+            "space": study.space.to_json() if study.has_space else None,
+            "stop_reason": reason,
+            "counts": {state.value: sum(t.state is state for t in history.trials) for state in State},
+            "best": to_json(history.best) if single and history.best else None,
+            "front": None if single else [to_json(trial) for trial in history.front],
+        }
+
+    def trials(self, name: str, since: int = 0, offset: int = 0, limit: int = PAGE) -> dict[str, Any]:
+        """Return a page of the trials that changed after a revision, by number, and the revision now."""
+        study = self.study(name)
+        # first: what changes meanwhile is then read twice rather than never
+        revision = self._storage.read(self.id(name), None).revision
+        found = [trial for trial in study.trials if trial.revision > since]
+        page = found[offset : offset + limit]
+        return {"revision": revision, "total": len(found), "trials": [to_json(trial) for trial in page]}
+
+    # working
+
+    def ask(self, name: str, worker: str, n: int, n_trials: int | None, lease: float) -> dict[str, Any]:
+        """Claim trials for a worker and give them configurations.
+
+        Raises
+        ------
+        StudyStopped
+            When there is nothing left to evaluate, or the study was stopped.
+        InvalidValue
+            When only a Python program can know the configurations.
+        """
+        study = self.study(name)
+        ledger = study.coordinator.ledger
+        if study.coordinator.open_space or not study.has_space:
+            raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
+        if constraints := ledger.row.spaces[-1].get("constraints"):
+            raise InvalidValue(
+                f"study {name!r}: its space has constraints that are Python functions, {constraints!r}; ask from "
+                "Python, or write them as forbidden="
+            )
+        if (why := study.stop_reason) is not None and not why.startswith((BUDGET, EXHAUSTED)):
+            raise StudyStopped(f"study {name!r} was stopped: {why}")
+        # by this name nobody takes the claim for one of the server's, which end with its process
+        ledger.owner = f"worker {worker}"
+        if n_trials is None:
+            stored = self.row(name).attributes.get(STORED_BUDGET)
+            study.n_trials = stored if isinstance(stored, int) and stored > 0 else None
+        else:
+            study.n_trials = n_trials
+            ledger.keep_budget()
+        try:
+            tasks = [trial.task for trial in study.ask(n)]
+            self._storage.renew(self.id(name), [(task.number, task.token) for task in tasks], lease)
+        except BaseException:
+            ledger.release_all()
+            raise
+        for task in tasks:
+            del ledger.claims[task.number]
+        return {
+            "trials": [
+                {
+                    "number": task.number,
+                    "token": task.token,
+                    "params": study.space.to_labels(task.params),
+                    "reports": [report_to_json(report) for report in task.reports],
+                    "lease": lease,
+                }
+                for task in tasks
+            ]
+        }
+
+    def report(
+        self,
+        name: str,
+        number: int,
+        token: int,
+        step: int,
+        value: float | None,
+        metrics: Mapping[str, float],
+        lease: float,
+    ) -> dict[str, Any]:
+        """Store a report, renew the claim, and tell whether the trial should stop."""
+        study = self.study(name)
+        trial = self._trial(study, number)
+        given = {"value": value} if value is not None else metrics
+        if not given:
+            raise InvalidValue("report: give the value, or metrics by name")
+        task = study.coordinator.task(trial.but(token=token))
+        numbers = {metric: float(v) for metric, v in given.items()}
+        stop = study.coordinator.receive_report(task, Report(step, numbers))
+        if self._storage.renew(self.id(name), [(number, token)], lease):
+            raise _lost(number)
+        return {"stop": stop}
+
+    def tell(self, name: str, number: int, token: int, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Store how a trial ended; the same once more is fine.
+
+        Raises
+        ------
+        LeaseLost
+            When the trial is over already, or another worker has it.
+        """
+        study = self.study(name)
+        trial = self._trial(study, number)
+        outcome = _outcome(study, trial, result)
+        task = study.coordinator.task(trial.but(token=token))
+        if not _is_told(trial, token, outcome) and not study.coordinator.receive_outcome(task, outcome):
+            raise _lost(number)
+        return to_json(self._trial(study, number))
+
+    def renew(self, name: str, number: int, token: int, lease: float) -> dict[str, Any]:
+        """Extend a claim."""
+        if self._storage.renew(self.id(name), [(number, token)], lease):
+            raise _lost(number)
+        return {"lease": lease}
+
+    def release(self, name: str, number: int, token: int) -> dict[str, Any]:
+        """Give a claim back: another worker will evaluate the trial."""
+        if not self._storage.release(self.id(name), number, token):
+            raise _lost(number)
+        return {}
+
+    def enqueue(self, name: str, params: Any) -> dict[str, Any]:
+        """Let configurations be evaluated next."""
+        return {"numbers": self.study(name).enqueue(params)}
+
+    def stop(self, name: str, reason: str | None) -> dict[str, Any]:
+        """End a study, or let it go on."""
+        self._storage.update(self.id(name), stop_reason=reason, clear_stop=reason is None)
+        return {"stop_reason": reason}
+
+    def _trial(self, study: Study, number: int) -> Trial:
+        trial = study.history.trials_by_number.get(number)
+        if trial is None:
+            raise NotFound(f"study {study.name!r} has no trial {number}")
+        return trial
+
+
+def _lost(number: int) -> LeaseLost:
+    return LeaseLost(f"trial {number} is over already, or was taken over by another worker; its record is unchanged")
+
+
+def _outcome(study: Study, trial: Trial, result: Mapping[str, Any]) -> Outcome:
+    state = State(result.get("state", "complete"))
+    attributes, error = jsonable(result.get("attributes", {})), result.get("error")
+    seconds = result.get("seconds")
+    if seconds is None and trial.started is not None:
+        seconds = max(time.time() - trial.started, 0.0)
+    if state is not State.COMPLETE:
+        if state is State.FAILED:
+            return Outcome(
+                state, reason=Reason(result.get("reason", "error")), error=error, seconds=seconds, attributes=attributes
+            )
+        return Outcome(state, error=error, seconds=seconds, attributes=attributes)
+    value, metrics = result.get("value"), result.get("metrics", {})
+    if (value is None) == (not metrics):
+        raise InvalidValue("tell: give the value, or metrics by name, or the state in which the trial ended otherwise")
+    outcome = interpret(
+        Result(metrics if value is None else value, result.get("sem"), result.get("gradient"), attributes),
+        study.objectives,
+        list(trial.params or {}),
+    )
+    return replace(outcome, seconds=seconds)
+
+
+def _is_told(trial: Trial, token: int, outcome: Outcome) -> bool:
+    """Tell whether this very result is stored already: its answer was lost, and the worker tells it again."""
+    return (trial.token, trial.state, trial.metrics, trial.error) == (
+        token,
+        outcome.state,
+        outcome.metrics,
+        outcome.error,
+    )
+
+
+__all__ = ["LEASE", "PAGE", "Desk"]
