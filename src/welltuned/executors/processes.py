@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.connection import Client, Connection, Listener, Pipe, wait
 from pathlib import Path
 
 import cloudpickle
@@ -44,10 +44,6 @@ STARTS = 3
 WATCH = 0.05  # seconds between two looks at the memory of workers
 
 
-class _DiedAtStartError(Exception):
-    """A worker process ended, or hung, before it connected."""
-
-
 def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -56,10 +52,11 @@ def available_cores() -> int:
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes]
-    connection: Connection
-    slot: str | None = None
-    task: Task | None = None
+    slot: str | None
+    task: Task | None
+    connection: Connection | None = None  # None while it starts
     began: float = 0.0
+    failure: str | None = None  # why it did not start
 
 
 class ProcessExecutor:
@@ -89,25 +86,22 @@ class ProcessExecutor:
             ) from error
         self._key = secrets.token_bytes(32)
         self._workers: list[_Worker] = []
+        self._failures = 0
+        self._door, self._bell = Pipe(duplex=False)  # rings when a worker has connected, or has not
 
     def submit(self, task: Task) -> None:
         """See :meth:`Executor.submit`."""
-        worker = next((w for w in self._workers if w.task is None), None) or self._start_one()
+        worker = next((w for w in self._workers if w.task is None and w.connection is not None), None)
+        if worker is None:
+            self._start(task)
+            return
         worker.task, worker.began = task, time.monotonic()
+        assert worker.connection is not None
         with contextlib.suppress(OSError):  # a dead worker is noticed by wait()
             worker.connection.send_bytes(cloudpickle.dumps(("task", task)))
 
-    def _start_one(self) -> _Worker:
-        """Start a worker; one that dies on the way up is no reason to give up, three in a row are."""
-        for attempt in range(STARTS):
-            try:
-                return self._start()
-            except _DiedAtStartError as error:
-                if attempt == STARTS - 1:
-                    raise WelltunedError(f"{STARTS} worker processes in a row did not start: {error}") from None
-        raise AssertionError("not reached")
-
-    def _start(self) -> _Worker:
+    def _start(self, task: Task) -> None:
+        """Start a worker for a task. It connects in its own time, so that many start side by side."""
         # a door of its own for each worker: one that dies on the way leaves nobody at another one's
         listener = Listener(None, authkey=self._key)
         share = str(max(1, available_cores() // self._size))
@@ -129,28 +123,52 @@ class ProcessExecutor:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(hello).encode())
-        try:
-            worker = _Worker(process, _accept(listener, process), slot)
-        except _DiedAtStartError:
-            self._free(slot)
-            raise
-        worker.connection.send_bytes(self._payload)
+        worker = _Worker(process, slot, task)
         self._workers.append(worker)
-        return worker
+        threading.Thread(target=self._welcome, args=(worker, listener, task), daemon=True).start()
+
+    def _welcome(self, worker: _Worker, listener: Listener, task: Task) -> None:
+        """Let a worker in and give it its first task; wake up whoever waits."""
+        connection = _accept(listener, worker.process)
+        if connection is None:
+            worker.failure = f"exit code {worker.process.wait()}"
+        else:
+            worker.began = time.monotonic()
+            with contextlib.suppress(OSError):
+                connection.send_bytes(self._payload)
+                connection.send_bytes(cloudpickle.dumps(("task", task)))
+            worker.connection = connection
+        with contextlib.suppress(OSError):
+            self._bell.send_bytes(b"")
 
     def wait(self, timeout: float | None = None) -> list[Finished]:
         """See :meth:`Executor.wait`."""
         finished: list[Finished] = []
         deadline = None if timeout is None else time.monotonic() + timeout
-        busy = {w.connection: w for w in self._workers if w.task is not None}
-        while busy and not finished:
-            ready = wait(list(busy), self._pause(busy.values(), deadline))
+        while not finished and any(w.task is not None for w in self._workers):
+            busy = {w.connection: w for w in self._workers if w.task is not None and w.connection is not None}
+            ready = wait([self._door, *busy], self._pause(busy.values(), deadline))
             for connection in ready:
-                finished += self._receive(busy[connection])  # type: ignore[index]
+                if connection is self._door:
+                    self._door.recv_bytes()
+                    self._start_again()
+                else:
+                    finished += self._receive(busy[connection])  # type: ignore[index]
             finished += self._enforce([w for w in busy.values() if w.task is not None])
             if deadline is not None and time.monotonic() >= deadline:
                 break
         return finished
+
+    def _start_again(self) -> None:
+        """Replace workers that died on the way up: one is no reason to give up, three in a row are."""
+        for worker in [w for w in self._workers if w.failure is not None]:
+            self._workers.remove(worker)
+            self._free(worker.slot)
+            self._failures += 1
+            if self._failures >= STARTS:
+                raise WelltunedError(f"{STARTS} worker processes in a row did not start: {worker.failure}")
+            assert worker.task is not None
+            self._start(worker.task)
 
     def _pause(self, busy: Iterable[_Worker], deadline: float | None) -> float | None:
         """Return how long nothing has to be looked at."""
@@ -195,6 +213,8 @@ class ProcessExecutor:
     def _receive(self, worker: _Worker) -> list[Finished]:
         task = worker.task
         assert task is not None
+        assert worker.connection is not None
+        self._failures = 0
         try:
             kind, content = pickle.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
@@ -211,6 +231,7 @@ class ProcessExecutor:
 
     def _bury(self, worker: _Worker) -> str:
         self._workers.remove(worker)
+        assert worker.connection is not None
         worker.connection.close()
         try:
             code = worker.process.wait(5)
@@ -225,14 +246,15 @@ class ProcessExecutor:
         """See :meth:`Executor.close`."""
         for worker in self._workers:
             self._kill(worker)
-            worker.connection.close()
+            if worker.connection is not None:
+                worker.connection.close()
         for worker in self._workers:
             worker.process.wait()
         self._workers.clear()
 
 
-def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection:
-    """Wait for a worker to connect, for as long as it lives and the time to start is not over."""
+def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection | None:
+    """Wait for a worker to connect, for as long as it lives and the time to start is not over; None if it does not."""
     accepted: list[Connection] = []
     thread = threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True)
     thread.start()
@@ -245,7 +267,7 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection:
         if process.poll() is not None:
             break
     process.kill()
-    raise _DiedAtStartError(f"exit code {process.wait()}")
+    return None
 
 
 def serve() -> None:
