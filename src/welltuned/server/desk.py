@@ -128,21 +128,22 @@ class Desk:
         InvalidValue
             When only a Python program can know the configurations.
         """
-        study = self.study(name)
-        ledger = study.coordinator.ledger
-        if study.coordinator.open_space or not study.has_space:
-            raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
-        if constraints := ledger.row.spaces[-1].get("constraints"):
+        row = self.row(name)
+        if constraints := row.spaces and row.spaces[-1].get("constraints"):
             raise InvalidValue(
                 f"study {name!r}: its space has constraints that are Python functions, {constraints!r}; ask from "
                 "Python, or write them as forbidden="
             )
+        study = self.study(name)
+        if study.coordinator.open_space or not study.has_space:
+            raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
         if (why := study.stop_reason) is not None and not why.startswith((BUDGET, EXHAUSTED)):
             raise StudyStopped(f"study {name!r} was stopped: {why}")
+        ledger = study.coordinator.ledger
         # by this name nobody takes the claim for one of the server's, which end with its process
         ledger.owner = f"worker {worker}"
         if n_trials is None:
-            stored = self.row(name).attributes.get(STORED_BUDGET)
+            stored = row.attributes.get(STORED_BUDGET)
             study.n_trials = stored if isinstance(stored, int) and stored > 0 else None
         else:
             study.n_trials = n_trials

@@ -119,14 +119,14 @@ class Space(Mapping[str, Parameter]):
         return "Space({" + ", ".join(f"{n!r}: {p!r}" for n, p in self.items()) + "})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and self.to_json() == other.to_json()
+        return self is other or (isinstance(other, Space) and self._text == other._text)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._text)
 
     @cached_property
-    def _hash(self) -> int:
-        return hash(json.dumps(self.to_json(), sort_keys=True))
+    def _text(self) -> str:
+        return json.dumps(self.to_json(), sort_keys=True)
 
     @cached_property
     def column(self) -> dict[str, int]:

@@ -194,6 +194,11 @@ class Caller:
         for connection in idle:
             connection.close()
 
+    def __del__(self) -> None:
+        # a study that is dropped drops its storage, and nobody closes that
+        for connection in getattr(self, "_idle", ()):
+            connection.close()
+
 
 class _Attempt:
     """One try of a request, and whether the server may have seen it."""
