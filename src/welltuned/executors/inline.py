@@ -27,6 +27,11 @@ class InlineExecutor:
             Finished(task, evaluate(self._job.objective, LiveTrial(task, self._job.on_report), self._job.objectives))
         ]
 
+    def withdraw(self) -> list[Task]:
+        """Take back the tasks that have not begun."""
+        tasks, self._tasks = self._tasks, []
+        return tasks
+
     def close(self) -> None:
         """See :meth:`Executor.close`."""
         self._tasks.clear()

@@ -32,8 +32,8 @@ def check(path: Path, where: str) -> None:
     DamagedStorage
         With the number of commits, or frames, that would be lost.
     """
-    log = path.with_name(path.name + "-wal")
-    index = path.with_name(path.name + "-shm")
+    log = Path(f"{path}-wal")
+    index = Path(f"{path}-shm")
     for pause in (0.01, 0.05, 0.0):
         trouble = _trouble(log, index)
         if trouble is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ class Coordinator:
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
         self.window: int | None = None
         self._held: Trial | None = None
+        self._ahead: dict[int, Mapping[str, Any]] = {}  # of trials claimed ahead: where their proposals came from
         self._infinite: tuple[Space, bool] | None = None
 
     @property
@@ -52,8 +53,12 @@ class Coordinator:
         assert self.ledger.space is not None
         return self.ledger.space
 
-    def next_tasks(self, n: int) -> tuple[list[Task], bool]:
-        """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted."""
+    def next_tasks(self, n: int, *, ahead: bool = False) -> tuple[list[Task], bool]:
+        """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted.
+
+        With ``ahead`` the configurations of a blind search are stored only with the results, so that trials that did
+        not begin can be taken back.
+        """
         if self.ledger.may_recover:
             self.ledger.recover()
         if self.window is not None:
@@ -62,7 +67,7 @@ class Coordinator:
         if len(claimed) < n and self.ledger.recover():
             claimed += self.ledger.claim(n - len(claimed))
         blank = [t for t in claimed if t.params is None]
-        params, exhausted = self._suggest(blank) if blank else ({}, False)
+        params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
         tasks = [
             self.task(t.but(params=params.get(t.number, t.params)))
             for t in claimed
@@ -70,17 +75,24 @@ class Coordinator:
         ]
         return tasks, exhausted
 
-    def _suggest(self, blank: list[Trial]) -> tuple[dict[int, Params], bool]:
+    def _suggest(self, blank: list[Trial], ahead: bool) -> tuple[dict[int, Params], bool]:
         """Find a configuration for each claimed slot and store it; slots without one are taken back."""
         found: dict[int, Params] = {}
         unique = not self.ledger.wishes.noisy
         todo, exhausted = [t.number for t in blank], False
         # whether a draw from infinitely many is new, assigning it tells; only a second one needs to see what was drawn
-        blind = self.is_blind
+        if self.is_blind:
+            for number in todo:
+                history = self.ledger.blank()
+                params = self._proposals(history, 1, number)[0]
+                source = provenance(number, 0, 1, history.budget, history.workers)
+                if ahead:
+                    self._ahead[number] = source
+                if ahead or self.ledger.assign(number, params, unique=unique, provenance=source):
+                    found[number] = params
+            todo = [number for number in todo if number not in found and self.ledger.holds(number)]
         while todo and not exhausted:
-            history = self.ledger.blank() if blind else self.ledger.sync().without(todo)
-            revision = None if blind else self.ledger.revision
-            blind = False
+            history, revision = self.ledger.sync().without(todo), self.ledger.revision
             proposals = self._proposals(history, len(todo), todo[0])
             exhausted = len(proposals) < len(todo)
             for i, (number, params) in enumerate(zip(todo, proposals, strict=False)):
@@ -142,7 +154,7 @@ class Coordinator:
     @property
     def is_blind(self) -> bool:
         """Whether proposals take no look at the history, and no time."""
-        if getattr(self.sampler, "reads_history", True) or self.ledger.space is None:
+        if self.open_space or getattr(self.sampler, "reads_history", True) or self.ledger.space is None:
             return False
         if self._infinite is None or self._infinite[0] is not self.space:
             self._infinite = self.space, any(cells(p) is None for p in self.space.values())
@@ -200,6 +212,7 @@ class Coordinator:
             self._learn(outcome.domains)
         if outcome.params is not None and self.ledger.space is not None and task.number in self.ledger.claims:
             self.ledger.assign(task.number, dict(outcome.params), unique=False)
+        self.settle(task)
         per = self.ledger.wishes.per
         if per not in (None, "seconds", *outcome.metrics) and outcome.state is State.COMPLETE and not self._missed:
             self._missed = True
@@ -211,6 +224,18 @@ class Coordinator:
             return False
         return True
 
+    def settle(self, task: Task) -> None:
+        """Store the configuration of a trial that was claimed ahead."""
+        source = self._ahead.pop(task.number, None)
+        if source is not None and task.number in self.ledger.claims:
+            self.ledger.assign(task.number, dict(task.params), unique=False, provenance=source)
+
+    def withdraw(self, tasks: Sequence[Task]) -> None:
+        """Take back trials that did not begin, as if they had not been claimed, where nobody has claimed later ones."""
+        for task in reversed(tasks):
+            self._ahead.pop(task.number, None)
+            self.ledger.release(task.number, drop=self.ledger.is_last(task.number))
+
     def _learn(self, domains: Mapping[str, Any]) -> None:
         """Widen the space by parameters that an objective has declared."""
         known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
@@ -221,6 +246,7 @@ class Coordinator:
 
     def put_back(self, task: Task) -> None:
         """Let a trial whose worker died be tried again."""
+        self.settle(task)
         self.ledger.release(task.number)
 
     def record_stop(self, reason: str | None) -> None:

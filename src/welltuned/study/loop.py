@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from welltuned.evaluation import Objective, failure
-from welltuned.executors import Executor, Finished, Job, Limits, make_executor
+from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
 from welltuned.study.progress import Progress
 from welltuned.study.rules import Rule
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("welltuned")
 WAIT = 0.5  # seconds between two looks for what other processes are to finish first
+GROUP, GROUP_SECONDS = 32, 0.01  # how many trials, and of how many seconds, are stored together at most
 BUDGET = "budget: all trials are done"
 EXHAUSTED = "space exhausted: every configuration has been tried"
 Callback = Callable[["Study", Trial], object]
@@ -54,7 +55,11 @@ def run(study: Study, objective: Objective, options: Options) -> None:
     label = f"{study.name}" if study.name else "tuning"
     try:
         with Progress(label, study.n_trials, options.progress) as progress:
-            _Run(study, executor, options, progress).until_stopped()
+            loop = _Run(study, executor, options, progress)
+            try:
+                loop.until_stopped()
+            finally:
+                loop.withdraw()
     except KeyboardInterrupt:
         executor.close()
         study.coordinator.interrupt()
@@ -72,6 +77,7 @@ class _Run:
         self.running: dict[int, Task] = {}
         self.deadline = None if options.timeout is None else time.monotonic() + options.timeout
         self.exhausted = False
+        self.ahead = 1
 
     def until_stopped(self) -> None:
         """Keep the workers busy until there is a reason not to, then wait for those that are."""
@@ -79,12 +85,66 @@ class _Run:
         while self.running or (reason is None and self._stays()):
             if not self.running:
                 self.study.coordinator.ledger.wait(WAIT)
-            finished = self.executor.wait(self._patience(reason)) if self.running else []
+            finished = self._collect(reason) if self.running else []
             with self._together(finished):
-                for one in finished:
-                    self._record(one)
+                self._record_all(finished)
                 reason = self._fill()
+            if reason is not None:
+                self.withdraw()
         self.study.coordinator.record_stop(reason or self._natural_end())
+
+    def _collect(self, reason: str | None) -> list[Finished]:
+        """Wait for results. Where trials take no time, take those of a few milliseconds together.
+
+        Each transaction then stores several results, and claims as many trials. Whoever is killed in between has lost
+        nothing that anybody was told of.
+        """
+        began, finished = time.perf_counter(), self.executor.wait(self._patience(reason))
+        if not self._may_group():
+            return finished
+        try:
+            while len(finished) < len(self.running) and not self._looks_up(began):
+                finished += self.executor.wait(0.0)
+        except KeyboardInterrupt:
+            self._record_all(finished)
+            raise
+        each = (time.perf_counter() - began) / max(len(finished), 1)
+        self.ahead = int(min(max(GROUP_SECONDS / 2 / each, 1), GROUP, 2 * self.ahead))
+        return finished
+
+    def _looks_up(self, began: float) -> bool:
+        """Tell whether results are to be stored now: soon enough, or because the study is to end."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return True
+        stopped = self.study.coordinator.ledger.stop_reason is not None  # by the objective, in this process
+        return stopped or time.perf_counter() - began >= GROUP_SECONDS
+
+    def withdraw(self) -> None:
+        """Take back the trials that were claimed ahead and have not begun."""
+        if isinstance(self.executor, InlineExecutor):
+            tasks = self.executor.withdraw()
+            for task in tasks:
+                del self.running[task.number]
+            self.study.coordinator.withdraw(tasks)
+        for task in self.running.values():  # one that was interrupted keeps its configuration
+            self.study.coordinator.settle(task)
+
+    def _may_group(self) -> bool:
+        """Tell whether nothing of the user's, and no search, looks at results between one trial and the next."""
+        options = self.options
+        looks = bool(options.callbacks or options.rules or options.deterministic)
+        return options.executor == "inline" and not looks and self.study.coordinator.is_blind
+
+    def _record_all(self, finished: Sequence[Finished]) -> None:
+        """Record results; what one of them raises is raised when all are stored."""
+        errors = []
+        for one in finished:
+            try:
+                self._record(one)
+            except Exception as error:  # noqa: BLE001 - of the objective or of a callback, raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _stays(self) -> bool:
         """Tell whether there may be something to do once other processes have gone on."""
@@ -94,10 +154,14 @@ class _Run:
     def _fill(self) -> str | None:
         """Give the idle workers something to do, unless there is a reason to stop, which is returned."""
         reason = self._should_stop()
-        while reason is None and len(self.running) < self.options.workers and self._start():
+        while reason is None and len(self.running) < self._places() and self._start():
             if self.options.deterministic:
                 reason = self._should_stop()
         return reason
+
+    def _places(self) -> int:
+        """Return how many trials may be under way: as many as workers, or a few milliseconds' worth of them."""
+        return max(self.options.workers, self.ahead) if not self.running else self.options.workers
 
     def _together(self, finished: Sequence[Finished]) -> AbstractContextManager[None]:
         """Store results and the claims that follow as one change, where nothing of the user's runs in between."""
@@ -136,8 +200,8 @@ class _Run:
         if self.exhausted and not any(t.state is State.WAITING for t in self.study.trials):
             return False
         # one at a time, so that the rules are asked before each
-        idle = 1 if self.options.deterministic else self.options.workers - len(self.running)
-        tasks, self.exhausted = self.study.coordinator.next_tasks(idle)
+        idle = 1 if self.options.deterministic else self._places() - len(self.running)
+        tasks, self.exhausted = self.study.coordinator.next_tasks(idle, ahead=idle > self.options.workers)
         for task in tasks:
             self.running[task.number] = task
             self.executor.submit(task)

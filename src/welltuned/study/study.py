@@ -450,8 +450,7 @@ class Study:
             Exceptions of the objective that are recorded as failures while the study goes on. Others are recorded
             and raised.
         executor
-            Where to evaluate; see ``welltuned.executors.EXECUTORS``. ``"dask"``, a ``dask.distributed.Client`` and
-            ``"ray"`` go beyond this machine.
+            Where to evaluate; see ``welltuned.executors.EXECUTORS``, or a ``dask.distributed.Client``.
         progress
             True or False for the live line; unless given, it is shown on a terminal.
         trial_timeout, memory_limit
@@ -468,8 +467,7 @@ class Study:
             The same seed and number of workers give the same trials, whatever the timing: trial *k* is proposed from
             the results of trials up to *k* - workers. A worker waits where those are not there yet.
         stay
-            Where other processes work on the study, stay until they have finished too, and take over what they may
-            leave behind.
+            Stay until other processes on the study have finished too, and take over what they leave behind.
         """
         if not callable(objective):
             raise InvalidType(f"optimize: objective={objective!r} is not a function")
