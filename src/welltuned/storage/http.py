@@ -36,7 +36,7 @@ class HTTPStorage:
         self._caller = Caller(url, token, patience)
         self.url = self._caller.url
         self.where = self._caller.where
-        health = self._caller.get("/v1/health", patience=min(patience, 5.0))
+        health = self._caller.get("/v1/health", patience=min(patience, 10.0))
         if not isinstance(health, dict) or not health.get("authorized"):
             raise self._caller.unauthorized()
 

@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,8 @@ class SQLiteStorage(SQLStorage):
         self._patience = patience
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._queues: list[Any] = []
+        self._queues: list[int] = []
+        weakref.finalize(self, _close, self._queues)
         self._lock = threading.Lock()
         if "\0" in str(path):
             raise InvalidValue(f"storage {str(path)!r} has a null character in it")
@@ -138,7 +140,7 @@ class SQLiteStorage(SQLStorage):
         if getattr(self._local, "queue_pid", None) != os.getpid():
             about = self.path.stat()
             name = f"welltuned-{os.getuid()}-{about.st_dev}-{about.st_ino}.lock"
-            self._local.queue = (Path(tempfile.gettempdir()) / name).open("w")
+            self._local.queue = os.open(Path(tempfile.gettempdir()) / name, os.O_CREAT | os.O_RDWR, 0o600)
             self._local.queue_pid = os.getpid()
             with self._lock:
                 self._queues.append(self._local.queue)
@@ -238,11 +240,14 @@ class SQLiteStorage(SQLStorage):
         with self._lock:
             for db in self._connections:
                 db.close()
-            for file in self._queues:
-                file.close()
-            self._queues.clear()
+            _close(self._queues)
             self._connections.clear()
             self._local = threading.local()
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
