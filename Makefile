@@ -5,9 +5,12 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 # two files of tests at a time; names of cases must be the same in both processes
 PARALLEL := PYTHONHASHSEED=0
+minutes ?= 5
+# what needs the newest releases, or takes long and depends on no release
+NEWEST := test_docs.py test_clusters.py test_ray.py test_chaos.py test_damage.py
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-oldest lint format bench docs clean
+.PHONY: demo test test-oldest lint format bench chaos docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/welltuned demo
@@ -16,7 +19,7 @@ test: $(VENV)/.test
 	$(PARALLEL) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-oldest: $(OLDEST)/.test
-	$(PARALLEL) $(OLDEST)/bin/python -m pytest -n 2 --dist loadfile --ignore=tests/test_docs.py -W default
+	$(PARALLEL) $(OLDEST)/bin/python -m pytest -n 2 --dist loadfile $(NEWEST:%=--ignore=tests/%) -W default
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -30,6 +33,11 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/speedup.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/bias.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/scale.py
+
+chaos: $(VENV)/.test
+	$(BIN)/python -m chaos --minutes $(minutes)
 
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_docs.py

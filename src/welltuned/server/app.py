@@ -188,8 +188,8 @@ def _endpoint(hub: Hub, operation: Operation, token: str) -> Callable[[Request],
         key = request.headers.get(KEY_HEADER)
         if key is None or not operation.changes:
             return _response(*await act())
-        if not 1 <= len(key) <= 200:
-            return _response(422, _error("InvalidValue", f"{KEY_HEADER} must have 1 to 200 characters"))
+        if not re.fullmatch(describing.KEY, key):
+            return _response(422, _error("InvalidValue", f"{KEY_HEADER} must be 1 to 200 letters, digits and hyphens"))
         try:
             return _response(*await hub.replays.once(key, request.url.path.encode() + b"\n" + content, act))
         except InvalidValue as error:

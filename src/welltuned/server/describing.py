@@ -12,6 +12,7 @@ from welltuned.server.studying import PATH
 from welltuned.storage.wire import KEY_HEADER, PROTOCOL
 
 JSON = "application/json"
+KEY = "[0-9A-Za-z-]{1,200}"  # what names a request
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
                 "name": KEY_HEADER,
                 "in": "header",
                 "description": "The same request with the same key is done once, and answered again.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[0-9A-Za-z-]+$"},
+                "schema": {"type": "string", "pattern": f"^{KEY}$"},
             }
         )
     if operation.body is not None:

@@ -33,8 +33,7 @@ class Hub:
         self.replays = Replays()
         self.server = secrets.token_hex(8)  # which start of which server this is
         self.closing: Callable[[], bool] = lambda: False
-        self._workers = ThreadPoolExecutor(THREADS, "welltuned-storage")
-        self._searchers = ThreadPoolExecutor(SEARCHING, "welltuned-search")
+        self._workers, self._searchers = _pools()
         self._waiting: set[asyncio.Event] = set()
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -71,6 +70,11 @@ class Hub:
         return await self.work(self.storage.read, study, since)
 
     def close(self) -> None:
-        """Let the threads end. The storage belongs to whoever opened it."""
-        for pool in (self._workers, self._searchers):
+        """Let the threads end; another request would begin new ones. The storage belongs to whoever opened it."""
+        former, (self._workers, self._searchers) = (self._workers, self._searchers), _pools()
+        for pool in former:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pools() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    return ThreadPoolExecutor(THREADS, "welltuned-storage"), ThreadPoolExecutor(SEARCHING, "welltuned-search")

@@ -92,6 +92,10 @@ class PostgresStorage(SQLStorage):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self._patience)
 
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
     # connections
 
     def _db(self) -> psycopg.Connection[Any]:

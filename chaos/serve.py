@@ -1,0 +1,14 @@
+"""``welltuned serve`` with a clock that can be put wrong: ``python -m chaos.serve CLOCK STORAGE --port … --token …``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from chaos import clock
+from welltuned.cli import main
+
+if __name__ == "__main__":
+    clock.follow(Path(sys.argv.pop(1)))
+    sys.argv[:1] = ["welltuned", "serve"]
+    main()
