@@ -52,7 +52,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=None, help="end after so many rounds")
     parser.add_argument("--storage", default=",".join(PLACES), help="which, separated by commas")
     parser.add_argument("--budget", type=int, default=Plan.budget, help="trials of a round")
-    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="how long faults strike in a round, at most")
+    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="for how long faults strike, at most")
     parser.add_argument("--pause", type=float, default=Plan.pause, help="seconds between two faults, on average")
     parser.add_argument("--only", default="", help="kinds of faults, separated by commas; all unless given")
     parser.add_argument("--seed", type=int, default=0, help="of the faults; their effect is up to the machine")
@@ -125,8 +125,8 @@ def summarise(storage: str, rounds: list[Round]) -> dict[str, Any]:
 def print_table(summary: list[dict[str, Any]]) -> None:
     """Print the figures as the table of the documentation."""
     rows: list[tuple[str, list[Any]]] = []
-    for name in dict.fromkeys(name for s in summary for name in s["faults"]):
-        rows.append((name, [s["faults"].get(name, "–") for s in summary]))
+    names = dict.fromkeys(name for s in summary for name in s["faults"])
+    rows += [(name, [s["faults"].get(name, "–") for s in summary]) for name in names]
     keys = ("injected", "rounds", "restarts", "trials", "acknowledged")
     rows += [(f"**{key}**", [s[key] for s in summary]) for key in keys]
     rows += [(f"**{kind}**", [s["violations"][kind] for s in summary]) for kind in VIOLATIONS]

@@ -1,4 +1,4 @@
-"""Many processes on one SQLite file, each with a number of trials of its own: no error, nothing lost, no number twice."""
+"""Many processes on one SQLite file, each with trials of its own: no error, nothing lost, no number twice."""
 
 from __future__ import annotations
 

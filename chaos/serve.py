@@ -1,4 +1,4 @@
-"""``welltuned serve`` with a clock that can be put wrong: ``python -m chaos.serve CLOCK STORAGE --port … --token …``."""
+"""``welltuned serve`` with a clock to put wrong: ``python -m chaos.serve CLOCK STORAGE --port … --token …``."""
 
 from __future__ import annotations
 

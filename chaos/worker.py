@@ -1,6 +1,6 @@
 """What works on the study under attack: a loop of ask and tell, a loop of ``optimize``, a coordinator with processes.
 
-Three things are written down, each line with one system call. *Evaluated*: what the objective computed, before anybody
+Three things are written down, each line with one system call. *Evaluated*: what the objective computed, before any
 else knows. *Acknowledged*: a result that the library has said is stored. *Refused*: an error of the storage that reached
 the user's program, and when.
 """
@@ -141,7 +141,7 @@ def insist(job: Job, study: wt.Study, trial: Any, value: float) -> None:
         try:
             study.tell(trial, value)
         except wt.LeaseLost:
-            return
+            return None
         except wt.DamagedStorage:
             raise
         except wt.StorageError as error:

@@ -43,8 +43,7 @@ def content(storage):
     row = rows[0]
     trials = storage.read(row.id).trials
     seen = [
-        (t.number, t.state, t.params, t.metrics, t.sems, t.error, t.reason, t.seconds, t.attributes)
-        + (t.reports, t.key)
+        (*(t.number, t.state, t.params, t.metrics, t.sems, t.error, t.reason, t.seconds), t.attributes, t.reports, t.key)
         for t in trials
     ]
     return (row.directions, row.seed, row.sampler, row.stop_reason, row.spaces, row.attributes), seen

@@ -566,7 +566,7 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"<html>")
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815
 
     def log_message(self, *args):
         pass
@@ -761,7 +761,7 @@ def test_numbers_that_are_not_finite_do_not_leave_the_client(storage):
         storage.finish(study, 0, token, complete(float("nan")))
     with pytest.raises(wt.InvalidType, match="JSON"):
         storage.assign(study, 0, token, {"x": object()}, "k", 1)
-    with pytest.raises(wt.InvalidType, match="the body.params.x"):
+    with pytest.raises(wt.InvalidType, match=r"the body\.params\.x"):
         storage.assign(study, 0, token, {"x": [1]}, "k", 1)
 
 

@@ -29,6 +29,7 @@ _HOMES = {
         "MissingDependency",
         "NoCompletedTrial",
         "Pruned",
+        "DamagedStorage",
         "StorageError",
         "StudyStopped",
         "WelltunedError",
@@ -38,6 +39,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
     from welltuned.errors import (
+        DamagedStorage,
         Infeasible,
         InvalidType,
         InvalidValue,
@@ -93,6 +95,7 @@ __all__ = [
     "Result",
     "Space",
     "State",
+    "DamagedStorage",
     "StorageError",
     "Study",
     "StudyStopped",
