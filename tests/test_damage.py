@@ -13,6 +13,7 @@ from welltuned.storage.salvage import salvage
 from welltuned.testing.storage import finished, study_row
 from welltuned.trial import Outcome, Report, State
 
+SEEN = ["number", "state", "params", "metrics", "sems", "error", "reason", "seconds", "attributes", "reports", "key"]
 DIRECTIONS = {"value": "maximize"}
 
 
@@ -43,7 +44,7 @@ def content(storage):
     row = rows[0]
     trials = storage.read(row.id).trials
     seen = [
-        (*(t.number, t.state, t.params, t.metrics, t.sems, t.error, t.reason, t.seconds), t.attributes, t.reports, t.key)
+        (*[getattr(t, name) for name in SEEN],)
         for t in trials
     ]
     return (row.directions, row.seed, row.sampler, row.stop_reason, row.spaces, row.attributes), seen

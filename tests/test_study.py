@@ -788,3 +788,23 @@ def test_a_constraint_that_fails_is_named():
 
 def test_a_study_without_a_space_can_be_shown():
     assert repr(wt.Study()) == "Study('study', no parameters, 0 trials finished)"
+
+
+def test_a_process_that_takes_over_its_own_trial_records_it_once(path):
+    """It was stopped for longer than a lease, so that its claim ran out, and claimed the trial again."""
+    storage = wt.storage.SQLiteStorage(path)
+    study = new(storage=storage, lease=600.0)
+    stopped = []
+
+    def stop_for_long(p):
+        if p.number == 1 and not stopped:
+            stopped.append(p.number)
+            with storage._write(1) as writing:
+                writing.run("UPDATE trial SET lease_until = 1.0 WHERE number = 1")
+            assert [t.number for t in study._ledger.claim(1)] == [1]
+        return value(p)
+
+    study.optimize(stop_for_long, 4)
+    assert [t.number for t in study.trials if t.state is State.COMPLETE] == [0, 2, 3]
+    study.optimize(value, 4)
+    assert [(t.number, t.state) for t in study.trials] == [(i, State.COMPLETE) for i in range(4)]

@@ -246,8 +246,9 @@ class Coordinator:
 
     def put_back(self, task: Task) -> None:
         """Let a trial whose worker died be tried again."""
-        self.settle(task)
-        self.ledger.release(task.number)
+        if self.ledger.claims.get(task.number) == task.token:
+            self.settle(task)
+            self.ledger.release(task.number)
 
     def record_stop(self, reason: str | None) -> None:
         """Store why the loop ended, unless a reason is stored already; with None, that the study goes on."""

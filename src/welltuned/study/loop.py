@@ -74,7 +74,8 @@ class _Run:
 
     def __init__(self, study: Study, executor: Executor, options: Options, progress: Progress) -> None:
         self.study, self.executor, self.options, self.progress = study, executor, options, progress
-        self.running: dict[int, Task] = {}
+        # by claim: a process that was stopped for long may take over its own trial
+        self.running: dict[tuple[int, int], Task] = {}
         self.deadline = None if options.timeout is None else time.monotonic() + options.timeout
         self.exhausted = False
         self.ahead = 1
@@ -124,7 +125,7 @@ class _Run:
         if isinstance(self.executor, InlineExecutor):
             tasks = self.executor.withdraw()
             for task in tasks:
-                del self.running[task.number]
+                del self.running[task.number, task.token]
             self.study.coordinator.withdraw(tasks)
         for task in self.running.values():  # one that was interrupted keeps its configuration
             self.study.coordinator.settle(task)
@@ -203,13 +204,13 @@ class _Run:
         idle = 1 if self.options.deterministic else self._places() - len(self.running)
         tasks, self.exhausted = self.study.coordinator.next_tasks(idle, ahead=idle > self.options.workers)
         for task in tasks:
-            self.running[task.number] = task
+            self.running[task.number, task.token] = task
             self.executor.submit(task)
         return bool(tasks)
 
     def _record(self, finished: Finished) -> None:
         task = finished.task
-        del self.running[task.number]
+        del self.running[task.number, task.token]
         outcome = finished.outcome or failure(Reason.LOST, finished.error or "its worker died")
         if outcome.state is State.FAILED and self._tries_again(task, outcome):
             return
