@@ -1,9 +1,9 @@
 """What works on the study under attack: a loop of ask and tell, a loop of ``optimize``, a coordinator with processes.
 
-Three things are written down, each line with one system call. *Evaluated*: what the objective computed, before
-Three things are written down, each line with one system call. *Evaluated*: what the objective computed, before
-anybody else knows. *Acknowledged*: a result that the library has said is stored. *Refused*: an error of the storage that
+Three things are written down, each line with one system call. *Evaluated*: what the objective computed, before anybody
+else knows. *Acknowledged*: a result that the library has said is stored. *Refused*: an error of the storage that
 reached the user's program, and when.
+"""
 
 from __future__ import annotations
 
