@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import welltuned as wt
@@ -26,9 +27,26 @@ def seconds(workers: int) -> float:
     return time.perf_counter() - began
 
 
+def optuna_seconds(jobs: int) -> float:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+
+    def suggesting(trial: optuna.Trial) -> float:
+        return objective({"x": trial.suggest_float("x", 0.0, 1.0)})  # type: ignore[arg-type]
+
+    began = time.perf_counter()
+    study.optimize(suggesting, n_trials=TRIALS, n_jobs=jobs)
+    return time.perf_counter() - began
+
+
 def main() -> None:
     cores = available_cores()
     one, many = seconds(1), seconds(cores)
+    with contextlib.suppress(ImportError):
+        alone, jobs = optuna_seconds(1), optuna_seconds(cores)
+        print(f"Optuna: n_jobs=1 {alone:.1f} s, n_jobs={cores} {jobs:.1f} s, {alone / jobs:.2f} times as fast")
     print(f"{TRIALS} trials: 1 worker {one:.1f} s, {cores} workers {many:.1f} s, {one / many:.2f} times as fast")
 
 
