@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, Pipe, wait
 from pathlib import Path
 
@@ -165,8 +166,9 @@ class ProcessExecutor:
             self._workers.remove(worker)
             self._free(worker.slot)
             self._failures += 1
-            if self._failures >= STARTS:
-                raise WelltunedError(f"{STARTS} worker processes in a row did not start: {worker.failure}")
+            # who kills workers kills some on the way up; who cannot start ends by itself
+            if self._failures >= (STARTS if worker.process.returncode >= 0 else 5 * STARTS):
+                raise WelltunedError(f"{self._failures} worker processes in a row did not start: {worker.failure}")
             assert worker.task is not None
             self._start(worker.task)
 
@@ -256,7 +258,12 @@ class ProcessExecutor:
 def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection | None:
     """Wait for a worker to connect, for as long as it lives and the time to start is not over; None if it does not."""
     accepted: list[Connection] = []
-    thread = threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError, EOFError, AuthenticationError):  # it died while it said hello
+            accepted.append(listener.accept())
+
+    thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -280,9 +287,8 @@ def serve() -> None:
         os.chdir(hello["cwd"])
     threading.Thread(target=_die_with, args=(hello["parent"],), daemon=True).start()
     address = tuple(hello["address"]) if isinstance(hello["address"], list) else hello["address"]
-    connection = Client(address, authkey=bytes.fromhex(hello["key"]))
-    with contextlib.suppress(EOFError, OSError):
-        _work(connection)
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        _work(Client(address, authkey=bytes.fromhex(hello["key"])))
 
 
 def _work(connection: Connection) -> None:
