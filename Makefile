@@ -7,7 +7,7 @@ OLDEST := .venv-oldest
 PARALLEL := PYTHONHASHSEED=0
 minutes ?= 5
 # what needs the newest releases, or takes long and depends on no release
-NEWEST := test_docs.py test_clusters.py test_ray.py test_chaos.py test_damage.py
+NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py test_damage.py
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-oldest lint format bench chaos docs clean
@@ -50,11 +50,11 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python $(PIP) -e '.[test]'
+	$(BIN)/python $(PIP) -e '.[test,services]'
 	touch $@
 
 $(VENV)/.lint: pyproject.toml | $(BIN)/python
-	$(BIN)/python $(PIP) -e '.[test,lint]'
+	$(BIN)/python $(PIP) -e '.[test,services,lint]'
 	touch $@
 
 $(OLDEST)/.test: pyproject.toml tests/oldest.txt

@@ -524,8 +524,7 @@ def test_a_missing_driver_is_named(monkeypatch):
 
 
 def test_a_server_with_a_newer_schema_is_refused():
-    import psycopg
-
+    psycopg = pytest.importorskip("psycopg")
     url = empty_postgres()
     PostgresStorage(url).close()
     with psycopg.connect(url, autocommit=True) as db:
@@ -536,8 +535,7 @@ def test_a_server_with_a_newer_schema_is_refused():
 
 def test_a_connection_that_breaks_is_opened_again():
     """Between the calls, and in the middle of one whose answer is lost after it was committed."""
-    import psycopg
-
+    psycopg = pytest.importorskip("psycopg")
     storage = PostgresStorage(empty_postgres(), patience=20.0)
     study = storage.open(study_row()).id
     token = storage.claim(study, "me", LEASE)[0].token
