@@ -20,9 +20,9 @@ def postgres_url() -> str:
 
 def empty_postgres() -> str:
     """Return the address of a database without any study."""
+    url = postgres_url()
     import psycopg
 
-    url = postgres_url()
     with psycopg.connect(url, autocommit=True) as db:
         # what an earlier test left connected would hold its locks
         db.execute(
