@@ -808,3 +808,13 @@ def test_a_process_that_takes_over_its_own_trial_records_it_once(path):
     assert [t.number for t in study.trials if t.state is State.COMPLETE] == [0, 2, 3]
     study.optimize(value, 4)
     assert [(t.number, t.state) for t in study.trials] == [(i, State.COMPLETE) for i in range(4)]
+
+
+def test_looking_at_a_study_changes_nothing(path):
+    """A space that is read from the storage lacks its constraints; that is no new version of it."""
+    space = wt.Space({"x": (0.0, 1.0), "y": (0.0, 1.0)}, constraints=[lambda p: p["x"] <= p["y"]])
+    study = wt.Study(space, storage=path, sampler="random", seed=0)
+    study.optimize(lambda t: t["x"], n_trials=2, progress=False)
+    before = study._ledger.storage.studies()
+    assert len(wt.Study(storage=path).trials) == 2
+    assert study._ledger.storage.studies() == before

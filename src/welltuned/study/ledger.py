@@ -142,6 +142,11 @@ class Ledger:
         with self._lock:
             if not self.row.spaces or self.row.spaces[-1] != body:
                 self.row = self.storage.update(self.row.id, space=body)
+            self.use_space(space)
+
+    def use_space(self, space: Space) -> None:
+        """Read trials by ``space``, and store nothing: what was read from a storage may lack its constraints."""
+        with self._lock:
             self.space = space
             self._trials = {n: self._view(t) for n, t in self._stored.items()}
             self._history = self._table = None

@@ -182,7 +182,7 @@ class Study:
         elif row.spaces:
             stored = Space.from_json(row.spaces[-1])
             stored.partial = open_space
-            self._ledger.set_space(stored)
+            self._ledger.use_space(stored)
 
     def __repr__(self) -> str:
         done = sum(t.state.finished for t in self.trials)
