@@ -279,7 +279,10 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection 
 
 def serve() -> None:
     """Run a worker process: connect to the parent that standard input names, evaluate what it sends."""
-    hello = json.loads(sys.stdin.buffer.read())
+    content = sys.stdin.buffer.read()
+    if not content.endswith(b"}"):
+        return  # the parent died while it said hello
+    hello = json.loads(content)
     # an interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:], sys.argv[:] = hello["path"], hello["argv"]

@@ -25,7 +25,7 @@ from welltuned.storage.wire import KEY_HEADER, LIMIT, PROTOCOL, PROTOCOL_HEADER,
 try:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute, Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -176,6 +176,8 @@ def _endpoint(hub: Hub, operation: Operation, token: str) -> Callable[[Request],
     async def respond(request: Request) -> Response:
         try:
             content = await _content(request, operation)
+        except ClientDisconnect:
+            return _response(400, _error("InvalidValue", "the connection ended before the body did"))  # nobody reads it
         except _TooLarge:
             return _response(413, _error("TooLarge", f"the body has more than {LIMIT >> 20} MiB; send less at a time"))
         if content and operation.body is not None and not _is_json(request):

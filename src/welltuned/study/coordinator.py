@@ -64,10 +64,15 @@ class Coordinator:
         if self.window is not None:
             return self._next_in_order(n, self.window)
         claimed = self.ledger.claim(n)
-        if len(claimed) < n and self.ledger.recover():
-            claimed += self.ledger.claim(n - len(claimed))
-        blank = [t for t in claimed if t.params is None]
-        params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
+        try:
+            if len(claimed) < n and self.ledger.recover():
+                claimed += self.ledger.claim(n - len(claimed))
+            blank = [t for t in claimed if t.params is None]
+            params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
+        except Exception:
+            # nobody will evaluate them: a claim that is kept would block its trial for as long as this process lives
+            self.ledger.let_go(t.number for t in claimed)
+            raise
         tasks = [
             self.task(t.but(params=params.get(t.number, t.params)))
             for t in claimed

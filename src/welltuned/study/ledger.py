@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -223,6 +224,13 @@ class Ledger:
                 self.storage.release(self.row.id, number, token, drop=drop)
                 del self.claims[number]
 
+    def let_go(self, numbers: Iterable[int]) -> None:
+        """Give claims back where that is possible; where it is not, their leases are left to run out."""
+        for number in numbers:
+            with contextlib.suppress(StorageError):
+                self.release(number)
+            self.claims.pop(number, None)
+
     def release_all(self) -> None:
         """Give all claims of this process back."""
         for number in list(self.claims):
@@ -244,7 +252,9 @@ class Ledger:
         if not claims:
             return False
         try:
-            if lost := self.storage.renew(self.row.id, claims, self.lease):
+            lost = self.storage.renew(self.row.id, claims, self.lease)
+            # not those that were finished or given back meanwhile
+            if lost := [n for n, token in claims if n in lost and self.claims.get(n) == token]:
                 log.warning("trials %s were taken over by another process", lost)
         except StorageError as error:
             log.warning("cannot renew the leases of trials %s: %s", [n for n, _ in claims], error)
