@@ -126,6 +126,27 @@ def test_damage_is_never_a_wrong_answer(files, name, tmp_path):
     print(name, outcomes)
 
 
+def test_what_a_killed_writer_left_in_the_log_is_no_damage(tmp_path):
+    """Frames of a commit that the index never heard of, behind a shorter one: the file is whole, and opens."""
+    path = tmp_path / "study.db"
+    storage = SQLiteStorage(path)
+    study = fill(storage, 10)
+    index = path.with_name("study.db-shm")
+    before = index.read_bytes()[:136]
+    known = content(storage)
+    storage.add(study, [finished(i / 1000).but(key=str(i)) for i in range(100)])  # a commit of several pages ...
+    with index.open("r+b") as file:
+        file.write(before)  # ... whose writer was killed before the index said so
+    other = SQLiteStorage(path)
+    assert content(other) == known
+    other.update(study, attributes={"short": 1})  # a commit of one page over the first of those
+    again = SQLiteStorage(path)
+    assert content(again)[1] == known[1]
+    assert again.studies()[0].attributes["short"] == 1
+    for one in (storage, other, again):
+        one.close()
+
+
 def test_what_is_good_is_saved(files, tmp_path):
     """Of a file with a wrong bit, or cut off in the middle, all that is not hit is saved, and nothing is wrong."""
     source, truth = files["crashed"]

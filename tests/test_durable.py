@@ -511,3 +511,45 @@ def test_a_result_that_comes_late_is_dropped(tmp_path):
     assert storage.finish(number, other.number, other.task.token, Outcome(State.COMPLETE, {"value": 2.0}))
     assert json.dumps([t.value for t in study.trials]) == "[2.0]"
     assert isinstance(study.trials[0], Trial)
+
+
+def test_a_failed_ask_keeps_no_claim(tmp_path, monkeypatch):
+    """Where the configuration cannot be stored, its trial is free again at once, for everybody."""
+    study = wt.Study({"x": (0.0, 1.0)}, storage=tmp_path / "study.db", sampler="random", seed=0, n_trials=1)
+    with monkeypatch.context() as patched:
+
+        def full(*args, **kwargs):
+            raise wt.StorageError("the disk is full")
+
+        patched.setattr(study._ledger.storage, "assign", full)
+        with pytest.raises(wt.StorageError, match="the disk is full"):
+            study.ask()
+    assert [t.number for t in study._ledger.storage.read(1).trials if t.state is State.RUNNING] == []
+    other = wt.Study(storage=tmp_path / "study.db", sampler="random", n_trials=1)
+    trial = other.ask()
+    other.tell(trial, 1.0)
+    assert [(t.number, t.value) for t in study.trials] == [(0, 1.0)]
+
+
+def test_a_result_during_renewal_is_no_loss(caplog):
+    """A trial that ends between the look at the claims and their renewal was not taken over by anybody."""
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, n_trials=1)
+    trial, storage = study.ask(), study._ledger.storage
+    renew = storage.renew
+
+    def late(*args):
+        study.tell(trial, 1.0)
+        return renew(*args)
+
+    storage.renew = late
+    study._ledger.renew()
+    assert study.trials[0].value == 1.0
+    assert "taken over" not in caplog.text
+
+
+def test_a_worker_whose_parent_died_first_ends_silently():
+    """The parent was killed before it had said where to connect: no traceback from a process that nobody knows."""
+    code = "from welltuned.executors.processes import serve; serve()"
+    for said in (b"", b'{"path": ["'):
+        done = subprocess.run([sys.executable, "-c", code], input=said, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -782,6 +782,17 @@ def test_oversized_bodies_are_refused_and_the_server_lives(server, storage):
     assert len(storage.studies()) == 1
 
 
+def test_a_body_that_breaks_off_is_no_error_of_the_server(server, storage, caplog):
+    """A client that dies in the middle of its request leaves nothing behind, in the log neither."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
+        head = ["POST /v1/storage/open HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}", "Content-Length: 100"]
+        raw.sendall("\r\n".join([*head, "Content-Type: application/json", "", "{"]).encode())
+        time.sleep(0.2)
+    time.sleep(0.2)
+    assert storage.studies() == []
+    assert caplog.records == []
+
+
 def test_paths_and_methods_that_are_none(server):
     for method, path, status in (
         ("GET", "/", 404),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,6 +287,22 @@ while done < 100:
         done += 1
 storage.close()
 """
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_clock_that_was_set_back_blocks_nothing(kind, path, monkeypatch):
+    """Who claimed while the clock was a day ahead keeps its trial by renewing it, and loses it where it is gone."""
+    storage, real = STORAGES[kind](str(path)), time.time
+    study = storage.open(study_row()).id
+    monkeypatch.setattr(time, "time", lambda: real() + 86400)
+    alive, gone = storage.claim(study, "me", 0.3, 2, budget=2)
+    monkeypatch.setattr(time, "time", real)
+    assert storage.claim(study, "you", 0.3, 2, budget=2) == []  # both have a lease more
+    assert storage.renew(study, [(alive.number, alive.token)], LEASE) == []
+    time.sleep(0.4)
+    assert [t.number for t in storage.claim(study, "you", 0.3, 2, budget=2)] == [gone.number]
+    assert storage.finish(study, alive.number, alive.token, Outcome(State.COMPLETE, {"value": 1.0}))
+    storage.close()
 
 
 def test_processes_write_one_file(path, opened):

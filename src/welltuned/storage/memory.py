@@ -149,7 +149,9 @@ class MemoryStorage:
             found, now = self._study(study), time.time()
             claimed: list[Trial] = []
             for trial in [found.trials[number] for number in found.running]:
-                if trial.lease_until is not None and trial.lease_until < now:
+                if trial.started is not None and trial.started > now + max(lease, 0.0):  # the clock was set back
+                    found.trials[trial.number] = trial.but(started=now, lease_until=now + lease)
+                elif trial.lease_until is not None and trial.lease_until < now:
                     self._put(found, trial.but(state=State.WAITING, owner=None, lease_until=None))
             started = len(found.used - found.waiting)
             room = n if budget is None else max(min(n, budget - started), 0)

@@ -81,7 +81,7 @@ class Storage(Protocol):
     def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
         """Claim up to ``n`` trials until ``lease`` seconds from now: first waiting ones (and those whose lease ran
         out), in the order of their numbers, then new slots, as long as fewer than ``budget`` trials that use budget
-        exist."""
+        exist. A claim from the future, made before a clock was set back, is held for one ``lease`` more."""
 
     def assign(
         self,
