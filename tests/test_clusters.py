@@ -21,7 +21,16 @@ from clusters import (
     wait_for,
     wait_until,
 )
-from welltuned.executors import EXECUTORS, DaskExecutor, Job, Limits, check_executor, make_executor
+from welltuned.executors import (
+    EXECUTORS,
+    DaskExecutor,
+    Job,
+    Limits,
+    available_cores,
+    check_executor,
+    check_workers,
+    make_executor,
+)
 from welltuned.executors.remote import Desk, Message, needs
 from welltuned.live import Task
 from welltuned.testing import ExecutorContract
@@ -94,6 +103,15 @@ def test_a_given_client_stays_open(client):
     assert len(study.trials) == 4
     assert client.status == "running"
     assert client.submit(abs, -3).result() == 3
+
+
+def test_all_workers_of_a_given_cluster(client):
+    """-1 counts the cluster's threads, not this machine's cores."""
+    assert check_workers(-1, client) == 2
+    assert check_workers(-1) == available_cores()
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(lambda trial: trial["x"], n_trials=3, workers=-1, executor=client)
+    assert study._ledger.workers == 2
 
 
 def test_what_others_do_at_a_given_cluster_is_left_alone(client, made):

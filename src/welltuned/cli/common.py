@@ -14,8 +14,8 @@ import click
 
 from welltuned.errors import InvalidValue, StorageError
 from welltuned.space import Space
-from welltuned.storage import Storage, StudyRow, open_storage
-from welltuned.study import Study
+from welltuned.storage import Storage, open_storage
+from welltuned.study import Study, stored_study
 from welltuned.study.table import rows
 from welltuned.trial import Trial
 
@@ -82,7 +82,7 @@ def find_study(study: str | None, storage: str, space: Space | None = None) -> S
             f"study {name!r} has another space than the file: {_difference(known[name].spaces[-1], space.to_json())}; "
             "a worker does not change the space, `welltuned run` does"
         )
-    return open_row(store, known[name], space)
+    return stored_study(store, known[name], space)
 
 
 def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
@@ -92,14 +92,6 @@ def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         return "its parameters differ"
     names = [name for name in {**one, **two} if one.get(name) != two.get(name)]
     return f"{names!r} differ" if names else "conditions or constraints differ"
-
-
-def open_row(store: Storage, row: StudyRow, space: Space | None = None) -> Study:
-    """Return the study of a stored row, with the sampler it was made with where we know it."""
-    from welltuned.samplers import SAMPLERS
-
-    sampler = row.sampler if row.sampler.get("name") in SAMPLERS else "auto"
-    return Study(space, direction=row.directions, storage=store, name=row.name, sampler=sampler)
 
 
 def trial_json(trial: Trial) -> dict[str, Any]:

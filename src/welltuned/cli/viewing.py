@@ -16,14 +16,13 @@ from welltuned.cli.common import (
     find_study,
     json_option,
     number,
-    open_row,
     storage_option,
     trial_json,
 )
 from welltuned.errors import InvalidValue, StorageError
 from welltuned.plots import show as short
 from welltuned.stats import importance
-from welltuned.study import Study
+from welltuned.study import Study, stored_study
 from welltuned.study.progress import duration
 from welltuned.study.table import rows
 from welltuned.trial import State, Trial
@@ -39,7 +38,7 @@ def list_studies(storage: str, as_json: bool) -> None:
     from rich.table import Table
 
     store = existing_storage(storage)
-    studies = [open_row(store, row) for row in store.studies()]
+    studies = [stored_study(store, row) for row in store.studies()]
     if as_json:
         echo_json([_summary(study) for study in studies])
         return

@@ -77,13 +77,17 @@ def is_client(spec: Any) -> bool:
     return distributed is not None and isinstance(spec, getattr(distributed, "Client", ()))
 
 
-def check_workers(workers: Any) -> int:
-    """Return a number of workers: as given, or that of the available cores for -1."""
+def check_workers(workers: Any, executor: Any = None) -> int:
+    """Return a number of workers: as given, or for -1 that of this machine's available cores, or of the threads that
+    the cluster of a Dask client has now.
+    """
     if isinstance(workers, bool) or not isinstance(workers, int):
         raise InvalidType(f"workers={workers!r} is not a whole number")
     if workers != -1 and workers < 1:
         raise InvalidValue(f"workers={workers!r} must be at least 1, or -1 for all cores")
-    return available_cores() if workers == -1 else workers
+    if workers != -1:
+        return workers
+    return max(sum(executor.nthreads().values()), 1) if is_client(executor) else available_cores()
 
 
 __all__ = [

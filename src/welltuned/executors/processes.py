@@ -30,8 +30,9 @@ from welltuned.errors import InvalidType, WelltunedError
 from welltuned.evaluation import evaluate, failure
 from welltuned.executors.limits import VISIBLE, device_slots, resident
 from welltuned.executors.protocol import Finished, Job
+from welltuned.executors.remote import portable
 from welltuned.live import LiveTrial, Task
-from welltuned.trial import Outcome, Reason, Report
+from welltuned.trial import Reason, Report
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -229,7 +230,7 @@ class ProcessExecutor:
         if kind == "broken":
             raise WelltunedError(f"a worker process cannot load the objective: {content}")
         worker.task = None
-        return [Finished(task, content)]
+        return [Finished(task, pickle.loads(content))]
 
     def _bury(self, worker: _Worker) -> str:
         self._workers.remove(worker)
@@ -311,7 +312,7 @@ def _work(connection: Connection) -> None:
         _, task = pickle.loads(connection.recv_bytes())
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
-        connection.send_bytes(_portable(outcome))
+        connection.send_bytes(cloudpickle.dumps(("done", portable(outcome))))
 
 
 @contextlib.contextmanager
@@ -334,16 +335,6 @@ def _capped(memory: int | None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def _portable(outcome: Outcome) -> bytes:
-    """Pickle an outcome, without its exception where that cannot travel."""
-    try:
-        pickled: bytes = cloudpickle.dumps(("done", outcome))
-        pickle.loads(pickled)
-    except Exception:  # noqa: BLE001 - an exception's pickling is the user's code
-        return cloudpickle.dumps(("done", replace(outcome, exception=None)))
-    return pickled
 
 
 def _die_with(parent: int) -> None:

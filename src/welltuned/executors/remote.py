@@ -194,7 +194,7 @@ def attempt(name: str, fetch: Callable[[], bytes], task: bytes, key: str, ask: C
         return answer == "stop"
 
     outcome = evaluate(objective, LiveTrial(live, on_report), objectives)
-    return portable(None if abandoned else outcome)
+    return cloudpickle.dumps(None) if abandoned else portable(outcome)
 
 
 def _load(name: str, fetch: Callable[[], bytes]) -> tuple[Any, tuple[str, ...]]:
@@ -207,13 +207,11 @@ def _load(name: str, fetch: Callable[[], bytes]) -> tuple[Any, tuple[str, ...]]:
         return _loaded[name]
 
 
-def portable(outcome: Outcome | None) -> bytes:
+def portable(outcome: Outcome) -> bytes:
     """Pickle an outcome, without its exception where that cannot travel."""
     try:
         pickled: bytes = cloudpickle.dumps(outcome)
         pickle.loads(pickled)
-    except Exception:
-        if outcome is None:
-            raise
+    except Exception:  # noqa: BLE001 - an exception's pickling is the user's code
         return cloudpickle.dumps(replace(outcome, exception=None))
     return pickled

@@ -13,12 +13,11 @@ from typing import Any
 
 from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, WelltunedError
 from welltuned.evaluation import Result, interpret, jsonable
-from welltuned.samplers import SAMPLERS
 from welltuned.schedulers import Scheduler
 from welltuned.server.refusals import NotFound
 from welltuned.storage import Storage, StudyRow
 from welltuned.storage.wire import report_to_json, to_json
-from welltuned.study import Study
+from welltuned.study import Study, stored_study
 from welltuned.study.ledger import BUDGET as STORED_BUDGET
 from welltuned.study.ledger import LEASE
 from welltuned.study.loop import BUDGET, EXHAUSTED
@@ -74,12 +73,8 @@ class Desk:
         if known is not None and self._storage.read(self.id(name), None).n_spaces == versions:
             return known
         row = self.row(name)
-        # a sampler that is not one of ours was made by the program that made the study
-        sampler: Any = row.sampler if row.sampler.get("name") in SAMPLERS else "auto"
         try:
-            study = Study(
-                direction=row.directions, storage=self._storage, name=name, sampler=sampler, scheduler=self._scheduler
-            )
+            study = stored_study(self._storage, row, scheduler=self._scheduler)
         except WelltunedError:
             raise
         except Exception:

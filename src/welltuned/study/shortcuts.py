@@ -1,4 +1,4 @@
-"""A search in one call."""
+"""A search in one call, and a study from what is stored of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 from welltuned.errors import InvalidType
 from welltuned.evaluation import Objective
+from welltuned.samplers import SAMPLERS
+from welltuned.space import Space
+from welltuned.storage import Storage, StudyRow
 from welltuned.study.study import Study
 
 
@@ -54,3 +57,21 @@ def _one_call(
     )
     study.optimize(objective, n_trials, **{k: v for k, v in options.items() if k in RUN_OPTIONS})
     return study
+
+
+def stored_study(storage: Storage, row: StudyRow, space: Space | None = None, **options: Any) -> Study:
+    """Return the study of a stored row, with the sampler that it was made with.
+
+    A sampler that is not one of ours was made by the program that made the study; ``"auto"`` stands in for it.
+
+    Parameters
+    ----------
+    storage, row
+        As :meth:`Storage.studies` returns it.
+    space
+        The stored one unless given.
+    options
+        Any other argument of :class:`Study`.
+    """
+    sampler = row.sampler if row.sampler.get("name") in SAMPLERS else "auto"
+    return Study(space, direction=row.directions, storage=storage, name=row.name, sampler=sampler, **options)

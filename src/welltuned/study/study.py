@@ -47,6 +47,7 @@ from welltuned.study.checks import (
     warn_of_positions,
 )
 from welltuned.study.coordinator import Coordinator
+from welltuned.study.incoming import read_row
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.replay import Replay, replay
@@ -440,7 +441,8 @@ class Study:
         timeout
             Seconds after which this call starts no further trial.
         workers
-            Processes that evaluate side by side; -1 for one per core. One worker runs in this process.
+            Processes that evaluate side by side; -1 for one per core, or per thread of a Dask cluster. One worker runs
+            in this process.
         stop
             Rules such as ``Patience(20)``, ``Target(0.99)``, ``MaxCost(3600)``; the first that applies ends the
             study, and its reason is stored as ``study.stop_reason``.
@@ -471,14 +473,15 @@ class Study:
         """
         if not callable(objective):
             raise InvalidType(f"optimize: objective={objective!r} is not a function")
-        limits, size = check_limits(trial_timeout, memory_limit, resources), check_batch(batch, check_workers(workers))
+        limits, workers = check_limits(trial_timeout, memory_limit, resources), check_workers(workers, executor)
+        size = check_batch(batch, workers)
         if size is not None:
             workers, executor = size, executor or "batch"
-        where = check_executor(executor, check_workers(workers), limits)
+        where = check_executor(executor, workers, limits)
         total = self._n_trials if n_trials is None else check_count("n_trials", n_trials)
         options = Options(
             check_timeout(timeout),
-            count_workers(where, check_workers(workers), limits),
+            count_workers(where, workers, limits),
             check_callbacks(callbacks),
             check_catch(catch),
             make_rules(stop),
@@ -573,50 +576,12 @@ class Study:
         taken, refused = [], []
         for row in rows:
             try:
-                taken.append(self._read_row(row))
+                taken.append(read_row(row, self.space, self.objectives))
             except (InvalidValue, InvalidType) as error:
                 if isinstance(trials, (Trial, Mapping)):
                     raise
                 refused.append((row, str(error)))
         return Added(tuple(self._ledger.append(taken)), tuple(refused))
-
-    def _read_row(self, row: Any) -> Trial:
-        if isinstance(row, Trial):
-            if not row.state.finished:
-                raise InvalidValue(f"add: trial {row.number} is {row.state.value}; only finished trials can be added")
-            if row.state is State.COMPLETE and (missing := [n for n in self.objectives if n not in row.metrics]):
-                raise InvalidValue(
-                    f"add: trial {row.number} has the metrics {list(row.metrics)!r}, which lack {missing!r}"
-                )
-            params = self.space.validate(row.params or {})
-            return replace(
-                row,
-                params=params,
-                key=self._key(params),
-                origin=Origin.ADDED,
-                owner=None,
-                lease_until=None,
-                provenance=None,
-                objectives=self.objectives,
-            )
-        if not isinstance(row, (tuple, list)) or len(row) != 2:
-            raise InvalidType(f"add: {row!r} is neither a trial nor a (params, value) pair")
-        params = self.space.validate(row[0])
-        done = interpret(row[1], self.objectives, list(params))
-        return Trial(
-            0,
-            done.state,
-            params,
-            done.metrics,
-            done.sems,
-            done.gradient,
-            reason=done.reason,
-            error=done.error,
-            attributes=done.attributes,
-            origin=Origin.ADDED,
-            key=self._key(params),
-            objectives=self.objectives,
-        )
 
     def _key(self, params: Params) -> str | None:
         return self.space.key(params) if self._ledger.space is not None else None
