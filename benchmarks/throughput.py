@@ -1,6 +1,6 @@
 """Trials finished per second, with the same random search and an objective that does nothing, beside Optuna.
 
-    python benchmarks/throughput.py [--trials 2000] [--processes 1,8] [--postgres URL]
+    python benchmarks/throughput.py [--trials 4000] [--processes 1,8] [--postgres URL]
 
 Every pair runs one after the other on the same machine, repeated and in turns, so that the ratio means something where
 a single number does not. Also: what ``ask`` and ``tell`` cost in a study of ten thousand trials, how long opening it
@@ -93,8 +93,10 @@ def trials_per_second(kind: str, where: str, processes: int, trials: int) -> flo
         with contextlib.suppress(BrokenPipeError):
             worker.stdin.write("\n")  # type: ignore[union-attr]
             worker.stdin.flush()  # type: ignore[union-attr]
+    for worker in workers:
+        worker.stdout.readline()  # type: ignore[union-attr]
+    seconds = time.perf_counter() - began  # a process's end finishes no trial
     failed = sum(worker.wait() != 0 for worker in workers)
-    seconds = time.perf_counter() - began
     if failed:
         print(f"  {kind}: {failed} of {processes} processes ended with an error")
     return trials / seconds
@@ -162,7 +164,7 @@ def big_study(folder: Path, n: int) -> dict:
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--trials", type=int, default=4000)
     parser.add_argument("--processes", default="1,8")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--postgres", default=None, help="address of a server; one is started unless given")
@@ -183,7 +185,7 @@ def main() -> None:
         for processes in map(int, options.processes.split(",")):
             n = options.trials
             # the slow ones get fewer trials; a rate is a rate
-            figures.append(compare("welltuned-sqlite", "optuna-rdb", file, processes, n // 4, options.repeats))
+            figures.append(compare("welltuned-sqlite", "optuna-rdb", file, processes, n // 8, options.repeats))
             figures.append(compare("welltuned-sqlite", "optuna-journal", file, processes, n, options.repeats))
         postgres(options, figures)
         figures.append(big_study(folder, 10_000))
@@ -213,7 +215,7 @@ def postgres(options: argparse.Namespace, figures: list) -> None:
         return before.rpartition("/")[0] + f"/{name}" + (f"?{rest}" if rest else "")
 
     for processes in map(int, options.processes.split(",")):
-        n = options.trials // 4
+        n = options.trials // 8
         figures.append(compare("welltuned-postgres", "optuna-postgres", database, processes, n, options.repeats))
 
 

@@ -639,9 +639,7 @@ def test_a_closed_pipe_is_quiet(studies):
 
 def test_demo_and_its_second_run():
     first = process("demo", "-n", 2)
-    began = time.monotonic()
     second = process("demo", "-n", 2)
-    assert time.monotonic() - began < 20
     for name in ("grid", "random", "bayes", "gradient"):
         assert re.search(rf"^{name}\s+0\.\d{{4}} ± 0\.\d{{4}}\s+0\.\d{{4}}\s+2 ", first.stdout, re.MULTILINE)
     assert [line for line in first.stdout.splitlines() if "±" in line] == [

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -209,9 +210,13 @@ class _Mailbox:
 def _attempt(name: str, objective: list[Any], task: bytes, key: str, mailbox: Any) -> bytes:
     """Evaluate a task in a Ray worker; in a list, a reference comes as it is, not what it refers to."""
     ray = require_ray()
-    return remote.attempt(
-        name, lambda: ray.get(objective[0]), task, key, lambda message: ray.get(mailbox.ask.remote(message))
-    )
+
+    def ask(message: Message) -> Answer:
+        return aside.submit(ray.get, mailbox.ask.remote(message)).result()
+
+    # a task that waits for Ray in its main thread lends its cores to another one meanwhile
+    with ThreadPoolExecutor(1) as aside:
+        return remote.attempt(name, lambda: ray.get(objective[0]), task, key, ask)
 
 
 def _start(ray: Any, workers: int) -> None:

@@ -165,8 +165,10 @@ class Ledger:
     def recover(self) -> bool:
         """Give back the claims of processes on this machine that are gone; tell whether there were any."""
         self._recovered, found = time.monotonic(), False
-        for number, token, name in self.storage.running(self.row.id):
-            if self.claims.get(number) != token and owner.is_dead(name):
+        others = [claim for claim in self.storage.running(self.row.id) if self.claims.get(claim[0]) != claim[1]]
+        dead = {name for name in {name for *_, name in others} if owner.is_dead(name)}
+        for number, token, name in others:
+            if name in dead:
                 found |= self.storage.release(self.row.id, number, token, drop=False)
         return found
 
