@@ -31,10 +31,12 @@ format: $(VENV)/.lint
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/speedup.py
+	$(BIN)/python benchmarks/reports.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/bias.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/parallel.py
 
 chaos: $(VENV)/.test
 	$(BIN)/python -m chaos --minutes $(minutes)

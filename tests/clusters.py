@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -139,17 +138,6 @@ class OnCluster:
 
     name = ""
 
-    def test_a_report_takes_less_than_fifty_milliseconds(self, start):
-        def objective(trial):
-            times = []
-            for step in range(60):
-                began = time.perf_counter()
-                trial.report(0.0, step)
-                times.append(time.perf_counter() - began)
-            return statistics.median(times)
-
-        assert run_all(start(objective), 2, 2)[1].metrics["value"] < 0.05
-
     def test_reports_are_answered_in_the_thread_that_waits(self, start):
         threads = set()
 
@@ -168,9 +156,7 @@ class OnCluster:
 
         executor = start(objective)
         executor.submit(Task(0, 1, {"x": 0}))
-        began = time.monotonic()
-        assert executor.wait(0.5) == []
-        assert time.monotonic() - began < 1.5
+        assert executor.wait(0.5) == []  # not even the trial that ends a second later
         assert wait_for(executor)[0].task.number == 0
 
     def test_what_on_report_raises_is_raised_where_one_waits(self, start):
