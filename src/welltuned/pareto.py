@@ -91,6 +91,8 @@ def penalised(y: np.ndarray, violations: np.ndarray) -> np.ndarray:
     Each constraint is measured in units of its typical violation. Deb, *An Efficient Constraint Handling Method for
     Genetic Algorithms* (2000), eq. 3.
     """
+    if not violations.size:
+        return y
     over = np.maximum(np.nan_to_num(violations), 0.0)
     if not over.any():
         return y

@@ -117,6 +117,7 @@ def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return history.unit[rows[good]], history.unit[other], weights / weights.sum()
 
 
+@functools.lru_cache(maxsize=4 * MOST_OTHER)
 def recency(n: int) -> np.ndarray:
     """Return the weights of n kernels and the prior: the latest 25 count in full, older ones less and less."""
     old = max(n - LATEST, 0)
@@ -185,12 +186,23 @@ class Mixture:
         return below, ndtr((1.0 - self.mu) / self.sigma) - below
 
     @cached_property
-    def exponents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each kernel i = 1/2σ², iμ, and iμ² + log of its normalisation, shapes (m, numeric); 0 where unknown."""
-        mass = np.maximum(self.tails[1], 1e-300)
-        i = self.known * (0.5 / (self.sigma * self.sigma))
-        i_mu = i * self.mu
-        return i, i_mu, i_mu * self.mu + self.known * np.log(np.sqrt(2.0 * np.pi) * self.sigma * mass)
+    def exponents(self) -> np.ndarray:
+        """What multiplies x, x² and 1 in the log density of each kernel, side by side, shape (m, 3 numeric); 0 where
+        unknown.
+
+        -(x - μ)²/2σ² - log z = 2iμ x - i x² - (iμ² + log z), with i = 1/2σ² and the normalisation z = √2π σ · mass.
+        """
+        n = len(self.kinds.numeric)
+        out = np.empty((len(self.rows), 3 * n))
+        i_mu, i, rest = out[:, :n], out[:, n : 2 * n], out[:, 2 * n :]
+        np.divide(-0.5, self.sigma * self.sigma, out=i)
+        np.multiply(i, self.mu, out=i_mu)
+        np.log(np.sqrt(2.0 * np.pi) * self.sigma * np.maximum(self.tails[1], 1e-300), out=rest)
+        np.subtract(i_mu * self.mu, rest, out=rest)
+        i_mu *= -2.0
+        if not self.known.all():
+            out *= np.tile(self.known, 3)
+        return out
 
     @cached_property
     def log_choices(self) -> np.ndarray:
@@ -220,18 +232,14 @@ class Mixture:
         return out
 
     def log_density(self, unit: np.ndarray) -> np.ndarray:
-        """Return the log density of activated rows, shape (q,); what is inactive in a row counts for nothing.
-
-        The exponents of all kernels are a few matrix products: -Σ (x - μ)²/2σ² = -x² i + 2 x iμ - iμ² with i = 1/2σ².
-        """
+        """Return the log density of activated rows, shape (q,); what is inactive in a row counts for nothing."""
         kinds = self.kinds
         x = unit[:, kinds.numeric]
         active = ~np.isnan(x)
         x = np.where(active, x, 0.0)
-        i, i_mu, rest = self.exponents
         E = np.empty((len(unit), len(self.weights)))
         E[:, -1] = 0.0
-        E[:, :-1] = 2.0 * (x @ i_mu.T) - (x * x) @ i.T - active.astype(float) @ rest.T
+        np.matmul(np.hstack([x, x * x, active]), self.exponents.T, out=E[:, :-1])
         if len(kinds.categorical):
             index, active = kinds.choices(unit)
             hot = np.zeros((len(unit), int(kinds.counts.sum())))
@@ -248,23 +256,21 @@ def widths(mu: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
     They are clipped to 1/min(100, m + 2) … 1, and to half a cell at least.
     """
-    m, columns = len(mu), np.arange(mu.shape[1])
+    m, p = mu.shape
     if not m:
         return np.ones_like(mu)
-    order = np.argsort(mu, axis=0)  # NaN comes last
-    ranked = mu[order, columns]
-    known = ~np.isnan(ranked)
-    edges = np.ones((m + 2, mu.shape[1]))
-    edges[0] = 0.0
-    edges[1:-1] = np.where(known, ranked, 1.0)
-    gaps = edges[1:] - edges[:-1]
+    columns = np.ascontiguousarray(mu.T)
+    order = np.argsort(columns, axis=1)  # NaN comes last
+    order += m * np.arange(p)[:, None]
+    ranked = columns.ravel()[order]
     # as in the reference implementation the ends of the range are no neighbours, unless there are no others
-    left, right = gaps[:-1].copy(), gaps[1:].copy()
-    last = known.sum(0) - 1
-    several = last > 0
-    left[0] = np.where(several, 0.0, left[0])
-    end = np.maximum(last, 0)
-    right[end, columns] = np.where(several, 0.0, right[end, columns])
-    sigma = np.empty_like(mu)
-    sigma[order, columns] = np.maximum(left, right)
-    return np.minimum(np.maximum(sigma, np.maximum(1.0 / min(WIDEST, m + 2.0), 0.5 * cell)), 1.0)
+    gaps = np.full((p, m + 1), np.nan)
+    np.subtract(ranked[:, 1:], ranked[:, :-1], out=gaps[:, 1:-1])
+    if m == 1 or np.isnan(ranked[:, 1]).any():
+        alone = np.isnan(ranked[:, 1]) if m > 1 else np.ones(p, dtype=bool)
+        gaps[alone, 0] = ranked[alone, 0]
+        gaps[alone, 1] = 1.0 - ranked[alone, 0]
+    sigma = np.empty(p * m)
+    sigma[order] = np.fmax(gaps[:, :-1], gaps[:, 1:])
+    narrowest = np.maximum(1.0 / min(WIDEST, m + 2.0), 0.5 * cell)
+    return np.minimum(np.fmax(sigma.reshape(p, m).T, narrowest), 1.0)
