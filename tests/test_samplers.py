@@ -1,12 +1,15 @@
 """Every sampler: the contract, and convergence within a stated budget."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
+from scipy.stats import mannwhitneyu, qmc
 
 import welltuned as wt
 from welltuned.pareto import hypervolume
-from welltuned.samplers import SAMPLERS, describe_sampler, make_sampler
+from welltuned.samplers import SAMPLERS, describe_sampler, make_sampler, sobol
 from welltuned.testing import SamplerContract
 
 BRANIN = [wt.Float(-5.0, 10.0), wt.Float(0.0, 15.0)]
@@ -104,6 +107,27 @@ def test_model_based_samplers_beat_random_search_on_branches(name):
     found = bests(name, branches, BRANCHES, 30, 8)
     randoms = bests("random", branches, BRANCHES, 30, 8)
     assert mannwhitneyu(found, randoms, alternative="less").pvalue < 0.05, (found, randoms)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 17, sobol.DIMENSIONS, sobol.DIMENSIONS + 1])
+def test_the_sobol_sequence_is_that_of_scipy(dimension):
+    for m, seed in ((0, 0), (3, 1), (7, 2**60)):
+        # earlier releases of scipy do not derive a generator from the one that is given
+        given = np.random.default_rng(seed), np.random.default_rng(seed).spawn(1)[0]
+        theirs = [qmc.Sobol(dimension, scramble=True, seed=rng).random_base2(m) for rng in given]
+        ours = sobol.points(dimension, m, np.random.default_rng(seed))
+        assert any((ours == points).all() for points in theirs)
+
+
+def test_no_search_waits_for_what_only_scipy_needs():
+    """The first suggestion of a search must not cost a second of imports."""
+    code = (
+        "import sys, welltuned as wt\n"
+        "study = wt.Study({'x': (0.0, 1.0), 'k': ['a', 'b']}, seed=0)\n"
+        "study.optimize(lambda p: p['x'], n_trials=12, progress=False)\n"
+        "print([name for name in ('scipy.stats', 'scipy.optimize', 'pandas', 'plotly') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_qmc_is_spread_more_evenly_than_random():

@@ -11,10 +11,9 @@ import numpy as np
 from welltuned.errors import InvalidValue
 from welltuned.history import History
 from welltuned.samplers.novel import draw, novel, to_priors
+from welltuned.samplers.sobol import MAX_DIMENSION, points
 from welltuned.space import Params, Space
 from welltuned.streams import origin
-
-MAX_DIMENSION = 21_201  # of the direction numbers of Joe and Kuo (2008) that scipy holds
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,7 @@ def _points(dimension: int, seed: int, upto: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _block(dimension: int, seed: int, m: int) -> np.ndarray:
-    from scipy.stats import qmc
-
-    return np.asarray(qmc.Sobol(dimension, scramble=True, seed=np.random.default_rng(seed)).random_base2(m))
+    return points(dimension, m, np.random.default_rng(seed))
 
 
 def spread(space: Space, seed: int, first: int, n: int, rng: np.random.Generator) -> np.ndarray:
