@@ -10,6 +10,7 @@ from scipy.stats import mannwhitneyu, qmc
 import welltuned as wt
 from welltuned.pareto import hypervolume
 from welltuned.samplers import SAMPLERS, describe_sampler, make_sampler, sobol
+from welltuned.samplers.bayes import at_home
 from welltuned.testing import SamplerContract
 
 BRANIN = [wt.Float(-5.0, 10.0), wt.Float(0.0, 15.0)]
@@ -117,6 +118,21 @@ def test_the_sobol_sequence_is_that_of_scipy(dimension):
         theirs = [qmc.Sobol(dimension, scramble=True, seed=rng).random_base2(m) for rng in given]
         ours = sobol.points(dimension, m, np.random.default_rng(seed))
         assert any((ours == points).all() for points in theirs)
+
+
+def test_the_second_half_of_a_search_also_refines_the_best_branch():
+    """Every third trial keeps the choices on which others depend; of one branch without conditions nothing is kept."""
+    study = wt.Study(BRANCHES, sampler="bayes", seed=0, n_trials=40)
+    study.optimize(lambda p: {"a": 0.0, "b": 0.1, "c": 0.2}[p["kind"]] + (p.get("x", 1.0) - 0.3) ** 2, progress=False)
+    history = study.history
+    asked = [at_home(study.space, history, number) for number in range(20, 26)]
+    assert asked == [(), (), (0,), (), (), (0,)]
+    assert at_home(study.space, history.replace(history.trials[:19]), 22) == ()
+    assert at_home(wt.Space(CUBE), history, 22) == ()
+    late = [t for t in history.trials if t.number >= 20 and t.number % 3 == 1]
+    for trial in late:
+        best = min(history.trials[: trial.number], key=lambda t: t.value)
+        assert trial.params["kind"] == best.params["kind"]
 
 
 def test_no_search_waits_for_what_only_scipy_needs():

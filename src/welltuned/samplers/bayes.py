@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ BATCH_POOL, BATCH_SCREENED = 512, 192  # rows that a batch is chosen from, befor
 PORTFOLIO = 3  # of the first trials, how many repeat what was good in earlier studies
 SPARE = 8  # rows beyond those asked for, in case some were tried before
 MOST_BOXES = 24  # points of a front that boxes are built from
+HALF_TIME = 32  # trials after which a search without a budget refines what is best so far
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Bayes:
             number = origin(rng)[1] + len(chosen)
             acquisition = search.acquisition(pending)
             again = search.again(pending) if history.wishes.noisy else None
-            ranked = search.ranked(acquisition, neglected_choice(space, history, number))
+            force, stay = neglected_choice(space, history, number), at_home(space, history, number)
+            ranked = search.ranked(acquisition, force, stay)
             if again is not None and again[0] > worth_trying(search.model, ranked[:1]):
                 ranked, known = again[1][None], set()
             else:
@@ -201,12 +204,14 @@ class Search:
         budget = self.history.budget
         return 1.0 if budget is None else max(0.0, 1.0 - len(self.history) / budget)
 
-    def ranked(self, acquisition: Acquisition, force: tuple[int, int] | None) -> np.ndarray:
+    def ranked(
+        self, acquisition: Acquisition, force: tuple[int, int] | None, stay: Sequence[int] = ()
+    ) -> np.ndarray:
         """Return rows of the cube in descending order of acquisition; those that likely fail come last."""
         model, space = self.model, self.history.space
         weights = model.objective.posterior.w[0, 0]
         rows, scores = maximise(
-            space, model.embed, acquisition, model.best_rows(5), weights, self.rng, force, model.unit
+            space, model.embed, acquisition, model.best_rows(5), weights, self.rng, force, model.unit, stay
         )
         return rows[np.lexsort((-scores, model.likely_fails(rows)))]
 
@@ -253,6 +258,20 @@ def neglected_choice(space: Space, history: History, number: int) -> tuple[int, 
         if tried < quota and (worst is None or tried / quota < worst[0]):
             worst = (tried / quota, j, choice)
     return None if worst is None else worst[1:]
+
+
+def at_home(space: Space, history: History, number: int) -> tuple[int, ...]:
+    """Return the columns that decide which others exist, in which a trial is to have the choices of the best one so
+    far: at every third trial of the second half of the budget.
+
+    A branch with more parameters has more that is unknown, so expected improvement goes back to it again and again and
+    refines nothing. On two real choices among three models (ten seeds) this lowered the regret after 64 trials.
+    """
+    half = HALF_TIME if history.budget is None else history.budget / 2
+    if number % 3 != 1 or len(history) < half or len(history.directions) > 1:
+        return ()
+    parents = set().union(*(c.parents for c in space.conditions.values() if c is not None))
+    return tuple(sorted(space.column[name] for name in parents if isinstance(space[name], Categorical)))
 
 
 def quotas(space: Space) -> dict[tuple[int, int], int]:

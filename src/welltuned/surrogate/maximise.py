@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from welltuned.space import Categorical, Space, codec
@@ -28,6 +30,7 @@ def maximise(
     rng: np.random.Generator,
     force: tuple[int, int] | None = None,
     seen: np.ndarray | None = None,
+    stay: Sequence[int] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return allowed rows of the cube that were looked at closely, the climbed ones among them, and their values.
 
@@ -41,12 +44,17 @@ def maximise(
         A column and the choice that it must have.
     seen
         Observed rows that candidates must not be too far from while there are few; see :func:`within_reach`.
+    stay
+        Columns of categories in which the best row's choice is to be kept.
     """
     pool = candidates(space, elite, POOL, rng)
     if force is not None:
         pool = _with_choice(space, pool, *force)
     elif seen is not None:
         pool = within_reach(embed, pool, seen, len(space))
+    for j in stay:
+        if not np.isnan(elite[0, j]):
+            pool = _with_choice(space, pool, j, codec.indices(list(space.values())[j], elite[:1, j])[0])
     scores = acquisition.coarse().value(pool)
     best = np.argsort(-scores, kind="stable")[:SCREENED]
     pool, scores = pool[best], acquisition.value(pool[best])
@@ -55,7 +63,7 @@ def maximise(
     starts = pool[diverse(embed(pool) * weights, scores, STARTS)]
     for iterations in ITERATIONS:
         starts = polish(space, embed, acquisition, starts, weights, iterations)
-        starts, moved = exchange(space, acquisition, starts, rng)
+        starts, moved = exchange(space, acquisition, starts, rng, stay)
         if not moved:
             break
     return np.vstack([starts, pool]), np.append(acquisition.value(starts), scores)
@@ -94,10 +102,10 @@ def diverse(points: np.ndarray, scores: np.ndarray, n: int, apart: float = 0.05)
 
 
 def exchange(
-    space: Space, acquisition: Acquisition, starts: np.ndarray, rng: np.random.Generator
+    space: Space, acquisition: Acquisition, starts: np.ndarray, rng: np.random.Generator, stay: Sequence[int] = ()
 ) -> tuple[np.ndarray, bool]:
     """Replace each row by its best neighbour in one discrete parameter where that is better; say whether any was."""
-    around = [neighbours(space, row, rng) for row in starts]
+    around = [neighbours(space, row, rng, stay) for row in starts]
     if not any(map(len, around)):
         return starts, False
     rows = np.vstack([starts, *around])
@@ -174,14 +182,14 @@ def polish(
     return np.where(space.feasible(moved)[:, None], moved, starts)
 
 
-def neighbours(space: Space, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def neighbours(space: Space, row: np.ndarray, rng: np.random.Generator, stay: Sequence[int] = ()) -> np.ndarray:
     """Return all rows that differ from ``row`` in one discrete parameter: another category, or a few cells up
     or down.
     """
     out = []
     for j, parameter in enumerate(space.values()):
         cells = codec.cells(parameter)
-        if np.isnan(row[j]) or cells is None or cells == 1:
+        if np.isnan(row[j]) or cells is None or cells == 1 or j in stay:
             continue
         here = row[j] * cells
         if isinstance(parameter, Categorical):
