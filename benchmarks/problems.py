@@ -284,6 +284,7 @@ TASKS: dict[str, tuple[str, str, Callable[[], Space], Callable[[Config], Any]]] 
     "mlp-digits": ("digits", "neg_log_loss", lambda: MLP_SPACE, functools.partial(_model, "mlp")),
     "choice-cancer": ("breast_cancer", "neg_log_loss", _choice_space, _choice_model),
     "choice-wine": ("wine", "neg_log_loss", _choice_space, _choice_model),
+    "choice-iris": ("iris", "neg_log_loss", _choice_space, _choice_model),
 }
 ROWS = 500
 
