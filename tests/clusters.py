@@ -277,10 +277,19 @@ class OnCluster:
                 by_pid[outcome.attributes["pid"]].append(outcome.metrics["value"])
             assert all(sorted(values) == list(range(1, len(values) + 1)) for values in by_pid.values())
 
-    def test_tasks_run_side_by_side(self, start):
-        run_all(start(timed()), 2, 2)  # the workers start here
-        first, second = spans(start(timed()))
-        assert second[0] < first[1]
+    def test_tasks_run_side_by_side(self, start, tmp_path):
+        """Each waits until both have begun."""
+
+        def meeting(trial):
+            (tmp_path / str(trial.number)).touch()
+            for _ in range(600):
+                if len(list(tmp_path.iterdir())) == 2:
+                    return 1.0
+                time.sleep(0.05)
+            return 0.0
+
+        met = run_all(start(meeting), 2, 2)
+        assert [outcome.metrics["value"] for outcome in met.values()] == [1.0, 1.0]
 
     def test_scripts_need_no_guard_and_workers_find_what_is_beside_them(self, tmp_path, monkeypatch):
         """A cluster of our own, in an interpreter that runs nothing else."""
