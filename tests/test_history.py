@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from strategies import steady
 from welltuned import Float, History, Int, InvalidValue, Space
+from welltuned.history import Table
 from welltuned.pareto import hypervolume, non_dominated
 from welltuned.trial import Reason, Report, State, Trial
 
@@ -219,3 +220,21 @@ def test_hypervolume_ignores_order_and_dominated_points(rows, random):
     shuffled = losses[random.sample(range(len(rows)), len(rows))]
     assert hypervolume(shuffled, reference) == pytest.approx(hypervolume(losses, reference))
     assert hypervolume(losses[non_dominated(losses)], reference) == pytest.approx(hypervolume(losses, reference))
+
+
+def test_a_history_does_not_change_when_its_table_goes_on():
+    """Its arrays may be windows into the table's; a trial that is dropped, or comes back otherwise, moves none."""
+    table = Table(SPACE, {"value": "minimize"})
+    trials = [record(0, 3.0, x=2.0), record(1, 1.0, x=5.0), record(2, state=State.RUNNING, x=4.0)]
+    for trial in trials:
+        table.put(trial)
+    history = History(SPACE, trials, table=table)
+    before = history.unit.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        history.unit[0] = 0.5
+    table.put(record(2, 7.0, x=9.0))
+    table.drop(0)
+    for number in range(3, 40):
+        table.put(record(number, 1.0, x=0.1 * number))
+    np.testing.assert_array_equal(history.unit, before)
+    assert history.fits.all()

@@ -32,6 +32,7 @@ class Table:
         self.keys: dict[str, int] = {}  # how many trials have each configuration
         self._key: dict[int, str] = {}
         self.unit = np.full((16, len(space)), np.nan)
+        self.fits = np.zeros(16, dtype=bool)
         self.losses = np.full((16, len(self.names)), np.nan)
         self.sems = np.full((16, len(self.names)), np.nan)
         self.codes = np.full(16, -1, dtype=np.int8)
@@ -46,6 +47,7 @@ class Table:
                 array = getattr(self, name)
                 setattr(self, name, np.vstack([array, np.full_like(array, np.nan)]))
             self.codes = np.concatenate([self.codes, np.full_like(self.codes, -1)])
+            self.fits = np.concatenate([self.fits, np.zeros_like(self.fits)])
         self.version += 1
         self.codes[number] = CODES[trial.state]
         self.losses[number] = self.signs * [_metric(trial, name) for name in self.names]
@@ -60,7 +62,8 @@ class Table:
                 self._key[number] = key
                 self.keys[key] = self.keys.get(key, 0) + 1
                 with contextlib.suppress(InvalidValue, InvalidType):
-                    self.unit[number] = self.space.encode_row(trial.params)
+                    self.unit[number] = row = self.space.encode_row(trial.params)
+                    self.fits[number] = not np.isnan(row).all()
 
     def _violate(self, number: int, name: str, value: float) -> None:
         if name not in self.constraints:
@@ -80,12 +83,15 @@ class Table:
             self.keys[key] -= 1
             if not self.keys[key]:
                 del self.keys[key]
-        self.unit[number] = np.nan
+        if self.fits[number]:
+            self.unit = self.unit.copy()  # histories look at these rows
+            self.unit[number], self.fits[number] = np.nan, False
 
 
 @dataclass(frozen=True)
 class _Arrays:
     unit: np.ndarray
+    fits: np.ndarray
     losses: np.ndarray
     sems: np.ndarray
     violations: np.ndarray
@@ -200,10 +206,17 @@ class History:
 
     @cached_property
     def _arrays(self) -> _Arrays:
-        """Copies, all made at once: the table may go on."""
+        """Copies, all made at once: the table may go on. Only rows of the cube that are all set never change there."""
         table, at = self._table, self.numbers
+        fits = table.fits[at]
+        if len(at) and at[-1] == len(at) - 1 and fits.all():
+            unit = table.unit[: len(at)]
+            unit.flags.writeable = False
+        else:
+            unit = table.unit[at]
         return _Arrays(
-            table.unit[at],
+            unit,
+            fits,
             table.losses[at],
             table.sems[at],
             table.violations[at],
@@ -227,10 +240,10 @@ class History:
         """Unit coordinates, shape (n, p); NaN where a parameter is inactive or a trial does not fit the space."""
         return self._arrays.unit
 
-    @cached_property
+    @property
     def fits(self) -> np.ndarray:
         """Which trials are configurations of the space, shape (n,)."""
-        return ~np.isnan(self.unit).all(axis=1)
+        return self._arrays.fits
 
     @property
     def losses(self) -> np.ndarray:

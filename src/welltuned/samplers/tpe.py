@@ -12,6 +12,7 @@ each other about what they share, and no decomposition into groups is needed.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -30,6 +31,7 @@ MOST_GOOD = 25
 MOST_OTHER = 64  # kernels of the others; beyond, the latest 25 and a random choice of the rest
 LATEST = 25
 WIDEST = 100.0
+ROOT_2PI = np.sqrt(2.0 * np.pi)
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,9 @@ class TPE:
         kinds = kinds_of(space)
         good, other, weights = split(history, rng)
         pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
-        lower = Mixture(kinds, good, weights)
         for _ in range(n - len(chosen)):
-            upper = Mixture(kinds, np.vstack([other, pending]), recency(len(other) + len(pending)))
-            ranked = self.ranked(space, lower, upper, rng)
+            kernels = Kernels(kinds, good, np.vstack([other, pending]))
+            ranked = self.ranked(space, kernels, weights, rng)
             fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
             if not fresh:
                 break
@@ -85,14 +86,15 @@ class TPE:
                 pending = np.vstack([pending, space.encode(fresh)])
         return chosen
 
-    def ranked(self, space: Space, lower: Mixture, upper: Mixture, rng: np.random.Generator) -> np.ndarray:
+    def ranked(self, space: Space, kernels: Kernels, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return allowed draws from the good density, the largest ratio to the other one first."""
         for _ in range(8):
-            unit = space.activate(lower.sample(self.candidates, rng))
+            unit = space.activate(kernels.sample(weights, self.candidates, rng))
             unit = unit[space.feasible(unit)]
             if len(unit):
                 break
-        return unit[np.argsort(upper.log_density(unit) - lower.log_density(unit), kind="stable")]
+        good, other = kernels.log_densities(unit, weights, recency(kernels.sizes[1]))
+        return unit[np.argsort(other - good, kind="stable")]
 
 
 def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,13 +106,16 @@ def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     rows = np.flatnonzero(history.observed)
     y = penalised(scalarise(history.losses[rows], rng), history.violations[rows])
     m = min(int(np.ceil(0.1 * len(y))), MOST_GOOD)
-    order = np.argsort(y, kind="stable")
-    good, threshold = order[:m], y[order[min(m, len(y) - 1)]]
-    gains = np.maximum(threshold - y[good], 0.0)
-    top = gains.max(initial=0.0)
+    threshold = np.partition(y, m)[m] if m < len(y) else y.max()
+    good = np.flatnonzero(y < threshold)
+    good = np.concatenate([good, np.flatnonzero(y == threshold)[: m - len(good)]])  # of equal ones the first
+    gains = threshold - y[good]
+    top = gains.max()
     gains = gains / top if top > 0 and np.isfinite(top) else np.ones(m)
     weights = np.append(gains, gains.mean())
-    other = np.sort(np.concatenate([rows[order[m:]], np.flatnonzero(history.failed)]))
+    others = history.observed | history.failed
+    others[rows[good]] = False
+    other = np.flatnonzero(others)
     if len(other) > MOST_OTHER:
         old = rng.choice(len(other) - LATEST, MOST_OTHER - LATEST, replace=False)
         other = np.concatenate([other[np.sort(old)], other[-LATEST:]])
@@ -162,115 +167,116 @@ def kinds_of(space: Space) -> Kinds:
     )
 
 
-class Mixture:
-    """A mixture density over rows of the cube: a kernel for each of m rows, shape (m, p), and a uniform one.
+class Kernels:
+    """Densities over rows of the cube, side by side in one table: of each set of rows, a kernel per row.
 
-    Numbers have normal kernels truncated to [0, 1], as wide as the larger gap to their neighbours; of a category a
-    kernel has its own choice with probability 1/(1 + K/(m + 1)), and otherwise any of the K. ``weights`` has m + 1
-    entries, the last one that of the uniform kernel.
+    Numbers have normal kernels truncated to [0, 1], as wide as the larger gap to their neighbours in the set; of a
+    category a kernel has its own choice with probability 1/(1 + K/(m + 1)), and otherwise any of the K, with m rows in
+    the set. A density has one more kernel, the last of its weights, that is uniform.
     """
 
-    def __init__(self, kinds: Kinds, rows: np.ndarray, weights: np.ndarray) -> None:
-        self.kinds, self.rows, self.weights = kinds, rows, weights
-        mu = rows[:, kinds.numeric]
-        self.known = ~np.isnan(mu)
-        self.mu = np.where(self.known, mu, 0.5)
-        self.sigma = widths(mu, kinds.cell)
-        self.own, self.chosen = kinds.choices(rows)
-        self.loyalty = 1.0 / (1.0 + kinds.counts / (len(rows) + 1.0))
+    def __init__(self, kinds: Kinds, *sets: np.ndarray) -> None:
+        self.kinds = kinds
+        self.sizes = [len(rows) for rows in sets]
+        rows = np.vstack(sets)
+        self.mu = rows[:, kinds.numeric]
+        self.sigma = widths(self.mu, self.sizes, kinds.cell)
+        self.known = ~np.isnan(self.mu)
+        self.full = bool(self.known.all())
+        if not self.full:
+            self.mu[~self.known] = 0.5
+        self.below, above = ndtr(np.stack([-self.mu, self.mu - 1.0]) / self.sigma)  # the mass that is cut off
+        self.mass = 1.0 - self.below - above
+        if len(kinds.categorical):
+            self.own, chosen = kinds.choices(rows)
+            own = [1.0 / (1.0 + kinds.counts / (m + 1.0)) for m in self.sizes]
+            self.loyalty = chosen * np.repeat(own, self.sizes, axis=0)
 
     @cached_property
-    def tails(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mass of each kernel below 0, and within [0, 1]; shapes (m, numeric)."""
-        below = ndtr(-self.mu / self.sigma)
-        return below, ndtr((1.0 - self.mu) / self.sigma) - below
+    def table(self) -> np.ndarray:
+        """What the log density of each kernel is made of, shape (m + 1, 3 numeric + all choices); the last is uniform.
 
-    @cached_property
-    def exponents(self) -> np.ndarray:
-        """What multiplies x, x² and 1 in the log density of each kernel, side by side, shape (m, 3 numeric); 0 where
-        unknown.
-
-        -(x - μ)²/2σ² - log z = 2iμ x - i x² - (iμ² + log z), with i = 1/2σ² and the normalisation z = √2π σ · mass.
+        A number adds 2iμ x - i x² - (iμ² + log z), with i = 1/2σ² and the normalisation z = √2π σ · mass: what
+        multiplies x, x² and 1 stands side by side, 0 where unknown. A category adds the logarithm of the probability
+        of its choice.
         """
-        n = len(self.kinds.numeric)
-        out = np.empty((len(self.rows), 3 * n))
-        i_mu, i, rest = out[:, :n], out[:, n : 2 * n], out[:, 2 * n :]
+        kinds, m, n = self.kinds, len(self.mu), len(self.kinds.numeric)
+        out = np.zeros((m + 1, 3 * n + int(kinds.counts.sum())))
+        i_mu, i, rest = out[:m, :n], out[:m, n : 2 * n], out[:m, 2 * n : 3 * n]
         np.divide(-0.5, self.sigma * self.sigma, out=i)
         np.multiply(i, self.mu, out=i_mu)
-        np.log(np.sqrt(2.0 * np.pi) * self.sigma * np.maximum(self.tails[1], 1e-300), out=rest)
+        np.log(ROOT_2PI * self.sigma * np.maximum(self.mass, 1e-300), out=rest)
         np.subtract(i_mu * self.mu, rest, out=rest)
         i_mu *= -2.0
-        if not self.known.all():
-            out *= np.tile(self.known, 3)
+        if not self.full:
+            out[:m, : 3 * n] *= np.tile(self.known, 3)
+        if len(kinds.categorical):
+            any_other = np.vstack([1.0 - self.loyalty, np.ones_like(kinds.counts)]) / kinds.counts
+            out[:, 3 * n :] = np.repeat(np.log(any_other), kinds.counts, axis=1)
+            out[np.arange(m)[:, None], 3 * n + kinds.offset + self.own] = np.log(any_other[:m] + self.loyalty)
         return out
 
-    @cached_property
-    def log_choices(self) -> np.ndarray:
-        """Log probability of every choice of every category under each kernel, shape (m + 1, all choices)."""
-        kinds, m = self.kinds, len(self.rows)
-        table = np.repeat(np.repeat((1.0 / kinds.counts)[None], m + 1, axis=0), kinds.counts, axis=1)
-        loyal = self.chosen * self.loyalty
-        table[:m] *= np.repeat(1.0 - loyal, kinds.counts, axis=1)
-        rows = np.arange(m)[:, None]
-        table[rows, kinds.offset + self.own] += loyal
-        return np.log(table)
-
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw rows of the cube, shape (n, p), every coordinate set."""
-        kinds, m = self.kinds, len(self.rows)
+    def sample(self, weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw rows of the cube from the first density, shape (n, p), every coordinate set."""
+        kinds, m = self.kinds, self.sizes[0]
         out = rng.random((n, len(kinds.numeric) + len(kinds.categorical)))
-        kernel = np.searchsorted(np.cumsum(self.weights)[:-1], rng.random(n), side="right")
+        kernel = np.searchsorted(np.cumsum(weights)[:-1], rng.random(n), side="right")
         of, real = np.minimum(kernel, max(m - 1, 0)), (kernel < m)[:, None]
-        below, mass = self.tails
         u = out[:, kinds.numeric]
-        x = self.mu[of] + self.sigma[of] * ndtri(np.maximum(below[of] + u * mass[of], 1e-300))
+        x = self.mu[of] + self.sigma[of] * ndtri(np.maximum(self.below[of] + u * self.mass[of], 1e-300))
         out[:, kinds.numeric] = np.where(self.known[of] & real, np.minimum(np.maximum(x, 0.0), 1.0), u)
         if len(kinds.categorical):
-            loyal = self.chosen[of] & real & (rng.random((n, len(kinds.categorical))) < self.loyalty)
+            loyal = real & (rng.random((n, len(kinds.categorical))) < self.loyalty[of])
             own = (self.own[of] + 0.5) / kinds.counts
             out[:, kinds.categorical] = np.where(loyal, own, out[:, kinds.categorical])
         return out
 
-    def log_density(self, unit: np.ndarray) -> np.ndarray:
-        """Return the log density of activated rows, shape (q,); what is inactive in a row counts for nothing."""
+    def log_densities(self, unit: np.ndarray, *weights: np.ndarray) -> list[np.ndarray]:
+        """Return the log density of each set at activated rows, shape (q,); what is inactive in one counts for nothing.
+
+        ``weights`` of a set are those of its kernels and, last, of the uniform one.
+        """
         kinds = self.kinds
         x = unit[:, kinds.numeric]
         active = ~np.isnan(x)
-        x = np.where(active, x, 0.0)
-        E = np.empty((len(unit), len(self.weights)))
-        E[:, -1] = 0.0
-        np.matmul(np.hstack([x, x * x, active]), self.exponents.T, out=E[:, :-1])
+        if not active.all():
+            x[~active] = 0.0
+        features = [x, x * x, active]
         if len(kinds.categorical):
             index, active = kinds.choices(unit)
             hot = np.zeros((len(unit), int(kinds.counts.sum())))
             hot[np.arange(len(unit))[:, None], kinds.offset + index] = active
-            E += hot @ self.log_choices.T
-        with np.errstate(divide="ignore"):
-            E += np.log(self.weights)
-        top = E.max(1)
-        return top + np.log(np.exp(E - top[:, None]).sum(1))
+            features.append(hot)
+        exponents = self.table @ np.hstack(features).T  # (m + 1, q)
+        found, begin = [], 0
+        for size, w in zip(self.sizes, weights, strict=True):
+            own = exponents[np.append(np.arange(begin, begin + size), -1)]
+            top = own.max(0)
+            found.append(top + np.log(w @ np.exp(own - top)))
+            begin += size
+        return found
 
 
-def widths(mu: np.ndarray, cell: np.ndarray) -> np.ndarray:
+def widths(mu: np.ndarray, sizes: Sequence[int], cell: np.ndarray) -> np.ndarray:
     """Return the widths of kernels at ``mu``, shape (m, numeric), NaN where unknown: the larger gap to a neighbour.
 
-    They are clipped to 1/min(100, m + 2) … 1, and to half a cell at least.
+    Neighbours are of the same set; the sets, of ``sizes`` rows, stand one below the other. As in the reference
+    implementation the ends of the range are neighbours only of what has no other. Widths are clipped to
+    1/min(100, m + 2) … 1, and to half a cell at least.
     """
     m, p = mu.shape
-    if not m:
-        return np.ones_like(mu)
-    columns = np.ascontiguousarray(mu.T)
+    columns = mu.T + np.repeat(2.0 * np.arange(len(sizes)), sizes)  # so that sets do not mix
     order = np.argsort(columns, axis=1)  # NaN comes last
     order += m * np.arange(p)[:, None]
     ranked = columns.ravel()[order]
-    # as in the reference implementation the ends of the range are no neighbours, unless there are no others
     gaps = np.full((p, m + 1), np.nan)
     np.subtract(ranked[:, 1:], ranked[:, :-1], out=gaps[:, 1:-1])
-    if m == 1 or np.isnan(ranked[:, 1]).any():
-        alone = np.isnan(ranked[:, 1]) if m > 1 else np.ones(p, dtype=bool)
-        gaps[alone, 0] = ranked[alone, 0]
-        gaps[alone, 1] = 1.0 - ranked[alone, 0]
+    gaps[gaps > 1.0] = np.nan  # from one set to the next
     sigma = np.empty(p * m)
     sigma[order] = np.fmax(gaps[:, :-1], gaps[:, 1:])
-    narrowest = np.maximum(1.0 / min(WIDEST, m + 2.0), 0.5 * cell)
-    return np.minimum(np.fmax(sigma.reshape(p, m).T, narrowest), 1.0)
+    sigma = sigma.reshape(p, m).T
+    alone = np.isnan(sigma)
+    if alone.any():
+        sigma = np.where(alone, np.maximum(mu, 1.0 - mu), sigma)
+    narrowest = np.repeat([1.0 / min(WIDEST, size + 2.0) for size in sizes], sizes)
+    return np.minimum(np.fmax(sigma, np.maximum(narrowest[:, None], 0.5 * cell)), 1.0)

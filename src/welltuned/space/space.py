@@ -253,9 +253,8 @@ class Space(Mapping[str, Parameter]):
         if columns.special:
             return None
         given = table == table
-        with np.errstate(invalid="ignore"):
-            inside = (table >= columns.low) & (table <= columns.high)
-        if given.sum() != len(params) or (inside != given).any():
+        known = np.where(given, table, columns.low)
+        if given.sum() != len(params) or ((known < columns.low) | (known > columns.high)).any():
             return None
         if len(columns.steps):
             s = columns.steps

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
 @functools.lru_cache(maxsize=1)
-def _controller() -> Any:
+def _libraries() -> list[Any]:
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
-def single_threaded() -> AbstractContextManager[Any]:
-    """Return a context in which linear algebra uses one thread."""
-    context: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
-    return context
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Use one thread for linear algebra in the block."""
+    # the library's own context looks up and describes all thread pools each time, which takes longer than `tpe` does
+    # for half of its kernels
+    before = [(library, library.get_num_threads()) for library in _libraries()]
+    for library, _ in before:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, threads in before:
+            library.set_num_threads(threads)
