@@ -10,7 +10,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
-from welltuned.pareto import front_reference, non_dominated, scalarise
+from welltuned.pareto import front_reference, non_dominated, penalised, scalarise
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
 from welltuned.space import Categorical, Params, Space, codec
@@ -21,7 +21,7 @@ from welltuned.surrogate.batch import spread_out
 from welltuned.surrogate.belief import log_belief
 from welltuned.surrogate.hypervolume import LogEHVI, boxes
 from welltuned.surrogate.maximise import candidates, maximise
-from welltuned.surrogate.model import SUCCESS_SPREAD, Model, fit_model
+from welltuned.surrogate.model import EARLY, SUCCESS_SPREAD, Model, fit_model
 from welltuned.surrogate.replicate import worth_repeating, worth_trying
 
 EXACT_OBJECTIVES = 3  # up to that many, the hypervolume's growth is computed; beyond, objectives are scalarised
@@ -29,6 +29,9 @@ BATCH_POOL, BATCH_SCREENED = 512, 192  # rows that a batch is chosen from, befor
 PORTFOLIO = 3  # of the first trials, how many repeat what was good in earlier studies
 SPARE = 8  # rows beyond those asked for, in case some were tried before
 MOST_BOXES = 24  # points of a front that boxes are built from
+NOTHING = 1e-3  # expected improvement that is next to none, as a share of Search.spread
+FAR = 0.1  # what is looked for then in every second trial, on the same scale
+FEWEST_AT_HOME = 8  # results of a branch that it may have a model of its own from
 HALF_TIME = 32  # trials after which a search without a budget refines what is best so far
 
 
@@ -86,13 +89,19 @@ class Bayes:
         if len(chosen) < design or design == n:
             return chosen
         pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
-        search = Search.begin(history, rng, self)
+        everywhere: Search | None = None
         while len(chosen) < n:
             number = origin(rng)[1] + len(chosen)
+            force, stay = neglected_choice(space, history, number), at_home(space, history, number)
+            if stay:
+                search = Search.begin(home(history, stay), rng, self)
+            else:
+                search = everywhere = everywhere or Search.begin(history, rng, self)
             acquisition = search.acquisition(pending)
             again = search.again(pending) if history.wishes.noisy else None
-            force, stay = neglected_choice(space, history, number), at_home(space, history, number)
             ranked = search.ranked(acquisition, force, stay)
+            if number % 2 == 0 and force is None and not stay and search.is_stuck(acquisition, ranked[:1]):
+                ranked = search.elsewhere(pending)
             if again is not None and again[0] > worth_trying(search.model, ranked[:1]):
                 ranked, known = again[1][None], set()
             else:
@@ -103,7 +112,7 @@ class Bayes:
             chosen += fresh
             if len(chosen) < n:
                 pending = np.vstack([pending, space.encode(fresh)])
-            if n - len(chosen) > 1 and search.can_batch():
+            if n - len(chosen) > 1 and search.is_plain and not stay:
                 rows = search.batch(acquisition, pending, n - len(chosen))
                 proposals = (space.decode(r[None], activated=True)[0] for r in rows)
                 return chosen + novel(space, history, proposals, n - len(chosen), rng, seen)
@@ -155,12 +164,51 @@ class Search:
             history, model, rng, settings, transfer.ensemble(model, past, history.budget, rng) if past else None
         )
 
-    def acquisition(self, pending: np.ndarray) -> Acquisition:
-        """Return what the next proposal maximises, given the rows that are under evaluation."""
+    @property
+    def spread(self) -> float:
+        """Distance from the best loss to the upper quartile of the first ones, on the scale of the first process.
+
+        The first ones stand for the space; later ones crowd around the best.
+        """
+        y = self.model.losses[self.model.eligible, 0]
+        return float(np.quantile(y[:EARLY], 0.75) - y.min()) / self.model.objective.scale
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the acquisition is the expected improvement of one objective without noise, whatever else counts."""
+        model = self.model
+        known = model.allowed.any() or not model.constraints
+        return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
+
+    def is_stuck(self, acquisition: Acquisition, row: np.ndarray) -> bool:
+        """Tell whether the improvement expected of a row, shape (1, p), is next to nothing."""
+        if not self.is_plain:
+            return False
+        improvement = acquisition.terms[0] if isinstance(acquisition, Sum) else acquisition
+        return bool(improvement.value(row)[0] < np.log(max(NOTHING * self.spread, 1e-300)))
+
+    def elsewhere(self, pending: np.ndarray) -> np.ndarray:
+        """Return ranked rows away from what is known well: in the least tried of the other branches, as if it were the
+        whole space, or without branches where much would have to be gained.
+        """
+        columns = branching(self.history.space)
+        others = branches(self.history, columns)[1:] if columns else []
+        if not others:
+            return self.ranked(self.acquisition(pending, FAR), None)
+        there = Search.begin(only(self.history, others[0]), self.rng, self.settings)
+        return there.ranked(there.acquisition(pending), None, columns)
+
+    def acquisition(self, pending: np.ndarray, margin: float = 0.0) -> Acquisition:
+        """Return what the next proposal maximises, given the rows that are under evaluation.
+
+        With a ``margin``, only values that are better than the best one by that share of the :attr:`spread` improve on
+        it: where all is known to the last digit nothing does then, and the search looks elsewhere. Jones, *A Taxonomy
+        of Global Optimization Methods Based on Response Surfaces* (2001), section 6, varies the target likewise.
+        """
         model, embed = self.model, self.model.embed
         terms: list[Acquisition] = []
         if model.allowed.any() or not model.constraints:
-            terms.append(self._improvement(pending))
+            terms.append(self._improvement(pending, margin))
         if model.success is not None:
             terms.append(LogProbability(embed, model.success, 0.0, SUCCESS_SPREAD))
         terms += model.satisfaction()
@@ -170,14 +218,14 @@ class Search:
         belief = log_belief(self.history.space, max((budget or 100) / 10.0, 1.0) / max(len(self.history), 1))
         return total([*terms, belief] if belief is not None else terms)
 
-    def _improvement(self, pending: np.ndarray) -> Acquisition:
+    def _improvement(self, pending: np.ndarray, margin: float) -> Acquisition:
         model, embed = self.model, self.model.embed
         if len(model.objectives) > 1:
             return self._growth(pending)
         if self.earlier is not None:
             mean, _ = self.earlier.predict(embed(model.unit[model.eligible]))
             return transfer.TransferEI(self.earlier.with_pending(pending), float(mean.min()))
-        best = model.incumbents()
+        best = model.incumbents() - margin * self.spread
         return log_ei(embed, model.objective.posterior, best, pending, self.rng, self.settings.fantasies)
 
     def _growth(self, pending: np.ndarray) -> Acquisition:
@@ -214,12 +262,6 @@ class Search:
             space, model.embed, acquisition, model.best_rows(5), weights, self.rng, force, model.unit, stay
         )
         return rows[np.lexsort((-scores, model.likely_fails(rows)))]
-
-    def can_batch(self) -> bool:
-        """Tell whether further proposals of a call may be chosen together."""
-        model = self.model
-        known = model.allowed.any() or not model.constraints
-        return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
 
     def batch(self, acquisition: Acquisition, pending: np.ndarray, n: int) -> np.ndarray:
         """Return rows that go well with those under evaluation, shape (≥ n, p) where there are so many."""
@@ -265,13 +307,49 @@ def at_home(space: Space, history: History, number: int) -> tuple[int, ...]:
     far: at every third trial of the second half of the budget.
 
     A branch with more parameters has more that is unknown, so expected improvement goes back to it again and again and
-    refines nothing. On two real choices among three models (ten seeds) this lowered the regret after 64 trials.
+    refines nothing. On two real choices among three models (ten seeds) this lowered the regret after 64 trials. What is
+    known of the other branches plays no part then; see :func:`only`.
     """
     half = HALF_TIME if history.budget is None else history.budget / 2
     if number % 3 != 1 or len(history) < half or len(history.directions) > 1:
         return ()
+    return branching(space)
+
+
+def home(history: History, columns: Sequence[int]) -> History:
+    """Return the history of the best trial's branch, if it has enough results for a model of its own."""
+    inside = branches(history, columns)[:1]
+    return only(history, inside[0]) if inside and inside[0].sum() >= FEWEST_AT_HOME else history
+
+
+def branching(space: Space) -> tuple[int, ...]:
+    """Return the columns of categories that decide which other parameters exist."""
     parents = set().union(*(c.parents for c in space.conditions.values() if c is not None))
     return tuple(sorted(space.column[name] for name in parents if isinstance(space[name], Categorical)))
+
+
+def branches(history: History, columns: Sequence[int]) -> list[np.ndarray]:
+    """Return which trials are in each branch, the best one's first and then the less tried before the more.
+
+    A branch is a combination of choices in ``columns`` that three trials at least have a result of.
+    """
+    parameters, unit = list(history.space.values()), history.unit[:, columns]
+    codes = np.column_stack([codec.indices(parameters[j], np.nan_to_num(unit[:, i])) for i, j in enumerate(columns)])
+    codes = np.where(np.isnan(unit), -1, codes)
+    rows = np.flatnonzero(history.observed)
+    best = rows[np.argmin(penalised(history.losses[rows, 0], history.violations[rows]))]
+    found = [history.fits & (codes == code).all(axis=1) for code in np.unique(codes[rows], axis=0)]
+    found = [inside for inside in found if (inside & history.observed).sum() >= 3]
+    return sorted(found, key=lambda inside: (not inside[best], inside.sum()))
+
+
+def only(history: History, inside: np.ndarray) -> History:
+    """Return the history of some of the trials.
+
+    A model of one branch has the scale of the differences there, which those to other branches may dwarf, and its own
+    best value to improve on.
+    """
+    return history.replace(trial for trial, kept in zip(history.trials, inside, strict=True) if kept)
 
 
 def quotas(space: Space) -> dict[tuple[int, int], int]:

@@ -123,13 +123,19 @@ def relaxed_columns(space: Space, numeric: np.ndarray) -> np.ndarray:
 
 
 def candidates(space: Space, best: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw rows of the cube: half of them uniform, half around the ``best`` rows, all activated and allowed."""
+    """Draw rows of the cube: half of them uniform, half around the ``best`` rows, all activated, allowed, distinct."""
     uniform = rng.random((n, len(space)))
     rows = [uniform]
     if len(best):
         rows += [perturb(space, best[rng.integers(len(best), size=n)], rng), best]
     unit = space.activate(np.vstack(rows))
-    return unit[space.feasible(unit)]
+    return distinct(unit[space.feasible(unit)])
+
+
+def distinct(unit: np.ndarray) -> np.ndarray:
+    """Return the first of equal rows: a move of what is inactive, or within a cell, is none."""
+    whole = np.ascontiguousarray(unit).view(np.dtype((np.void, unit.itemsize * unit.shape[1])))
+    return unit[np.sort(np.unique(whole, return_index=True)[1])]
 
 
 def perturb(space: Space, unit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
