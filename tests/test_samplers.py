@@ -9,7 +9,7 @@ from scipy.stats import mannwhitneyu, qmc
 
 import welltuned as wt
 from welltuned.pareto import hypervolume
-from welltuned.samplers import SAMPLERS, describe_sampler, make_sampler, sobol
+from welltuned.samplers import SAMPLERS, bayes, describe_sampler, make_sampler, sobol
 from welltuned.samplers.bayes import at_home
 from welltuned.testing import SamplerContract
 
@@ -133,6 +133,39 @@ def test_the_second_half_of_a_search_also_refines_the_best_branch():
     for trial in late:
         best = min(history.trials[: trial.number], key=lambda t: t.value)
         assert trial.params["kind"] == best.params["kind"]
+
+
+STEEP = {
+    "kind": wt.Categorical(["shallow", "steep"]),
+    "x": wt.Float(0.0, 1.0, when={"kind": "shallow"}),
+    **{f"y{i}": wt.Float(0.0, 1.0, when={"kind": "steep"}) for i in range(4)},
+}
+
+
+def steep(p):
+    """0.2 and hardly more in one branch; 0 at one place of the other, and several on average."""
+    if p["kind"] == "shallow":
+        return 0.2 + 0.1 * (p["x"] - 0.37) ** 2
+    return 8.0 * sum((p[f"y{i}"] - best) ** 2 for i, best in enumerate((0.13, 0.81, 0.24, 0.7)))
+
+
+def test_a_branch_that_is_known_to_the_last_digit_is_left_for_another():
+    """60 evaluations, four seeds: the shallow branch is solved in ten; all of them find the steep one's optimum."""
+    assert max(bests("bayes", steep, STEEP, 60, 4)) < 0.15
+
+
+def test_branches_are_told_apart_by_their_choices():
+    """The best one's first, then by how many trials they have; what has fewer than three results is none."""
+    kinds = ["a"] * 5 + ["b"] * 4 + ["c"] * 2
+    study = wt.Study(BRANCHES, sampler="random", seed=0)
+    config = {"a": {"x": 0.5}, "b": {"y": 0.1, "n": 3}, "c": {"n": 4}}
+    values = {"a": 1.0, "b": 0.5, "c": 0.0}
+    study.add([({"kind": k, **config[k]}, values[k] + i) for i, k in enumerate(kinds)])
+    assert bayes.branching(study.space) == (0,)
+    inside = bayes.branches(study.history, (0,))
+    assert [[kinds[i] for i in np.flatnonzero(found)] for found in inside] == [["a"] * 5, ["b"] * 4]
+    assert [t.params["kind"] for t in bayes.only(study.history, inside[1]).trials] == ["b"] * 4
+    assert len(bayes.home(study.history, (0,))) == len(kinds), "five trials are too few for a model of their own"
 
 
 def test_no_search_waits_for_what_only_scipy_needs():
