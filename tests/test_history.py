@@ -238,3 +238,13 @@ def test_a_history_does_not_change_when_its_table_goes_on():
         table.put(record(number, 1.0, x=0.1 * number))
     np.testing.assert_array_equal(history.unit, before)
     assert history.fits.all()
+
+
+def test_some_of_the_trials_are_a_history_of_their_own():
+    history = History(SPACE, MIXED)
+    kept = np.arange(len(history)) % 2 == 1
+    some, anew = history.where(kept), History(SPACE, [t for t in MIXED if t.number % 2])
+    assert some.trials == anew.trials
+    assert some.keys == anew.keys
+    for name in ("unit", "fits", "losses", "sems", "violations", "observed", "failed", "pending", "numbers"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(anew, name), err_msg=name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -324,6 +325,22 @@ class History:
 
         done = [i for i, t in enumerate(self.trials) if self.fits[i] and _known(t) and t.feasible]
         return tuple(self.trials[done[i]] for i in np.flatnonzero(non_dominated(self.losses[done])))
+
+    def where(self, kept: np.ndarray) -> History:
+        """Return the history of some of the trials, given which, shape (n,)."""
+        chosen = self.replace(itertools.compress(self.trials, kept))
+        arrays = self._arrays
+        chosen.__dict__["_arrays"] = replace(
+            arrays,
+            unit=arrays.unit[kept],
+            fits=arrays.fits[kept],
+            losses=arrays.losses[kept],
+            sems=arrays.sems[kept],
+            violations=arrays.violations[kept],
+            codes=arrays.codes[kept],
+            keys=frozenset(t.key or self.space.key(t.params) for t in chosen.trials if t.params is not None),
+        )
+        return chosen
 
     def without(self, numbers: Sequence[int]) -> History:
         """Return the history that lacks the trials of these numbers."""
