@@ -41,9 +41,11 @@ def history():
     return study.history
 
 
-@pytest.fixture(scope="module")
-def model(history):
-    return models.fit_model(history, np.random.default_rng(0))
+@pytest.fixture(scope="module", params=["no trend", "trend"])
+def model(history, request):
+    found = models.fit_model(history, np.random.default_rng(0), trend=request.param == "trend")
+    assert found.objective.posterior.layout.trend == (request.param == "trend")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +117,16 @@ def test_without_bending_warping_changes_nothing():
 
 
 @pytest.mark.parametrize("warped", [0, 3])
+@pytest.mark.parametrize("trend", [False, True])
 @pytest.mark.parametrize("groups", ["few", "many"])
-def test_the_gradient_of_the_posterior_of_hyperparameters(warped, groups):
-    """Against central differences, for a stack of three, with and without warping, under both priors."""
+def test_the_gradient_of_the_posterior_of_hyperparameters(warped, trend, groups):
+    """Against central differences, for a stack of three, with and without warping and trend, under both priors."""
     rng = np.random.default_rng(3)
     d = data(rng=rng)
     if groups == "many":
         phi = rng.random((20, 24))
         d = gp.Observations(phi, outputs.standardise(phi[:, 0])[0], np.arange(24), 3, np.zeros(20))
-    layout = gp.Layout(d.n_groups, warped)
+    layout = gp.Layout(d.n_groups, warped, trend)
     thetas = fit.default_theta(layout) + 0.3 * rng.standard_normal((3, layout.size))
     _, slopes = fit.log_posterior(thetas, d, layout)
     numeric = np.empty_like(slopes)
@@ -137,7 +140,7 @@ def test_the_gradient_of_the_posterior_of_hyperparameters(warped, groups):
 
 def test_a_stack_gives_what_its_members_give_alone():
     d = data()
-    layout = gp.Layout(d.n_groups, 3)
+    layout = gp.Layout(d.n_groups, 3, trend=True)
     thetas = fit.default_theta(layout) + 0.2 * np.random.default_rng(0).standard_normal((4, layout.size))
     together = fit.log_posterior(thetas, d, layout)
     for m in range(4):
@@ -150,15 +153,21 @@ def test_a_stack_gives_what_its_members_give_alone():
     np.testing.assert_allclose(p.members(q)[1][2], p.only(2).members(q)[1][0])
 
 
-def test_predictions_are_those_of_the_textbook():
+@pytest.mark.parametrize("trend", [False, True])
+def test_predictions_are_those_of_the_textbook(trend):
     """Eqs. 2.25 and 2.26 of Rasmussen and Williams, by plain inversion."""
     d = data(12)
-    layout = gp.Layout(d.n_groups, 0)
+    layout = gp.Layout(d.n_groups, 0, trend)
     theta = fit.default_theta(layout, noise=1e-2)
     p = gp.condition(theta[None], d)
     q = np.random.default_rng(5).random((4, 6))
     w = np.exp(-theta[:4])[d.group]
-    k = lambda A, B: kernels.matern52(((A[:, None] * w - B[None] * w) ** 2).sum(-1))[0]  # noqa: E731
+    v = 12.0 / 4 * np.exp(theta[6]) if trend else 0.0
+    middle = np.array([0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
+
+    def k(A, B):
+        return kernels.matern52(((A[:, None] * w - B[None] * w) ** 2).sum(-1))[0] + v * (A - middle) @ (B - middle).T
+
     K = k(d.phi, d.phi) + np.diag(1e-2 + d.known + 1e-10)
     m = np.linalg.solve(K, d.y).sum() / np.linalg.solve(K, np.ones(12)).sum()
     mean = m + k(q, d.phi) @ np.linalg.solve(K, d.y - m)
@@ -177,6 +186,20 @@ def test_leave_one_out_is_what_leaving_out_gives():
         m, v = rest.predict(d.phi[[i]])
         assert mean[i] == pytest.approx(m[0], abs=1e-8)
         assert variance[i] == pytest.approx(v[0] + 1e-2 + d.known[i], rel=1e-6)
+
+
+def test_a_trend_says_which_way_leads_on():
+    """Twelve values of a linear function of six numbers, in one half of the cube: what is it in the other half?"""
+    rng = np.random.default_rng(0)
+    slopes = np.array([3.0, -2.0, 1.0, 0.5, 0.0, 0.0])
+    phi, far = 0.5 * rng.random((12, 6)), 0.5 + 0.5 * rng.random((50, 6))
+    y, centre, scale = outputs.standardise(phi @ slopes)
+    d = gp.Observations(phi, y, np.arange(6), 6, np.zeros(12))
+    errors = []
+    for trend in (False, True):
+        p = gp.condition(fit.thetas(d, gp.Layout(6, 0, trend)), d)
+        errors.append(np.abs(centre + scale * p.means(far) - far @ slopes).mean())
+    assert errors[1] < 0.5 * errors[0], errors
 
 
 def test_laplace_draws_spread_as_the_curvature_says():

@@ -147,7 +147,8 @@ class Search:
 
     @classmethod
     def begin(cls, history: History, rng: np.random.Generator, settings: Bayes) -> Search:
-        """Fit the model. Even and odd trials differ in how the bad tail is treated: a hedge that costs nothing."""
+        """Fit the model. Even and odd trials differ in the bad tail and in the trend: a hedge that costs nothing."""
+        odd = origin(rng)[1] % 2 == 1
         losses = history.losses[history.observed]
         several = losses.shape[1]
         if several > EXACT_OBJECTIVES:
@@ -155,7 +156,8 @@ class Search:
         model = fit_model(
             history,
             rng,
-            winsor=origin(rng)[1] % 2 == 1,
+            winsor=odd,
+            trend=not odd,
             members=settings.members if several == 1 else 1,
             losses=losses,
         )

@@ -87,8 +87,9 @@ class LogEI:
     def value(self, unit: np.ndarray) -> np.ndarray:
         """See :class:`Acquisition`."""
         p = self.posterior
-        k = p.covariance(self.embed(unit))
-        sd = np.sqrt(p.variance_of(k))
+        phi = self.embed(unit)
+        k = p.covariance(phi)
+        sd = np.sqrt(p.variance_of(k, phi))
         z = (self.best[:, None] - p.mean[:, None, None] - k @ self.alphas) / sd[:, :, None]
         return _log_mean_exp(_by_point(log_h(z)[0] + np.log(sd)[:, :, None]))
 

@@ -10,13 +10,14 @@ import numpy as np
 from scipy.linalg import lapack
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, condition
+from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, centred, condition, slope_variances
 from welltuned.surrogate.kernels import JITTER, matern52, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
 LOG_L = (np.log(0.02), np.log(60.0))
 LOG_S2 = (-3.0, 3.0)
 LOG_NZ = (np.log(1e-6), 0.0)
+LOG_V = (-9.0, 2.0)
 LOG_WARP = (-1.6, 1.6)
 WARP_SD = 0.75
 STIFFEST = 0.25  # draws of hyperparameters stay within two standard deviations of at most 1/√0.25 log units
@@ -26,7 +27,7 @@ LEAST_GAIN = 2e-2
 
 def bounds(layout: Layout) -> np.ndarray:
     """Return lower and upper bounds of theta, shape (2, t)."""
-    rows = [LOG_L] * layout.g + [LOG_S2, LOG_NZ] + [LOG_WARP] * (2 * layout.k)
+    rows = [LOG_L] * layout.g + [LOG_S2, LOG_NZ] + [LOG_V] * layout.trend + [LOG_WARP] * (2 * layout.k)
     return np.array(rows, dtype=float).T
 
 
@@ -35,6 +36,7 @@ def default_theta(layout: Layout, noise: float = 1e-3) -> np.ndarray:
     theta = np.zeros(layout.size)
     theta[: layout.g] = np.clip(np.log(0.5 * np.sqrt(max(layout.g, 1))), *LOG_L)
     theta[layout.g + 1] = np.log(noise)
+    theta[layout.g + 2 : layout.bends] = np.log(0.3)
     return theta
 
 
@@ -43,7 +45,7 @@ def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np
 
     Length scales: -0.1 l² - 0.1/l², which forbids both extremes, up to 20 groups; beyond, the log-normal of Hvarfner,
     Hellsten and Nardi (ICML 2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma(1.1, rate).
-    Warping: log-normal around the identity.
+    Trend: Gamma(2, 2). Warping: log-normal around the identity.
     """
     g, d = layout.g, np.empty_like(thetas)
     log_l = thetas[:, :g]
@@ -58,9 +60,13 @@ def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np
     s2, nz = np.exp(thetas[:, g]), np.exp(thetas[:, g + 1])
     value += thetas[:, g] - s2 + 0.1 * thetas[:, g + 1] - noise_rate * nz
     d[:, g], d[:, g + 1] = 1.0 - s2, 0.1 - noise_rate * nz
-    bend = thetas[:, g + 2 :]
+    if layout.trend:
+        v = np.exp(thetas[:, g + 2])
+        value += thetas[:, g + 2] - 2.0 * v
+        d[:, g + 2] = 1.0 - 2.0 * v
+    bend = thetas[:, layout.bends :]
     value -= 0.5 * (bend * bend).sum(1) / WARP_SD**2
-    d[:, g + 2 :] = -bend / WARP_SD**2
+    d[:, layout.bends :] = -bend / WARP_SD**2
     return value, d
 
 
@@ -80,6 +86,10 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     r2[:, diagonal, diagonal] = 0.0
     k, dk = matern52(r2)
     K = s2[:, None, None] * k
+    if layout.trend:
+        U, slopes = centred(features, data), slope_variances(thetas, layout)
+        linear = slopes * (U @ np.swapaxes(U, 1, 2))
+        K += linear
     K[:, diagonal, diagonal] += nz[:, None] + data.known + JITTER
     Ki, half_log_det, ok = _inverses(K)
 
@@ -94,14 +104,18 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     W -= alpha[:, :, None] * alpha[:, None, :]
     d[:, g + 1] -= 0.5 * nz * W[:, diagonal, diagonal].sum(1)
     d[:, g] -= 0.5 * s2 * np.einsum("mij,mij->m", W, k)
+    along = 0.0
+    if layout.trend:
+        d[:, g + 2] -= 0.5 * np.einsum("mij,mij->m", W, linear)
+        along = slopes * (W @ U)
     W *= dk
     Gz = W.sum(2)[:, :, None] * Z - W @ Z
     Gz *= (2.0 * s2)[:, None, None]
     d[:, :g] += np.einsum("mij,mij->mj", Gz, Z) @ _indicator(data.group, g)
     if layout.k:
-        by_feature = (Gz * w)[:, :, : layout.k]
-        d[:, g + 2 : g + 2 + layout.k] -= (by_feature * d_a).sum(1)
-        d[:, g + 2 + layout.k :] -= (by_feature * d_b).sum(1)
+        by_feature = (Gz * w + along)[:, :, : layout.k]
+        d[:, layout.bends : layout.bends + layout.k] -= (by_feature * d_a).sum(1)
+        d[:, layout.bends + layout.k :] -= (by_feature * d_b).sum(1)
     bad = ~ok | ~np.isfinite(value)
     value[bad], d[bad] = FAILED, 0.0
     return value, d

@@ -1,10 +1,11 @@
 """Gaussian processes with a Matérn 5/2 kernel: a stack of M of them over the same observations, differing in theta.
 
 Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006), chapters 2 and 5, with one length scale per
-group of features. Everything is a product of n × n and n × D matrices; no n × n × D array is ever formed.
+group of features, and where there is a trend a linear one beside it (section 4.2.2). Everything is a product of n × n
+and n × D matrices; no n × n × D array is ever formed.
 
 Symbols: Φ features (n, D), V the warped ones; l length scales, w = 1/l; Z = V w[group]; s2 output scale; nz noise
-variance; y standardised observations; m the constant mean.
+variance; U = V less the middle of the cube, v variance of the trend; y standardised observations; m the constant mean.
 """
 
 from __future__ import annotations
@@ -63,25 +64,32 @@ def observations(phi: np.ndarray, y: np.ndarray, group: np.ndarray, numeric: int
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in theta = (log l, log s2, log nz[, log a, log b]): g length scales, k warped features."""
+    """Where things are in theta = (log l, log s2, log nz[, log v][, log a, log b]): g length scales, k warped ones."""
 
     g: int
     k: int
+    trend: bool = False
 
     @property
     def size(self) -> int:
         """Number of hyperparameters."""
-        return self.g + 2 + 2 * self.k
+        return self.bends + 2 * self.k
+
+    @property
+    def bends(self) -> int:
+        """Where the warps begin."""
+        return self.g + 2 + self.trend
 
     def warps(self, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a and b, shapes (M, 1, k)."""
-        at = self.g + 2
+        at = self.bends
         return np.exp(thetas[:, None, at : at + self.k]), np.exp(thetas[:, None, at + self.k :])
 
 
 def layout_of(thetas: np.ndarray, data: Observations) -> Layout:
     """Recover the layout of stacked hyperparameters, shape (M, t)."""
-    return Layout(data.n_groups, (thetas.shape[1] - data.n_groups - 2) // 2)
+    k, trend = divmod(thetas.shape[1] - data.n_groups - 2, 2)
+    return Layout(data.n_groups, k, bool(trend))
 
 
 def warped(phi: np.ndarray, thetas: np.ndarray, layout: Layout) -> np.ndarray:
@@ -91,6 +99,21 @@ def warped(phi: np.ndarray, thetas: np.ndarray, layout: Layout) -> np.ndarray:
     out = np.repeat(phi[None], len(thetas), axis=0)
     out[:, :, : layout.k] = warp.kumaraswamy(phi[None, :, : layout.k], *layout.warps(thetas))
     return out
+
+
+def centred(warped_phi: np.ndarray, data: Observations) -> np.ndarray:
+    """Return warped features, the numeric ones less 0.5, shape (M, q, D)."""
+    U = warped_phi.copy()
+    U[:, :, : data.numeric] -= 0.5
+    return U
+
+
+def slope_variances(thetas: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return the variance of the slope in each feature, shape (M, 1, 1).
+
+    With it the trend has the variance v at a place that is drawn from a cube of g numbers.
+    """
+    return 12.0 / max(layout.g, 1) * np.exp(thetas[:, layout.g + 2, None, None])
 
 
 @dataclass(frozen=True)
@@ -148,29 +171,52 @@ class Posterior:
         """Return warped features in units of the length scales, shape (M, q, D)."""
         return warped(phi, self.thetas, self.layout) * self.w
 
+    @cached_property
+    def slopes(self) -> np.ndarray:
+        """Variance of the slope in each feature, shape (M, 1, 1)."""
+        return slope_variances(self.thetas, self.layout)
+
+    @cached_property
+    def U(self) -> np.ndarray:
+        """Centred features of the observations, shape (M, n, D)."""
+        return self.centred(self.data.phi)
+
+    def centred(self, phi: np.ndarray) -> np.ndarray:
+        """Return what the trend is linear in, shape (M, q, D)."""
+        return centred(warped(phi, self.thetas, self.layout), self.data)
+
     def covariance(self, phi: np.ndarray) -> np.ndarray:
         """Return k(phi, observations), shape (M, q, n)."""
         k = correlation(squared_distances(self.scaled(phi), self.Z))
         k *= self.s2[:, None, None]
+        if self.layout.trend:
+            k += self.slopes * (self.centred(phi) @ np.swapaxes(self.U, 1, 2))
         return k
+
+    def prior_variance(self, phi: np.ndarray) -> np.ndarray:
+        """Return the variances before any observation, shape (M, q)."""
+        variance = np.repeat(self.s2[:, None], len(phi), axis=1)
+        if self.layout.trend:
+            U = self.centred(phi)
+            variance += self.slopes[:, 0] * np.einsum("mij,mij->mi", U, U)
+        return variance
 
     def members(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and variances (noise excluded) of each process at ``phi``, shapes (M, q)."""
         k = self.covariance(phi)
-        return self.mean_of(k), self.variance_of(k)
+        return self.mean_of(k), self.variance_of(k, phi)
 
     def mean_of(self, k: np.ndarray) -> np.ndarray:
         """Return the means, shape (M, q), of points whose covariances with the observations are ``k``."""
         return self.mean[:, None] + (k @ self.alpha[:, :, None])[:, :, 0]
 
-    def variance_of(self, k: np.ndarray) -> np.ndarray:
-        """Return the variances, shape (M, q), of points whose covariances with the observations are ``k``."""
-        return self.remaining(k @ np.swapaxes(self.Li, 1, 2))
+    def variance_of(self, k: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        """Return the variances, shape (M, q), at ``phi``, whose covariances with the observations are ``k``."""
+        return self.remaining(k @ np.swapaxes(self.Li, 1, 2), phi)
 
-    def remaining(self, V: np.ndarray) -> np.ndarray:
-        """Return the prior variance less what ``V = k L⁻ᵀ``, shape (M, q, n), explains of it."""
-        s2 = self.s2[:, None]
-        return np.maximum(s2 - np.einsum("mij,mij->mi", V, V), 1e-12 * s2)
+    def remaining(self, V: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        """Return the prior variance at ``phi`` less what ``V = k L⁻ᵀ``, shape (M, q, n), explains of it."""
+        return np.maximum(self.prior_variance(phi) - np.einsum("mij,mij->mi", V, V), 1e-12 * self.s2[:, None])
 
     def means(self, phi: np.ndarray) -> np.ndarray:
         """Return the mean of the mixture at ``phi``, shape (q,)."""
@@ -186,6 +232,9 @@ class Posterior:
         Zq, k = self.scaled(phi), self.covariance(phi)
         V = k @ np.swapaxes(self.Li, 1, 2)
         prior = self.s2[:, None, None] * correlation(squared_distances(Zq, Zq))
+        if self.layout.trend:
+            U = self.centred(phi)
+            prior += self.slopes * (U @ np.swapaxes(U, 1, 2))
         return self.mean_of(k), prior - V @ np.swapaxes(V, 1, 2)
 
     def extended(self, phi: np.ndarray, y: np.ndarray) -> Posterior:
@@ -230,8 +279,11 @@ class Slopes:
         k, dk = matern52(squared_distances(self.Zq, p.Z))
         s2 = p.s2[:, None, None]
         self.k, self.dk = k * s2, dk * (2.0 * s2)
+        self.Uq = p.centred(phi) if p.layout.trend else None
+        if self.Uq is not None:
+            self.k += p.slopes * (self.Uq @ np.swapaxes(p.U, 1, 2))
         self.V = self.k @ np.swapaxes(p.Li, 1, 2)
-        self.variance = p.remaining(self.V)
+        self.variance = p.remaining(self.V, phi)
         self.alphas = p.alpha[:, :, None] if alphas is None else alphas
         self.means = p.mean[:, None, None] + self.k @ self.alphas  # (M, q, F)
 
@@ -240,8 +292,9 @@ class Slopes:
         p = self.posterior
         C = by_mean @ np.swapaxes(self.alphas, 1, 2)
         C -= (2.0 * by_variance)[:, :, None] * (self.V @ p.Li)
+        trend = 0.0 if self.Uq is None else (C @ p.U + 2.0 * by_variance[:, :, None] * self.Uq) * p.slopes
         C *= self.dk
-        d = (C.sum(2)[:, :, None] * self.Zq - C @ p.Z) * p.w
+        d = (C.sum(2)[:, :, None] * self.Zq - C @ p.Z) * p.w + trend
         k = p.layout.k
         if k:
             d[:, :, :k] *= warp.slope(self.phi[None, :, :k], *p.layout.warps(p.thetas))
@@ -250,12 +303,15 @@ class Slopes:
 
 def kernel_matrices(thetas: np.ndarray, data: Observations, layout: Layout) -> np.ndarray:
     """Return the covariance of the observations under each theta, shape (M, n, n)."""
-    w = np.exp(-thetas[:, None, : layout.g])[:, :, data.group]
-    Z = warped(data.phi, thetas, layout) * w
+    features = warped(data.phi, thetas, layout)
+    Z = features * np.exp(-thetas[:, None, : layout.g])[:, :, data.group]
     r2 = squared_distances(Z, Z)
     diagonal = np.arange(len(data.y))
     r2[:, diagonal, diagonal] = 0.0
     K = np.exp(thetas[:, layout.g, None, None]) * correlation(r2)
+    if layout.trend:
+        U = centred(features, data)
+        K += slope_variances(thetas, layout) * (U @ np.swapaxes(U, 1, 2))
     K[:, diagonal, diagonal] += np.exp(thetas[:, layout.g + 1, None]) + data.known + JITTER
     return K
 

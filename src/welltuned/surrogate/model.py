@@ -22,7 +22,7 @@ FIT_POINTS = 112  # observations that hyperparameters are fitted to
 EVERY_TIME = 50  # up to that many observations, hyperparameters are fitted anew for each suggestion
 NEIGHBOURS = 10  # whose average tells how good a region is
 WARPED_GROUPS = 30  # up to that many parameters, inputs are warped
-EARLY = 24  # up to that many observations, a bad tail tells nothing about where the good end is
+EARLY = 24  # up to that many observations, the bad tail is clipped harder, and there may be a trend
 SUCCESS_SPREAD = 0.1
 
 
@@ -124,6 +124,7 @@ def fit_model(
     rng: np.random.Generator,
     *,
     winsor: bool = False,
+    trend: bool = False,
     members: int = MEMBERS,
     losses: np.ndarray | None = None,
     plain: bool = False,
@@ -135,6 +136,9 @@ def fit_model(
     ----------
     winsor
         Clip the bad tail at Tukey's fence. Each way is better in a regime of its own; a search alternates.
+    trend
+        Let the objective have a linear trend as long as there are few observations. Of a dozen results, which way
+        leads up is most of what can be learned.
     members
         Processes averaged per objective, at most.
     losses
@@ -154,7 +158,7 @@ def fit_model(
     if len(y) > EVERY_TIME:  # one fit serves as many trials as the schedule says, so they share its way
         winsor = (len(y) // pace(len(y))) % 2 == 1
     rate = (NOISY if history.wishes.noisy else QUIET) if noise_rate is None else noise_rate
-    fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor, rate)
+    fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor, trend and len(y) <= EARLY, rate)
     unit = history.unit[observed]
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
     sems = history.sems[observed]
@@ -181,6 +185,7 @@ class _Fits:
     members: int
     plain: bool
     winsor: bool
+    trend: bool
     noise_rate: float
 
     def output(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -221,7 +226,7 @@ class _Fits:
 
     def thetas(self, embed: Embedding, data: Observations, unit: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return hyperparameters for the observations of an objective; beyond a hundred, from some of them."""
-        layout = Layout(data.n_groups, data.numeric if self.warps else 0)
+        layout = Layout(data.n_groups, data.numeric if self.warps else 0, self.trend)
         n = len(y)
         if n <= EVERY_TIME:
             return thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}"))
