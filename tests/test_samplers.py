@@ -135,6 +135,14 @@ def test_the_second_half_of_a_search_also_refines_the_best_branch():
         assert trial.params["kind"] == best.params["kind"]
 
 
+def test_what_is_known_to_the_last_digit_takes_half_of_the_trials():
+    """A bowl of two parameters is solved in twenty trials; then every second one looks for another."""
+    space = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+    study = wt.minimize(lambda p: (p["x"] - 0.3) ** 2 + (p["y"] - 0.6) ** 2, space, 40, sampler="bayes", seed=0)
+    away = [max(abs(t.params["x"] - 0.3), abs(t.params["y"] - 0.6)) for t in study.history.trials]
+    assert max(away[21::2]) < 0.02 and min(away[20::2]) > 0.05, away
+
+
 STEEP = {
     "kind": wt.Categorical(["shallow", "steep"]),
     "x": wt.Float(0.0, 1.0, when={"kind": "shallow"}),

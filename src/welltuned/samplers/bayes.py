@@ -157,7 +157,7 @@ class Search:
             history,
             rng,
             winsor=odd,
-            trend=not odd,
+            trend=not odd and not history.space.conditional,  # branches have little of a trend in common
             members=settings.members if several == 1 else 1,
             losses=losses,
         )
