@@ -205,7 +205,7 @@ class Search:
 
         With a ``margin``, only values that are better than the best one by that share of the :attr:`spread` improve on
         it: where all is known to the last digit nothing does then, and the search looks elsewhere. Jones, *A Taxonomy
-        of Global Optimization Methods Based on Response Surfaces* (2001), section 6, varies the target likewise.
+        of Global Optimization Methods Based on Response Surfaces* (2001), varies the target likewise.
         """
         model, embed = self.model, self.model.embed
         terms: list[Acquisition] = []
