@@ -138,7 +138,7 @@ def fit_model(
         Clip the bad tail at Tukey's fence. Each way is better in a regime of its own; a search alternates.
     trend
         Let the objective have a linear trend as long as there are few observations. Of a dozen results, which way
-        leads up is most of what can be learned. HEBO has it always (Cowen-Rivers et al. 2022).
+        leads up is most of what can be learned. The warped process of HEBO (Cowen-Rivers et al. 2022) has one too.
     members
         Processes averaged per objective, at most.
     losses
