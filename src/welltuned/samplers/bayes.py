@@ -183,8 +183,11 @@ class Search:
         return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
 
     def is_stuck(self, acquisition: Acquisition, row: np.ndarray) -> bool:
-        """Tell whether the improvement expected of a row, shape (1, p), is next to nothing."""
-        if not self.is_plain:
+        """Tell whether the improvement expected of a row, shape (1, p), is next to nothing, and elsewhere it is safe.
+
+        Where trials fail, or violate constraints, those elsewhere mostly would.
+        """
+        if not self.is_plain or self.model.success is not None or self.model.constraints:
             return False
         improvement = acquisition.terms[0] if isinstance(acquisition, Sum) else acquisition
         return bool(improvement.value(row)[0] < np.log(max(NOTHING * self.spread, 1e-300)))

@@ -16,7 +16,7 @@ from scipy.special import erfcx, log_ndtr, ndtr
 
 from welltuned.surrogate.embedding import Embedding
 from welltuned.surrogate.gp import Posterior, Slopes
-from welltuned.surrogate.kernels import cholesky
+from welltuned.surrogate.kernels import cholesky, exp, log
 
 ROOT_2PI = np.sqrt(2.0 * np.pi)
 
@@ -41,7 +41,7 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     = 1/t.
     """
     near = np.maximum(z, -1.0)
-    pdf, cdf = np.exp(-0.5 * near * near) / ROOT_2PI, ndtr(near)
+    pdf, cdf = exp(-0.5 * near * near) / ROOT_2PI, ndtr(near)
     h = pdf + near * cdf
     far = np.minimum(z, -1.0)
     M = np.sqrt(0.5 * np.pi) * erfcx(-far / np.sqrt(2.0))
@@ -49,7 +49,7 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     t = np.where(far < -1e3, 1.0 / (far * far), np.maximum(1.0 + far * M, 1e-300))
     low = z <= -1.0
     return (
-        np.where(low, -0.5 * far * far - np.log(ROOT_2PI) + np.log(t), np.log(h)),
+        np.where(low, -0.5 * far * far - np.log(ROOT_2PI) + log(t), log(h)),
         np.where(low, M / t, cdf / h),
         np.where(low, 1.0 / t, pdf / h),
     )
@@ -59,7 +59,7 @@ def inverse_mills(z: np.ndarray) -> np.ndarray:
     """Return φ(z)/Φ(z), which grows like -z where z is far below 0."""
     far = np.sqrt(2.0 / np.pi) / erfcx(-np.minimum(z, -1.0) / np.sqrt(2.0))
     near = np.maximum(z, -1.0)
-    return np.where(z <= -1.0, far, np.exp(-0.5 * np.minimum(near, 38.0) ** 2) / ROOT_2PI / ndtr(near))
+    return np.where(z <= -1.0, far, exp(-0.5 * np.minimum(near, 38.0) ** 2) / ROOT_2PI / ndtr(near))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class LogEI:
         k = p.covariance(phi)
         sd = np.sqrt(p.variance_of(k, phi))
         z = (self.best[:, None] - p.mean[:, None, None] - k @ self.alphas) / sd[:, :, None]
-        return _log_mean_exp(_by_point(log_h(z)[0] + np.log(sd)[:, :, None]))
+        return _log_mean_exp(_by_point(log_h(z)[0] + log(sd)[:, :, None]))
 
     def coarse(self) -> LogEI:
         """See :class:`Acquisition`."""
@@ -102,9 +102,9 @@ class LogEI:
         at = Slopes(self.posterior, self.embed(unit), self.alphas)
         sd = np.sqrt(at.variance)
         logs, cdf, pdf = log_h((self.best[:, None] - at.means) / sd[:, :, None])
-        logs = logs + np.log(sd)[:, :, None]
+        logs = logs + log(sd)[:, :, None]
         value = _log_mean_exp(_by_point(logs))
-        weight = np.exp(logs - value[None, :, None]) / (logs.shape[0] * logs.shape[2])
+        weight = exp(logs - value[None, :, None]) / (logs.shape[0] * logs.shape[2])
         by_mean = -weight * cdf / sd[:, :, None]
         by_variance = 0.5 * (weight * pdf).sum(2) / at.variance
         return value, self.embed.pull(at.pull(by_mean, by_variance), unit)
@@ -117,7 +117,7 @@ def _by_point(logs: np.ndarray) -> np.ndarray:
 
 def _log_mean_exp(logs: np.ndarray) -> np.ndarray:
     top = logs.max(1)
-    return top + np.log(np.exp(logs - top[:, None]).mean(1))
+    return top + log(exp(logs - top[:, None]).mean(1))
 
 
 def log_ei(

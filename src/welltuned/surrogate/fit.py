@@ -11,7 +11,7 @@ from scipy.linalg import lapack
 
 from welltuned.surrogate import warp
 from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, centred, condition, slope_variances
-from welltuned.surrogate.kernels import JITTER, matern52, squared_distances
+from welltuned.surrogate.kernels import JITTER, exp, log, matern52, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
 LOG_L = (np.log(0.02), np.log(60.0))
@@ -50,18 +50,18 @@ def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np
     g, d = layout.g, np.empty_like(thetas)
     log_l = thetas[:, :g]
     if g <= 20:
-        l2 = np.exp(2.0 * log_l)
+        l2 = exp(2.0 * log_l)
         value = -0.1 * (l2 + 1.0 / l2).sum(1)
         d[:, :g] = -0.2 * (l2 - 1.0 / l2)
     else:
         mu = np.sqrt(2.0) + 0.5 * np.log(g)
         value = -((log_l - mu) ** 2 / 6.0 + log_l).sum(1)
         d[:, :g] = -(log_l - mu) / 3.0 - 1.0
-    s2, nz = np.exp(thetas[:, g]), np.exp(thetas[:, g + 1])
+    s2, nz = exp(thetas[:, g]), exp(thetas[:, g + 1])
     value += thetas[:, g] - s2 + 0.1 * thetas[:, g + 1] - noise_rate * nz
     d[:, g], d[:, g + 1] = 1.0 - s2, 0.1 - noise_rate * nz
     if layout.trend:
-        v = np.exp(thetas[:, g + 2])
+        v = exp(thetas[:, g + 2])
         value += thetas[:, g + 2] - 2.0 * v
         d[:, g + 2] = 1.0 - 2.0 * v
     bend = thetas[:, layout.bends :]
@@ -77,8 +77,8 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     optimum its derivative vanishes, so it adds nothing to the gradient.
     """
     g, n = layout.g, len(data.y)
-    s2, nz = np.exp(thetas[:, g]), np.exp(thetas[:, g + 1])
-    w = np.exp(-thetas[:, None, :g])[:, :, data.group]
+    s2, nz = exp(thetas[:, g]), exp(thetas[:, g + 1])
+    w = exp(-thetas[:, None, :g])[:, :, data.group]
     features, d_a, d_b = _warped(data.phi, thetas, layout)
     Z = features * w
     r2 = squared_distances(Z, Z)
@@ -140,7 +140,7 @@ def _inverses(K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if info != 0:
             matrix[:], ok[m] = np.eye(len(matrix)), False
             continue
-        half_log_det[m] = np.log(L[diagonal, diagonal]).sum()
+        half_log_det[m] = log(L[diagonal, diagonal]).sum()
         half = lapack.dpotri(L, lower=1, overwrite_c=1)[0]
         half[diagonal, diagonal] *= 0.5
         np.add(half, half.T, out=K[m])

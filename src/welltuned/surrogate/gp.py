@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.kernels import JITTER, cholesky, correlation, matern52, squared_distances
+from welltuned.surrogate.kernels import JITTER, cholesky, correlation, exp, matern52, squared_distances
 
 QUIET, NOISY = 30.0, 3.0
 
@@ -83,7 +83,7 @@ class Layout:
     def warps(self, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a and b, shapes (M, 1, k)."""
         at = self.bends
-        return np.exp(thetas[:, None, at : at + self.k]), np.exp(thetas[:, None, at + self.k :])
+        return exp(thetas[:, None, at : at + self.k]), exp(thetas[:, None, at + self.k :])
 
 
 def layout_of(thetas: np.ndarray, data: Observations) -> Layout:
@@ -113,7 +113,7 @@ def slope_variances(thetas: np.ndarray, layout: Layout) -> np.ndarray:
 
     With it the trend has the variance v at a place that is drawn from a cube of g numbers.
     """
-    return 12.0 / max(layout.g, 1) * np.exp(thetas[:, layout.g + 2, None, None])
+    return 12.0 / max(layout.g, 1) * exp(thetas[:, layout.g + 2, None, None])
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,17 @@ class Posterior:
     @cached_property
     def s2(self) -> np.ndarray:
         """Output scales, shape (M,)."""
-        return np.exp(self.thetas[:, self.layout.g])
+        return exp(self.thetas[:, self.layout.g])
 
     @cached_property
     def noise(self) -> np.ndarray:
         """Variances of the noise of one observation, shape (M,)."""
-        return np.exp(self.thetas[:, self.layout.g + 1])
+        return exp(self.thetas[:, self.layout.g + 1])
 
     @cached_property
     def w(self) -> np.ndarray:
         """Inverse length scale of each feature, shape (M, 1, D)."""
-        return np.exp(-self.thetas[:, None, : self.layout.g])[:, :, self.data.group]
+        return exp(-self.thetas[:, None, : self.layout.g])[:, :, self.data.group]
 
     @cached_property
     def Z(self) -> np.ndarray:
@@ -304,15 +304,15 @@ class Slopes:
 def kernel_matrices(thetas: np.ndarray, data: Observations, layout: Layout) -> np.ndarray:
     """Return the covariance of the observations under each theta, shape (M, n, n)."""
     features = warped(data.phi, thetas, layout)
-    Z = features * np.exp(-thetas[:, None, : layout.g])[:, :, data.group]
+    Z = features * exp(-thetas[:, None, : layout.g])[:, :, data.group]
     r2 = squared_distances(Z, Z)
     diagonal = np.arange(len(data.y))
     r2[:, diagonal, diagonal] = 0.0
-    K = np.exp(thetas[:, layout.g, None, None]) * correlation(r2)
+    K = exp(thetas[:, layout.g, None, None]) * correlation(r2)
     if layout.trend:
         U = centred(features, data)
         K += slope_variances(thetas, layout) * (U @ np.swapaxes(U, 1, 2))
-    K[:, diagonal, diagonal] += np.exp(thetas[:, layout.g + 1, None]) + data.known + JITTER
+    K[:, diagonal, diagonal] += exp(thetas[:, layout.g + 1, None]) + data.known + JITTER
     return K
 
 

@@ -12,6 +12,24 @@ from scipy.linalg import lapack
 JITTER = 1e-10
 
 
+def exp(x: np.ndarray) -> np.ndarray:
+    """Return the exponential, the same to the last bit wherever in memory a small array lies; see :func:`_room`."""
+    return np.exp(x, out=_room(x))
+
+
+def log(x: np.ndarray) -> np.ndarray:
+    """Return the logarithm, the same to the last bit wherever in memory a small array lies; see :func:`_room`."""
+    return np.log(x, out=_room(x))
+
+
+def _room(x: np.ndarray) -> np.ndarray:
+    """Return an array of the shape of ``x`` that is at least 64 bytes away from it.
+
+    Where input and output are closer, NumPy takes another routine, which rounds otherwise, and runs would not repeat.
+    """
+    return np.empty(x.size + 16)[8 : 8 + x.size].reshape(x.shape)
+
+
 def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return |a - b|² for all rows of A, shape (…, p, D), and B, shape (…, q, D); shape (…, p, q)."""
     r2 = A @ np.swapaxes(B, -1, -2)
