@@ -157,7 +157,8 @@ class Search:
             history,
             rng,
             winsor=odd,
-            trend=not odd and not history.space.conditional,  # branches have little of a trend in common
+            # branches have little of a trend in common, and a front is found by what bends
+            trend=not odd and several == 1 and not history.space.conditional,
             members=settings.members if several == 1 else 1,
             losses=losses,
         )
