@@ -91,6 +91,7 @@ class TestOnDask(OnCluster):
 
     @pytest.fixture
     def start(self, client, made):
+        client.wait_for_workers(2, timeout=60)  # one that an earlier test has killed may not be back yet
         return lambda objective, on_report=never: made(DaskExecutor(job_of(objective, on_report), 2, client=client))
 
 
