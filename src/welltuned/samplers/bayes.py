@@ -100,7 +100,7 @@ class Bayes:
             acquisition = search.acquisition(pending)
             again = search.again(pending) if history.wishes.noisy else None
             ranked = search.ranked(acquisition, force, stay)
-            if number % 2 == 0 and force is None and not stay and search.is_stuck(acquisition, ranked[:1]):
+            if number % 2 == 0 and force is None and not stay and search.is_stuck(np.vstack([ranked, pending])):
                 ranked = search.elsewhere(pending)
             if again is not None and again[0] > worth_trying(search.model, ranked[:1]):
                 ranked, known = again[1][None], set()
@@ -147,7 +147,7 @@ class Search:
 
     @classmethod
     def begin(cls, history: History, rng: np.random.Generator, settings: Bayes) -> Search:
-        """Fit the model. Even and odd trials differ in the bad tail and in the trend: a hedge that costs nothing."""
+        """Fit the model. Even and odd trials differ in what they make of the bad tail: a hedge that costs nothing."""
         odd = origin(rng)[1] % 2 == 1
         losses = history.losses[history.observed]
         several = losses.shape[1]
@@ -158,7 +158,7 @@ class Search:
             rng,
             winsor=odd,
             # branches have little of a trend in common, and a front is found by what bends
-            trend=not odd and several == 1 and not history.space.conditional,
+            trend=several == 1 and not history.space.conditional,
             members=settings.members if several == 1 else 1,
             losses=losses,
         )
@@ -183,15 +183,16 @@ class Search:
         known = model.allowed.any() or not model.constraints
         return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
 
-    def is_stuck(self, acquisition: Acquisition, row: np.ndarray) -> bool:
-        """Tell whether the improvement expected of a row, shape (1, p), is next to nothing, and elsewhere it is safe.
+    def is_stuck(self, rows: np.ndarray) -> bool:
+        """Tell whether the improvement expected of any of the rows is next to nothing, and elsewhere it is safe.
 
-        Where trials fail, or violate constraints, those elsewhere mostly would.
+        Running trials are left out: that they will have found what there is to be found here is not known yet. Where
+        trials fail, or violate constraints, those elsewhere mostly would.
         """
         if not self.is_plain or self.model.success is not None or self.model.constraints:
             return False
-        improvement = acquisition.terms[0] if isinstance(acquisition, Sum) else acquisition
-        return bool(improvement.value(row)[0] < np.log(max(NOTHING * self.spread, 1e-300)))
+        improvement = self._improvement(rows[:0], 0.0).value(rows)
+        return bool(improvement.max() < np.log(max(NOTHING * self.spread, 1e-300)))
 
     def elsewhere(self, pending: np.ndarray) -> np.ndarray:
         """Return ranked rows away from what is known well: in the least tried of the other branches, as if it were the

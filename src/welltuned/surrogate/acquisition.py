@@ -87,9 +87,9 @@ class LogEI:
     def value(self, unit: np.ndarray) -> np.ndarray:
         """See :class:`Acquisition`."""
         p = self.posterior
-        phi = self.embed(unit)
-        k = p.covariance(phi)
-        sd = np.sqrt(p.variance_of(k, phi))
+        at = p.view(self.embed(unit))
+        k = p.covariance(at)
+        sd = np.sqrt(p.variance_of(k, at))
         z = (self.best[:, None] - p.mean[:, None, None] - k @ self.alphas) / sd[:, :, None]
         return _log_mean_exp(_by_point(log_h(z)[0] + log(sd)[:, :, None]))
 

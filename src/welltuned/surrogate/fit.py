@@ -6,11 +6,14 @@ favour; De Ath, Everson and Fieldsend, *How Bayesian Should Bayesian Optimisatio
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import lapack
+from scipy.special import expit
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, centred, condition, slope_variances
+from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, centred, condition, steepness
 from welltuned.surrogate.kernels import JITTER, exp, log, matern52, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
@@ -20,9 +23,12 @@ LOG_NZ = (np.log(1e-6), 0.0)
 LOG_V = (-9.0, 2.0)
 LOG_WARP = (-1.6, 1.6)
 WARP_SD = 0.75
+FLATNESS = 6.0  # rate of the prior of a trend's variance
+TREND_ODDS = 2.0  # how much likelier than none a trend is before anything is known
 STIFFEST = 0.25  # draws of hyperparameters stay within two standard deviations of at most 1/√0.25 log units
 FAILED = -1e10
 LEAST_GAIN = 2e-2
+LOG_2PI = np.log(2.0 * np.pi)
 
 
 def bounds(layout: Layout) -> np.ndarray:
@@ -45,7 +51,7 @@ def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np
 
     Length scales: -0.1 l² - 0.1/l², which forbids both extremes, up to 20 groups; beyond, the log-normal of Hvarfner,
     Hellsten and Nardi (ICML 2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma(1.1, rate).
-    Trend: Gamma(2, 2). Warping: log-normal around the identity.
+    Trend: v is exponential of mean 1/6. Warping: log-normal around the identity.
     """
     g, d = layout.g, np.empty_like(thetas)
     log_l = thetas[:, :g]
@@ -62,8 +68,9 @@ def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np
     d[:, g], d[:, g + 1] = 1.0 - s2, 0.1 - noise_rate * nz
     if layout.trend:
         v = exp(thetas[:, g + 2])
-        value += thetas[:, g + 2] - 2.0 * v
-        d[:, g + 2] = 1.0 - 2.0 * v
+        # normalised, unlike the others: what they lack of a density cancels where trends are compared with none
+        value += np.log(TREND_ODDS * FLATNESS) + thetas[:, g + 2] - FLATNESS * v
+        d[:, g + 2] = 1.0 - FLATNESS * v
     bend = thetas[:, layout.bends :]
     value -= 0.5 * (bend * bend).sum(1) / WARP_SD**2
     d[:, layout.bends :] = -bend / WARP_SD**2
@@ -87,8 +94,9 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     k, dk = matern52(r2)
     K = s2[:, None, None] * k
     if layout.trend:
-        U, slopes = centred(features, data), slope_variances(thetas, layout)
-        linear = slopes * (U @ np.swapaxes(U, 1, 2))
+        rise = steepness(thetas, layout)
+        U = rise * centred(features, data)
+        linear = U @ np.swapaxes(U, 1, 2)
         K += linear
     K[:, diagonal, diagonal] += nz[:, None] + data.known + JITTER
     Ki, half_log_det, ok = _inverses(K)
@@ -107,7 +115,7 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     along = 0.0
     if layout.trend:
         d[:, g + 2] -= 0.5 * np.einsum("mij,mij->m", W, linear)
-        along = slopes * (W @ U)
+        along = rise * (W @ U)
     W *= dk
     Gz = W.sum(2)[:, :, None] * Z - W @ Z
     Gz *= (2.0 * s2)[:, None, None]
@@ -167,32 +175,74 @@ def maximum(data: Observations, layout: Layout, starts: np.ndarray, iterations: 
     return thetas[int(np.argmax(values))]
 
 
-def draws(theta: np.ndarray, data: Observations, layout: Layout, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return ``n`` draws around the most probable theta, shape (n, t), by Laplace's approximation.
+@dataclass(frozen=True)
+class Peak:
+    """The most probable theta and Laplace's approximation around it: deviations along axes.
 
-    The curvature comes from forward differences of the exact gradient, all of them in one stack.
+    Attributes
+    ----------
+    theta, log_density
+        Where it is, shape (t,), and the log posterior density there, up to a constant.
+    sd, axes
+        Standard deviations, shape (t,), along the columns of a rotation, shape (t, t).
     """
-    t, step = layout.size, 1e-4
-    points = np.vstack([theta, theta + step * np.eye(t)])
-    slopes = log_posterior(points, data, layout)[1]
-    H = (slopes[0] - slopes[1:]) / step
-    values, vectors = np.linalg.eigh(0.5 * (H + H.T))
-    sd = 1.0 / np.sqrt(np.maximum(values, STIFFEST))
-    found = theta + (rng.standard_normal((n, t)) * sd) @ vectors.T
-    return np.clip(found, *bounds(layout))
+
+    theta: np.ndarray
+    log_density: float
+    sd: np.ndarray
+    axes: np.ndarray
+
+    @classmethod
+    def at(cls, theta: np.ndarray, data: Observations, layout: Layout) -> Peak:
+        """Measure the curvature by forward differences of the exact gradient, all of them in one stack."""
+        t, step = layout.size, 1e-4
+        values, slopes = log_posterior(np.vstack([theta, theta + step * np.eye(t)]), data, layout)
+        H = (slopes[0] - slopes[1:]) / step
+        curvatures, axes = np.linalg.eigh(0.5 * (H + H.T))
+        return cls(theta, float(values[0]), 1.0 / np.sqrt(np.maximum(curvatures, STIFFEST)), axes)
+
+    @property
+    def log_evidence(self) -> float:
+        """Logarithm of the probability of the observations, up to a constant that all layouts share."""
+        return self.log_density + float(log(self.sd).sum()) + 0.5 * len(self.theta) * LOG_2PI
+
+    def members(self, n: int, layout: Layout, rng: np.random.Generator | None) -> np.ndarray:
+        """Return the most probable theta and n - 1 draws around it, shape (n, t); none for n = 0."""
+        if n <= 1 or rng is None:
+            return self.theta[None][:n]
+        steps = (rng.standard_normal((n - 1, len(self.theta))) * self.sd) @ self.axes.T
+        return np.vstack([self.theta, np.clip(self.theta + steps, *bounds(layout))])
 
 
 def thetas(
     data: Observations, layout: Layout, members: int = 1, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Return the most probable theta, followed by ``members - 1`` draws around it, which need ``rng``; (members, t)."""
+    """Return the most probable theta, followed by ``members - 1`` draws around it, which need ``rng``; (members, t).
+
+    With a trend in the layout, processes with and without it share the places in proportion to the evidence for
+    either, the likelier kind first; where none has one, it is missing from their theta too.
+    """
+    best = most_probable(data, layout)
+    if members == 1 and not layout.trend:
+        return best[None]
+    peak = Peak.at(best, data, layout)
+    if not layout.trend:
+        return peak.members(members, layout, rng)
+    plain = Peak.at(most_probable(data, layout.flat), data, layout.flat)
+    n = round(members * float(expit(peak.log_evidence - plain.log_evidence)))
+    others = plain.members(members - n, layout.flat, rng)
+    if n == 0:
+        return others
+    both = [peak.members(n, layout, rng), layout.tilted(others)]
+    return np.vstack(both if 2 * n >= members else both[::-1])
+
+
+def most_probable(data: Observations, layout: Layout) -> np.ndarray:
+    """Return the most probable theta, shape (t,)."""
     starts = [default_theta(layout)]
     if data.noise_rate < QUIET:  # that all is noise and that none is are two hills; climb both
         starts.append(default_theta(layout, noise=0.3))
-    best = maximum(data, layout, np.array(starts))
-    if members == 1 or rng is None:
-        return best[None]
-    return np.vstack([best, draws(best, data, layout, members - 1, rng)])
+    return maximum(data, layout, np.array(starts))
 
 
 def fit(data: Observations) -> Posterior:

@@ -85,45 +85,45 @@ class Layout:
         at = self.bends
         return exp(thetas[:, None, at : at + self.k]), exp(thetas[:, None, at + self.k :])
 
+    @property
+    def flat(self) -> Layout:
+        """The same without a trend."""
+        return replace(self, trend=False)
 
-def layout_of(thetas: np.ndarray, data: Observations) -> Layout:
-    """Recover the layout of stacked hyperparameters, shape (M, t)."""
-    k, trend = divmod(thetas.shape[1] - data.n_groups - 2, 2)
-    return Layout(data.n_groups, k, bool(trend))
-
-
-def warped(phi: np.ndarray, thetas: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return the features as each process sees them, shape (M, n, D), or (1, n, D) where none is warped."""
-    if not layout.k:
-        return phi[None]
-    out = np.repeat(phi[None], len(thetas), axis=0)
-    out[:, :, : layout.k] = warp.kumaraswamy(phi[None, :, : layout.k], *layout.warps(thetas))
-    return out
-
-
-def centred(warped_phi: np.ndarray, data: Observations) -> np.ndarray:
-    """Return warped features, the numeric ones less 0.5, shape (M, q, D)."""
-    U = warped_phi.copy()
-    U[:, :, : data.numeric] -= 0.5
-    return U
-
-
-def slope_variances(thetas: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return the variance of the slope in each feature, shape (M, 1, 1).
-
-    With it the trend has the variance v at a place that is drawn from a cube of g numbers.
-    """
-    return 12.0 / max(layout.g, 1) * exp(thetas[:, layout.g + 2, None, None])
+    def tilted(self, thetas: np.ndarray) -> np.ndarray:
+        """Return hyperparameters of :attr:`flat`, shape (M, t - 1), in this layout: with a trend of variance 0."""
+        return np.insert(thetas, self.g + 2, -np.inf, axis=1)
 
 
 @dataclass(frozen=True)
-class Posterior:
-    """M processes after the observations; predictions at features ``phi`` of shape (q, D), on the scale of ``y``."""
+class View:
+    """Features of q points as each process sees them, warped: Z for the Matérn kernel, U for the trend if there is one.
+
+    Both have the shape (M, q, D).
+    """
+
+    Z: np.ndarray
+    U: np.ndarray | None
+
+    def covariance(self, other: View, s2: np.ndarray) -> np.ndarray:
+        """Return the covariances of the function at two sets of points, shape (M, q, r)."""
+        k = correlation(squared_distances(self.Z, other.Z))
+        k *= s2[:, None, None]
+        if self.U is not None and other.U is not None:
+            k += self.U @ np.swapaxes(other.U, 1, 2)
+        return k
+
+    def variance(self, s2: np.ndarray) -> np.ndarray:
+        """Return the diagonal of the covariances of the points with themselves, shape (M, q) or (M, 1)."""
+        return s2[:, None] if self.U is None else s2[:, None] + np.einsum("mij,mij->mi", self.U, self.U)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """M processes before the observations: what stacked hyperparameters, shape (M, t), say of any places."""
 
     thetas: np.ndarray
     data: Observations
-    L: np.ndarray
-    mean: np.ndarray
 
     def __len__(self) -> int:
         return len(self.thetas)
@@ -131,7 +131,8 @@ class Posterior:
     @cached_property
     def layout(self) -> Layout:
         """Where things are in theta."""
-        return layout_of(self.thetas, self.data)
+        k, trend = divmod(self.thetas.shape[1] - self.data.n_groups - 2, 2)
+        return Layout(self.data.n_groups, k, bool(trend))
 
     @cached_property
     def s2(self) -> np.ndarray:
@@ -149,9 +150,57 @@ class Posterior:
         return exp(-self.thetas[:, None, : self.layout.g])[:, :, self.data.group]
 
     @cached_property
-    def Z(self) -> np.ndarray:
-        """Scaled features of the observations, shape (M, n, D)."""
-        return self.scaled(self.data.phi)
+    def steepness(self) -> np.ndarray:
+        """Standard deviation of the trend's slope in each feature, shape (M, 1, 1)."""
+        return steepness(self.thetas, self.layout)
+
+    @cached_property
+    def warps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Exponents a and b of the warps, shapes (M, 1, k)."""
+        return self.layout.warps(self.thetas)
+
+    @cached_property
+    def seen(self) -> View:
+        """The observations as each process sees them."""
+        return self.view(self.data.phi)
+
+    def view(self, phi: np.ndarray) -> View:
+        """Return points as each process sees them."""
+        k, V = self.layout.k, phi[None]
+        if k:
+            V = np.repeat(V, len(self), axis=0)
+            V[:, :, :k] = warp.kumaraswamy(phi[None, :, :k], *self.warps)
+        return View(V * self.w, centred(V, self.data) * self.steepness if self.layout.trend else None)
+
+    def matrices(self) -> np.ndarray:
+        """Return the covariances of the observations, noise included, shape (M, n, n)."""
+        K = self.seen.covariance(self.seen, self.s2)
+        diagonal = np.arange(len(self.data.y))
+        K[:, diagonal, diagonal] = self.seen.variance(self.s2) + self.noise[:, None] + self.data.known + JITTER
+        return K
+
+
+def steepness(thetas: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return the standard deviation of the trend's slope in each feature, shape (M, 1, 1).
+
+    With it the trend has the variance v at a place that is drawn from a cube of g numbers.
+    """
+    return np.sqrt(12.0 / max(layout.g, 1) * exp(thetas[:, layout.g + 2, None, None]))
+
+
+def centred(V: np.ndarray, data: Observations) -> np.ndarray:
+    """Return warped features V, shape (M, q, D), the numbers among them less the middle of the cube."""
+    U = V.copy()
+    U[:, :, : data.numeric] -= 0.5
+    return U
+
+
+@dataclass(frozen=True)
+class Posterior(Prior):
+    """M processes after the observations; predictions at features ``phi`` of shape (q, D), on the scale of ``y``."""
+
+    L: np.ndarray
+    mean: np.ndarray
 
     @cached_property
     def Li(self) -> np.ndarray:
@@ -167,60 +216,32 @@ class Posterior:
         """Return K⁻¹ y for stacked columns ``ys``, shape (M, n, c)."""
         return np.swapaxes(self.Li, 1, 2) @ (self.Li @ ys)
 
-    def scaled(self, phi: np.ndarray) -> np.ndarray:
-        """Return warped features in units of the length scales, shape (M, q, D)."""
-        return warped(phi, self.thetas, self.layout) * self.w
-
-    @cached_property
-    def slopes(self) -> np.ndarray:
-        """Variance of the slope in each feature, shape (M, 1, 1)."""
-        return slope_variances(self.thetas, self.layout)
-
-    @cached_property
-    def U(self) -> np.ndarray:
-        """Centred features of the observations, shape (M, n, D)."""
-        return self.centred(self.data.phi)
-
-    def centred(self, phi: np.ndarray) -> np.ndarray:
-        """Return what the trend is linear in, shape (M, q, D)."""
-        return centred(warped(phi, self.thetas, self.layout), self.data)
-
-    def covariance(self, phi: np.ndarray) -> np.ndarray:
-        """Return k(phi, observations), shape (M, q, n)."""
-        k = correlation(squared_distances(self.scaled(phi), self.Z))
-        k *= self.s2[:, None, None]
-        if self.layout.trend:
-            k += self.slopes * (self.centred(phi) @ np.swapaxes(self.U, 1, 2))
-        return k
-
-    def prior_variance(self, phi: np.ndarray) -> np.ndarray:
-        """Return the variances before any observation, shape (M, q)."""
-        variance = np.repeat(self.s2[:, None], len(phi), axis=1)
-        if self.layout.trend:
-            U = self.centred(phi)
-            variance += self.slopes[:, 0] * np.einsum("mij,mij->mi", U, U)
-        return variance
+    def covariance(self, at: View) -> np.ndarray:
+        """Return k(at, observations), shape (M, q, n)."""
+        return at.covariance(self.seen, self.s2)
 
     def members(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and variances (noise excluded) of each process at ``phi``, shapes (M, q)."""
-        k = self.covariance(phi)
-        return self.mean_of(k), self.variance_of(k, phi)
+        at = self.view(phi)
+        k = self.covariance(at)
+        return self.mean_of(k), self.variance_of(k, at)
 
     def mean_of(self, k: np.ndarray) -> np.ndarray:
         """Return the means, shape (M, q), of points whose covariances with the observations are ``k``."""
         return self.mean[:, None] + (k @ self.alpha[:, :, None])[:, :, 0]
 
-    def variance_of(self, k: np.ndarray, phi: np.ndarray) -> np.ndarray:
-        """Return the variances, shape (M, q), at ``phi``, whose covariances with the observations are ``k``."""
-        return self.remaining(k @ np.swapaxes(self.Li, 1, 2), phi)
+    def variance_of(self, k: np.ndarray, at: View) -> np.ndarray:
+        """Return the variances, shape (M, q), of points whose covariances with the observations are ``k``."""
+        return self.remaining(k @ np.swapaxes(self.Li, 1, 2), at)
 
-    def remaining(self, V: np.ndarray, phi: np.ndarray) -> np.ndarray:
-        """Return the prior variance at ``phi`` less what ``V = k L⁻ᵀ``, shape (M, q, n), explains of it."""
-        return np.maximum(self.prior_variance(phi) - np.einsum("mij,mij->mi", V, V), 1e-12 * self.s2[:, None])
+    def remaining(self, V: np.ndarray, at: View) -> np.ndarray:
+        """Return the variances before any observation less what ``V = k L⁻ᵀ``, shape (M, q, n), explains of them."""
+        explained = np.einsum("mij,mij->mi", V, V)
+        return np.maximum(at.variance(self.s2) - explained, 1e-12 * self.s2[:, None])
 
     def means(self, phi: np.ndarray) -> np.ndarray:
         """Return the mean of the mixture at ``phi``, shape (q,)."""
-        return self.mean_of(self.covariance(phi)).mean(0)
+        return self.mean_of(self.covariance(self.view(phi))).mean(0)
 
     def predict(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance (noise excluded) of the mixture at ``phi``, shapes (q,)."""
@@ -229,13 +250,10 @@ class Posterior:
 
     def joint(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means, shape (M, q), and covariances, shape (M, q, q), of the function at ``phi``."""
-        Zq, k = self.scaled(phi), self.covariance(phi)
+        at = self.view(phi)
+        k = self.covariance(at)
         V = k @ np.swapaxes(self.Li, 1, 2)
-        prior = self.s2[:, None, None] * correlation(squared_distances(Zq, Zq))
-        if self.layout.trend:
-            U = self.centred(phi)
-            prior += self.slopes * (U @ np.swapaxes(U, 1, 2))
-        return self.mean_of(k), prior - V @ np.swapaxes(V, 1, 2)
+        return self.mean_of(k), at.covariance(at, self.s2) - V @ np.swapaxes(V, 1, 2)
 
     def extended(self, phi: np.ndarray, y: np.ndarray) -> Posterior:
         """Return the posterior after further observations, with hyperparameters and means as they are."""
@@ -253,7 +271,7 @@ class Posterior:
         if len(self) == 1:
             return self
         one = Posterior(self.thetas[m : m + 1], self.data, self.L[m : m + 1], self.mean[m : m + 1])
-        one.__dict__.update(Li=self.Li[m : m + 1], Z=self.Z[m : m + 1], alpha=self.alpha[m : m + 1])
+        one.__dict__.update(Li=self.Li[m : m + 1], alpha=self.alpha[m : m + 1])
         return one
 
     def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
@@ -275,15 +293,14 @@ class Slopes:
     def __init__(self, posterior: Posterior, phi: np.ndarray, alphas: np.ndarray | None = None) -> None:
         p = self.posterior = posterior
         self.phi = phi
-        self.Zq = p.scaled(phi)
-        k, dk = matern52(squared_distances(self.Zq, p.Z))
+        self.at = p.view(phi)
+        k, dk = matern52(squared_distances(self.at.Z, p.seen.Z))
         s2 = p.s2[:, None, None]
         self.k, self.dk = k * s2, dk * (2.0 * s2)
-        self.Uq = p.centred(phi) if p.layout.trend else None
-        if self.Uq is not None:
-            self.k += p.slopes * (self.Uq @ np.swapaxes(p.U, 1, 2))
+        if self.at.U is not None:
+            self.k += self.at.U @ np.swapaxes(p.seen.U, 1, 2)
         self.V = self.k @ np.swapaxes(p.Li, 1, 2)
-        self.variance = p.remaining(self.V, phi)
+        self.variance = p.remaining(self.V, self.at)
         self.alphas = p.alpha[:, :, None] if alphas is None else alphas
         self.means = p.mean[:, None, None] + self.k @ self.alphas  # (M, q, F)
 
@@ -292,28 +309,15 @@ class Slopes:
         p = self.posterior
         C = by_mean @ np.swapaxes(self.alphas, 1, 2)
         C -= (2.0 * by_variance)[:, :, None] * (self.V @ p.Li)
-        trend = 0.0 if self.Uq is None else (C @ p.U + 2.0 * by_variance[:, :, None] * self.Uq) * p.slopes
+        trend = 0.0
+        if self.at.U is not None:
+            trend = (C @ p.seen.U + 2.0 * by_variance[:, :, None] * self.at.U) * p.steepness
         C *= self.dk
-        d = (C.sum(2)[:, :, None] * self.Zq - C @ p.Z) * p.w + trend
+        d = (C.sum(2)[:, :, None] * self.at.Z - C @ p.seen.Z) * p.w + trend
         k = p.layout.k
         if k:
-            d[:, :, :k] *= warp.slope(self.phi[None, :, :k], *p.layout.warps(p.thetas))
+            d[:, :, :k] *= warp.slope(self.phi[None, :, :k], *p.warps)
         return d.sum(0)
-
-
-def kernel_matrices(thetas: np.ndarray, data: Observations, layout: Layout) -> np.ndarray:
-    """Return the covariance of the observations under each theta, shape (M, n, n)."""
-    features = warped(data.phi, thetas, layout)
-    Z = features * exp(-thetas[:, None, : layout.g])[:, :, data.group]
-    r2 = squared_distances(Z, Z)
-    diagonal = np.arange(len(data.y))
-    r2[:, diagonal, diagonal] = 0.0
-    K = exp(thetas[:, layout.g, None, None]) * correlation(r2)
-    if layout.trend:
-        U = centred(features, data)
-        K += slope_variances(thetas, layout) * (U @ np.swapaxes(U, 1, 2))
-    K[:, diagonal, diagonal] += exp(thetas[:, layout.g + 1, None]) + data.known + JITTER
-    return K
 
 
 def condition(thetas: np.ndarray, data: Observations, mean: np.ndarray | None = None) -> Posterior:
@@ -321,8 +325,7 @@ def condition(thetas: np.ndarray, data: Observations, mean: np.ndarray | None = 
 
     A theta whose kernel matrix cannot be factored is left out; the last one left raises ``FloatingPointError``.
     """
-    K = kernel_matrices(thetas, data, layout_of(thetas, data))
-    factors = [cholesky(k) for k in K]
+    factors = [cholesky(K) for K in Prior(thetas, data).matrices()]
     kept = [m for m, L in enumerate(factors) if L is not None]
     if not kept:  # a kernel matrix of finite numbers and 1e-2 on its diagonal is positive definite
         raise FloatingPointError("the kernel matrix is not positive definite")

@@ -137,8 +137,9 @@ def fit_model(
     winsor
         Clip the bad tail at Tukey's fence. Each way is better in a regime of its own; a search alternates.
     trend
-        Let the objective have a linear trend as long as there are few observations. Of a dozen results, which way
-        leads up is most of what can be learned. The warped process of HEBO (Cowen-Rivers et al. 2022) has one too.
+        Let the objective have a linear trend as long as there are few observations, as far as the evidence is for one.
+        Of a dozen results, which way leads up is most of what can be learned. The warped process of HEBO
+        (Cowen-Rivers et al. 2022) has one too.
     members
         Processes averaged per objective, at most.
     losses
