@@ -191,7 +191,7 @@ def test_leave_one_out_is_what_leaving_out_gives():
 
 
 def test_a_trend_says_which_way_leads_on():
-    """Two dozen values of a linear function of six numbers, in one corner of the cube: what is it in the opposite one?"""
+    """Two dozen values of a linear function of six numbers, in one corner of the cube: what is it in the opposite?"""
     rng = np.random.default_rng(0)
     slopes = np.array([3.0, -2.0, 1.0, 0.5, 0.0, 0.0])
     phi, far = 0.5 * rng.random((24, 6)), 0.5 + 0.5 * rng.random((50, 6))

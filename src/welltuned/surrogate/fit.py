@@ -228,7 +228,9 @@ def thetas(
     peak = Peak.at(best, data, layout)
     if not layout.trend:
         return peak.members(members, layout, rng)
-    plain = Peak.at(most_probable(data, layout.flat), data, layout.flat)
+    # from the peak with a trend the climb to the one without takes a third of the time, and it is seldom another one
+    nearby = maximum(data, layout.flat, layout.flattened(best[None]))
+    plain = Peak.at(nearby, data, layout.flat)
     n = round(members * float(expit(peak.log_evidence - plain.log_evidence)))
     others = plain.members(members - n, layout.flat, rng)
     if n == 0:

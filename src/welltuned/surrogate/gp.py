@@ -94,6 +94,10 @@ class Layout:
         """Return hyperparameters of :attr:`flat`, shape (M, t - 1), in this layout: with a trend of variance 0."""
         return np.insert(thetas, self.g + 2, -np.inf, axis=1)
 
+    def flattened(self, thetas: np.ndarray) -> np.ndarray:
+        """Return hyperparameters, shape (M, t), without that of the trend."""
+        return np.delete(thetas, self.g + 2, axis=1)
+
 
 @dataclass(frozen=True)
 class View:
@@ -297,7 +301,7 @@ class Slopes:
         k, dk = matern52(squared_distances(self.at.Z, p.seen.Z))
         s2 = p.s2[:, None, None]
         self.k, self.dk = k * s2, dk * (2.0 * s2)
-        if self.at.U is not None:
+        if self.at.U is not None and p.seen.U is not None:
             self.k += self.at.U @ np.swapaxes(p.seen.U, 1, 2)
         self.V = self.k @ np.swapaxes(p.Li, 1, 2)
         self.variance = p.remaining(self.V, self.at)
