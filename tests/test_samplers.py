@@ -11,6 +11,7 @@ import welltuned as wt
 from welltuned.pareto import hypervolume
 from welltuned.samplers import SAMPLERS, bayes, describe_sampler, make_sampler, sobol
 from welltuned.samplers.bayes import at_home
+from welltuned.streams import trial_rng
 from welltuned.testing import SamplerContract
 
 BRANIN = [wt.Float(-5.0, 10.0), wt.Float(0.0, 15.0)]
@@ -141,6 +142,18 @@ def test_what_is_known_to_the_last_digit_takes_half_of_the_trials():
     study = wt.minimize(lambda p: (p["x"] - 0.3) ** 2 + (p["y"] - 0.6) ** 2, space, 40, sampler="bayes", seed=0)
     away = [max(abs(t.params["x"] - 0.3), abs(t.params["y"] - 0.6)) for t in study.history.trials]
     assert max(away[21::2]) < 0.02 and min(away[20::2]) > 0.05, away
+
+
+def test_running_trials_alone_do_not_make_a_search_stuck():
+    """Seven trials around the optimum leave nothing to improve if they keep their promise, which is not known yet."""
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="qmc", seed=0)
+    study.optimize(lambda p: (p["x"] - 0.3) ** 2 + (p["y"] - 0.6) ** 2, 16, progress=False)
+    search = bayes.Search.begin(study.history, trial_rng(0, 16), wt.Bayes())
+    steps = [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1]]
+    pending = np.array([0.3, 0.6]) + 0.03 * np.array(steps)
+    rows = np.vstack([pending, np.random.default_rng(0).random((500, 2))])
+    assert search.acquisition(pending).value(rows).max() < np.log(bayes.NOTHING * search.spread)
+    assert not search.is_stuck(rows)
 
 
 STEEP = {
