@@ -1,5 +1,7 @@
 """The mathematics of the surrogate: every gradient against differences, every closed form against draws."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -202,6 +204,14 @@ def test_a_trend_says_which_way_leads_on():
         p = gp.condition(fit.thetas(d, gp.Layout(6, 0, trend)), d)
         errors.append(np.abs(centre + scale * p.means(far) - far @ slopes).mean())
     assert errors[1] < 0.05 * errors[0], errors
+
+
+def test_principal_axes_are_found_where_divide_and_conquer_finds_none():
+    """The curvature of a fit in one branch of a real space, where the features of the others are constant."""
+    H = np.load(Path(__file__).parent / "data" / "curvature.npy")
+    values, axes = fit.principal(H)
+    np.testing.assert_allclose(axes * values @ axes.T, H, atol=1e-12)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(len(H)), atol=1e-12)
 
 
 def test_members_with_and_without_a_trend_follow_the_evidence():

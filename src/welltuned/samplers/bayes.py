@@ -157,8 +157,9 @@ class Search:
             history,
             rng,
             winsor=odd,
-            # branches have little of a trend in common, and a front is found by what bends
-            trend=several == 1 and not history.space.conditional,
+            # branches have little of a trend in common, a front is found by what bends, and up to where trials fail a
+            # trend leads on beyond
+            trend=several == 1 and not history.space.conditional and not history.failed.any(),
             members=settings.members if several == 1 else 1,
             losses=losses,
         )

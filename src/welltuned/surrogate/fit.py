@@ -198,7 +198,7 @@ class Peak:
         t, step = layout.size, 1e-4
         values, slopes = log_posterior(np.vstack([theta, theta + step * np.eye(t)]), data, layout)
         H = (slopes[0] - slopes[1:]) / step
-        curvatures, axes = np.linalg.eigh(0.5 * (H + H.T))
+        curvatures, axes = principal(0.5 * (H + H.T))
         return cls(theta, float(values[0]), 1.0 / np.sqrt(np.maximum(curvatures, STIFFEST)), axes)
 
     @property
@@ -212,6 +212,16 @@ class Peak:
             return self.theta[None][:n]
         steps = (rng.standard_normal((n - 1, len(self.theta))) * self.sd) @ self.axes.T
         return np.vstack([self.theta, np.clip(self.theta + steps, *bounds(layout))])
+
+
+def principal(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, shape (t,), and the rotation to the eigenvectors, shape (t, t), of a symmetric matrix.
+
+    Not as ``np.linalg.eigh``, whose divide and conquer has found none of a matrix with many equal ones, such as constant
+    features bring.
+    """
+    values, axes, _ = lapack.dsyev(np.where(np.isfinite(H), H, 0.0))
+    return values, axes
 
 
 def thetas(
