@@ -217,8 +217,8 @@ class Peak:
 def principal(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return eigenvalues, shape (t,), and the rotation to the eigenvectors, shape (t, t), of a symmetric matrix.
 
-    Not as ``np.linalg.eigh``, whose divide and conquer has found none of a matrix with many equal ones, such as constant
-    features bring.
+    Not as ``np.linalg.eigh``, whose divide and conquer has found none of a matrix with many equal ones, as constant
+    features bring them.
     """
     values, axes, _ = lapack.dsyev(np.where(np.isfinite(H), H, 0.0))
     return values, axes
