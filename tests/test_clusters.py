@@ -40,9 +40,12 @@ from welltuned.trial import Report, State
 pytestmark = WARNINGS
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def client():
-    """A client of a cluster that is not ours, with Dask's defaults: it would run lost tasks three times more."""
+    """A client of a cluster that is not ours, with Dask's defaults: it would run lost tasks three times more.
+
+    Not one for all: what the contract leaves running there, only the end of the cluster ends, and others would wait.
+    """
     distributed = pytest.importorskip("distributed")
     options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "resources": {"GPU": 1}}
     with (
