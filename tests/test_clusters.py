@@ -47,7 +47,7 @@ def client():
     Not one for all: what the contract leaves running there, only the end of the cluster ends, and others would wait.
     """
     distributed = pytest.importorskip("distributed")
-    options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "resources": {"GPU": 1}}
+    options = {"processes": True, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "resources": {"GPU": 1}}
     with (
         distributed.LocalCluster(2, host="127.0.0.1", silence_logs=50, **options) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,

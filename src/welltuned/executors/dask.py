@@ -339,7 +339,7 @@ def serve() -> None:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # without one it would try 8787, which another cluster may have
         memory_limit=0,
         local_directory=str(folder),
         silence_logs=50,
