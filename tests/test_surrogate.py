@@ -46,9 +46,10 @@ def history():
 @pytest.fixture(scope="module", params=["no trend", "trend"])
 def model(history, request):
     found = models.fit_model(history, np.random.default_rng(0), trend=request.param == "trend")
-    if request.param == "trend":
-        p = found.objective.posterior
-        assert p.layout.trend and np.isfinite(p.thetas[:, p.layout.g + 2]).any()
+    p = found.objective.posterior
+    assert p.layout.trend == (request.param == "trend")
+    if p.layout.trend:
+        assert np.isfinite(p.thetas[:, p.layout.g + 2]).any()
     return found
 
 

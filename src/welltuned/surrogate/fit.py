@@ -13,7 +13,7 @@ from scipy.linalg import lapack
 from scipy.special import expit
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, centred, condition, steepness
+from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, Prior, centred, condition
 from welltuned.surrogate.kernels import JITTER, exp, log, matern52, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
@@ -84,9 +84,9 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     optimum its derivative vanishes, so it adds nothing to the gradient.
     """
     g, n = layout.g, len(data.y)
-    s2, nz = exp(thetas[:, g]), exp(thetas[:, g + 1])
-    w = exp(-thetas[:, None, :g])[:, :, data.group]
-    features, d_a, d_b = _warped(data.phi, thetas, layout)
+    p = Prior(thetas, data)
+    s2, nz, w = p.s2, p.noise, p.w
+    features, d_a, d_b = _warped(data.phi, p)
     Z = features * w
     r2 = squared_distances(Z, Z)
     diagonal = np.arange(n)
@@ -94,8 +94,7 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     k, dk = matern52(r2)
     K = s2[:, None, None] * k
     if layout.trend:
-        rise = steepness(thetas, layout)
-        U = rise * centred(features, data)
+        U = p.steepness * centred(features, data)
         linear = U @ np.swapaxes(U, 1, 2)
         K += linear
     K[:, diagonal, diagonal] += nz[:, None] + data.known + JITTER
@@ -115,7 +114,7 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     along = 0.0
     if layout.trend:
         d[:, g + 2] -= 0.5 * np.einsum("mij,mij->m", W, linear)
-        along = rise * (W @ U)
+        along = p.steepness * (W @ U)
     W *= dk
     Gz = W.sum(2)[:, :, None] * Z - W @ Z
     Gz *= (2.0 * s2)[:, None, None]
@@ -129,12 +128,12 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     return value, d
 
 
-def _warped(phi: np.ndarray, thetas: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if not layout.k:
+def _warped(phi: np.ndarray, p: Prior) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    k = p.layout.k
+    if not k:
         return phi[None], phi, phi
-    out = np.repeat(phi[None], len(thetas), axis=0)
-    v, d_a, d_b = warp.with_derivatives(phi[None, :, : layout.k], *layout.warps(thetas))
-    out[:, :, : layout.k] = v
+    out = np.repeat(phi[None], len(p), axis=0)
+    out[:, :, :k], d_a, d_b = warp.with_derivatives(phi[None, :, :k], *p.warps)
     return out, d_a, d_b
 
 

@@ -117,6 +117,10 @@ class View:
             k += self.U @ np.swapaxes(other.U, 1, 2)
         return k
 
+    def only(self, members: slice | list[int]) -> View:
+        """Return what some of the processes see."""
+        return View(self.Z[members], None if self.U is None else self.U[members])
+
     def variance(self, s2: np.ndarray) -> np.ndarray:
         """Return the diagonal of the covariances of the points with themselves, shape (M, q) or (M, 1)."""
         return s2[:, None] if self.U is None else s2[:, None] + np.einsum("mij,mij->mi", self.U, self.U)
@@ -155,8 +159,11 @@ class Prior:
 
     @cached_property
     def steepness(self) -> np.ndarray:
-        """Standard deviation of the trend's slope in each feature, shape (M, 1, 1)."""
-        return steepness(self.thetas, self.layout)
+        """Standard deviation of the trend's slope in each feature, shape (M, 1, 1).
+
+        With it the trend has the variance v at a place that is drawn from a cube of g numbers.
+        """
+        return np.sqrt(12.0 / max(self.layout.g, 1) * exp(self.thetas[:, self.layout.g + 2, None, None]))
 
     @cached_property
     def warps(self) -> tuple[np.ndarray, np.ndarray]:
@@ -182,14 +189,6 @@ class Prior:
         diagonal = np.arange(len(self.data.y))
         K[:, diagonal, diagonal] = self.seen.variance(self.s2) + self.noise[:, None] + self.data.known + JITTER
         return K
-
-
-def steepness(thetas: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return the standard deviation of the trend's slope in each feature, shape (M, 1, 1).
-
-    With it the trend has the variance v at a place that is drawn from a cube of g numbers.
-    """
-    return np.sqrt(12.0 / max(layout.g, 1) * exp(thetas[:, layout.g + 2, None, None]))
 
 
 def centred(V: np.ndarray, data: Observations) -> np.ndarray:
@@ -275,7 +274,9 @@ class Posterior(Prior):
         if len(self) == 1:
             return self
         one = Posterior(self.thetas[m : m + 1], self.data, self.L[m : m + 1], self.mean[m : m + 1])
-        one.__dict__.update(Li=self.Li[m : m + 1], alpha=self.alpha[m : m + 1])
+        one.__dict__.update(
+            Li=self.Li[m : m + 1], seen=self.seen.only(slice(m, m + 1)), alpha=self.alpha[m : m + 1]
+        )
         return one
 
     def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
@@ -329,7 +330,8 @@ def condition(thetas: np.ndarray, data: Observations, mean: np.ndarray | None = 
 
     A theta whose kernel matrix cannot be factored is left out; the last one left raises ``FloatingPointError``.
     """
-    factors = [cholesky(K) for K in Prior(thetas, data).matrices()]
+    prior = Prior(thetas, data)
+    factors = [cholesky(K) for K in prior.matrices()]
     kept = [m for m, L in enumerate(factors) if L is not None]
     if not kept:  # a kernel matrix of finite numbers and 1e-2 on its diagonal is positive definite
         raise FloatingPointError("the kernel matrix is not positive definite")
@@ -337,5 +339,9 @@ def condition(thetas: np.ndarray, data: Observations, mean: np.ndarray | None = 
     if mean is None:
         ones_y = np.column_stack([np.ones(len(data.y)), data.y])
         sums = np.array([lapack.dpotrs(f, ones_y, lower=1)[0].sum(0) for f in L])
-        return Posterior(thetas[kept], data, L, sums[:, 1] / sums[:, 0])
-    return Posterior(thetas[kept], data, L, mean[kept])
+        mean = sums[:, 1] / sums[:, 0]
+    else:
+        mean = mean[kept]
+    posterior = Posterior(thetas[kept], data, L, mean)
+    posterior.__dict__["seen"] = prior.seen.only(kept)  # not to be warped again
+    return posterior
