@@ -89,7 +89,7 @@ class TPE:
     def ranked(self, space: Space, kernels: Kernels, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return allowed draws from the good density, the largest ratio to the other one first."""
         for _ in range(8):
-            unit = space.activate(kernels.sample(weights, self.candidates, rng))
+            unit = space.switch_off(kernels.sample(weights, self.candidates, rng))
             unit = unit[space.feasible(unit)]
             if len(unit):
                 break
@@ -185,7 +185,7 @@ class Kernels:
         self.full = bool(self.known.all())
         if not self.full:
             self.mu[~self.known] = 0.5
-        self.below, above = ndtr(np.stack([-self.mu, self.mu - 1.0]) / self.sigma)  # the mass that is cut off
+        self.below, above = cut_off(np.stack([-self.mu, self.mu - 1.0]) / self.sigma)
         self.mass = 1.0 - self.below - above
         if len(kinds.categorical):
             self.own, chosen = kinds.choices(rows)
@@ -194,7 +194,8 @@ class Kernels:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """What the log density of each kernel is made of, shape (m + 1, 3 numeric + all choices); the last is uniform.
+        """What the log density of each kernel is made of, shape (m + sets, 3 numeric + all choices); the last of each
+        set is uniform.
 
         A number adds 2iμ x - i x² - (iμ² + log z), with i = 1/2σ² and the normalisation z = √2π σ · mass: what
         multiplies x, x² and 1 stands side by side, 0 where unknown. A category adds the logarithm of the probability
@@ -248,13 +249,25 @@ class Kernels:
             hot[np.arange(len(unit))[:, None], kinds.offset + index] = active
             features.append(hot)
         exponents = self.table @ np.hstack(features).T  # (m + 1, q)
-        found, begin = [], 0
+        uniform, begin, found = exponents[-1], 0, []
         for size, w in zip(self.sizes, weights, strict=True):
-            own = exponents[np.append(np.arange(begin, begin + size), -1)]
-            top = own.max(0)
-            found.append(top + np.log(w @ np.exp(own - top)))
+            own = exponents[begin : begin + size]
+            top = np.maximum(own.max(0, initial=-np.inf), uniform)
+            own -= top
+            found.append(top + np.log(w[:-1] @ np.exp(own, out=own) + w[-1] * np.exp(uniform - top)))
             begin += size
         return found
+
+
+def cut_off(z: np.ndarray) -> np.ndarray:
+    """Return the mass of a standard normal distribution below ``z``; 0 below -6, where it is under a billionth.
+
+    Most kernels are nowhere near an end of the range, and the function is dear.
+    """
+    mass = np.zeros(z.shape)
+    near = np.flatnonzero(z > -6.0)
+    mass.ravel()[near] = ndtr(z.ravel()[near])
+    return mass
 
 
 def widths(mu: np.ndarray, sizes: Sequence[int], cell: np.ndarray) -> np.ndarray:

@@ -163,10 +163,16 @@ class Space(Mapping[str, Parameter]):
 
     def activate(self, unit: np.ndarray) -> np.ndarray:
         """Snap rows, shape (n, p), to representable values and set what their conditions switch off to NaN."""
-        out = self.columns.snap(np.where(np.isnan(unit), 0.5, unit))
+        return self.switch_off(self.columns.snap(np.where(np.isnan(unit), 0.5, unit)))
+
+    def switch_off(self, unit: np.ndarray) -> np.ndarray:
+        """Set in rows, shape (n, p), whose coordinates are all set, what their conditions switch off to NaN, in place.
+
+        Any point of a cell stands for its value: a row that is decoded next need not be snapped.
+        """
         for name in self.conditional:
-            out[~self.is_active(name, out), self.column[name]] = np.nan
-        return out
+            unit[~self.is_active(name, unit), self.column[name]] = np.nan
+        return unit
 
     def is_active(self, name: str, unit: np.ndarray) -> np.ndarray:
         """Tell in which rows, shape (n, p), whose parents are set, the conditions of ``name`` hold; shape (n,)."""
@@ -253,8 +259,7 @@ class Space(Mapping[str, Parameter]):
         if columns.special:
             return None
         given = table == table
-        known = np.where(given, table, columns.low)
-        if given.sum() != len(params) or ((known < columns.low) | (known > columns.high)).any():
+        if given.sum() != len(params) or ((table < columns.low) | (table > columns.high)).any():
             return None
         if len(columns.steps):
             s = columns.steps
