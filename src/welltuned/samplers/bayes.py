@@ -31,6 +31,7 @@ SPARE = 8  # rows beyond those asked for, in case some were tried before
 MOST_BOXES = 24  # points of a front that boxes are built from
 NOTHING = 1e-3  # expected improvement that is next to none, as a share of Search.spread
 FAR = 0.1  # what is looked for then in every second trial, on the same scale
+FEWEST_OF_BRANCH = 3  # trials of a choice that brings parameters of its own, before it may be judged
 FEWEST_AT_HOME = 8  # results of a branch that it may have a model of its own from
 HALF_TIME = 32  # trials after which a search without a budget refines what is best so far
 
@@ -295,9 +296,10 @@ class Search:
 def neglected_choice(space: Space, history: History, number: int) -> tuple[int, int] | None:
     """Return (column, choice) of a category that too few trials have tried yet, at every third trial, or None.
 
-    A choice needs one trial; one that brings parameters of its own two, and one more for each of them. The model knows
-    next to nothing of a branch of which it has seen a single bad point, and left alone it may wait long before it looks
-    again. A category that was added to the space mid-study has its turn in this way too.
+    A choice needs one trial; one that brings parameters of its own three, however many they are: one more for each of
+    them cost a third of all trials where there were five branches. The model knows next to nothing of a branch of which
+    it has seen a single bad point, and left alone it may wait long before it looks again. A category that was added to
+    the space mid-study has its turn in this way too.
     """
     if number % 3:
         return None
@@ -349,22 +351,17 @@ def branches(history: History, columns: Sequence[int]) -> list[np.ndarray]:
     rows = np.flatnonzero(history.observed)
     best = rows[np.argmin(penalised(history.losses[rows, 0], history.violations[rows]))]
     found = [history.fits & (codes == code).all(axis=1) for code in np.unique(codes[rows], axis=0)]
-    found = [inside for inside in found if (inside & history.observed).sum() >= 3]
+    found = [inside for inside in found if (inside & history.observed).sum() >= FEWEST_OF_BRANCH]
     return sorted(found, key=lambda inside: (not inside[best], inside.sum()))
 
 
 def quotas(space: Space) -> dict[tuple[int, int], int]:
     """Return how many trials each (column, choice) needs before the model may judge it."""
-    needed = {
-        (j, choice): 1
+    tests = {t for c in space.conditions.values() if c is not None for clause in c.clauses for t in clause}
+    branching = {(space.column[test.parent], choice) for test in tests for choice in test.indices}
+    return {
+        (j, choice): FEWEST_OF_BRANCH if (j, choice) in branching else 1
         for j, parameter in enumerate(space.values())
         if isinstance(parameter, Categorical) and len(parameter.choices) > 1
         for choice in range(len(parameter.choices))
     }
-    for condition in filter(None, space.conditions.values()):
-        for test in {test for clause in condition.clauses for test in clause}:
-            for choice in test.indices:
-                key = (space.column[test.parent], choice)
-                if key in needed:
-                    needed[key] += 2 if needed[key] == 1 else 1
-    return needed

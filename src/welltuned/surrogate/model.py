@@ -21,7 +21,7 @@ MODEL_POINTS = 400  # observations that a process knows
 FIT_POINTS = 112  # observations that hyperparameters are fitted to
 EVERY_TIME = 50  # up to that many observations, hyperparameters are fitted anew for each suggestion
 NEIGHBOURS = 10  # whose average tells how good a region is
-WARPED_GROUPS = 30  # up to that many parameters, inputs are warped
+MOST_WARPED = 30  # where no trial has more parameters, inputs are warped
 EARLY = 24  # up to that many observations, the bad tail is clipped harder, and there may be a trend
 SUCCESS_SPREAD = 0.1
 
@@ -159,8 +159,9 @@ def fit_model(
     if len(y) > EVERY_TIME:  # one fit serves as many trials as the schedule says, so they share its way
         winsor = (len(y) // pace(len(y))) % 2 == 1
     rate = (NOISY if history.wishes.noisy else QUIET) if noise_rate is None else noise_rate
-    fits = _Fits(rng, len(space) <= WARPED_GROUPS, members, plain, winsor, trend and len(y) <= EARLY, rate)
     unit = history.unit[observed]
+    warps = bool((unit == unit).sum(axis=1).max() <= MOST_WARPED)
+    fits = _Fits(rng, warps, members, plain, winsor, trend and len(y) <= EARLY, rate)
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
     sems = history.sems[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
