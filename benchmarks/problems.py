@@ -10,7 +10,7 @@ import importlib.util
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -389,18 +389,74 @@ def _yahpo_problem(folder: Path, name: str, instance: str) -> Problem:
     return Problem(f"surrogates:{name}-{instance}", space, value)
 
 
-def surrogates(folder: Path | None) -> dict[str, Callable[[], Problem]]:
-    require("onnxruntime", "onnxruntime", "suite surrogates")
+def _scenarios(folder: Path | None, suite: str) -> tuple[Path, list[str]]:
+    """Return the folder and which scenarios it has."""
+    require("onnxruntime", "onnxruntime", f"suite {suite}")
     if folder is None:
-        raise Missing("suite surrogates needs --yahpo FOLDER, a copy of YAHPO's data")
+        raise Missing(f"suite {suite} needs --yahpo FOLDER, a copy of YAHPO's data")
     found = [name for name in SCENARIOS if (folder / name / "model.onnx").is_file()]
     if not found:
         raise Missing(f"{folder} has none of the scenarios {', '.join(SCENARIOS)}")
+    return folder, found
+
+
+def surrogates(folder: Path | None) -> dict[str, Callable[[], Problem]]:
+    folder, found = _scenarios(folder, "surrogates")
     return {
         f"surrogates:{name}-{i}": functools.partial(_yahpo_problem, folder, name, i)
         for name in found
         for i in SCENARIOS[name].instances
     }
+
+
+# --- forks: a choice among surrogates, each with its own parameters ---
+
+FORKS = 8
+FORK_SAMPLE = 1000
+
+
+def _chained(space: Space, kind: str) -> dict[str, Parameter]:
+    """Return the parameters under names that begin with ``kind``, those without a parent given to that choice."""
+    found: dict[str, Parameter] = {}
+    for name, parameter in space.items():
+        parent = parameter.when
+        when = ("kind", frozenset({kind})) if parent is None else (f"{kind}_{parent[0]}", parent[1])
+        found[f"{kind}_{name}"] = replace(parameter, when=when)
+    return found
+
+
+def _fork_problem(folder: Path, number: int) -> Problem:
+    """Draw two to six surrogates, and for each a steepness and how far its best value is above 0."""
+    rng = np.random.default_rng(number)
+    known = [(name, instance) for name in SCENARIOS for instance in SCENARIOS[name].instances]
+    kinds = "abcdef"[: rng.integers(2, 7)]
+    offsets = rng.exponential(0.15, len(kinds))
+    offsets -= offsets.min()
+    space: dict[str, Parameter] = {"kind": Choice(tuple(kinds))}
+    value_of: dict[str, Callable[[Config], float]] = {}
+    for kind, offset in zip(kinds, offsets, strict=True):
+        problem = _yahpo_problem(folder, *known[rng.integers(len(known))])
+        sample = [problem(draw(problem.space, rng)) for _ in range(FORK_SAMPLE)]
+        slope = np.exp(rng.uniform(np.log(0.4), np.log(2.5))) / (np.median(sample) - min(sample))
+        space |= _chained(problem.space, kind)
+        value_of[kind] = functools.partial(_line, problem, float(offset - slope * min(sample)), float(slope))
+
+    def value(config: Config) -> float:
+        kind = config["kind"]
+        return value_of[kind]({n.removeprefix(f"{kind}_"): v for n, v in config.items() if n != "kind"})
+
+    return Problem(f"forks:{number}", space, value)
+
+
+def _line(problem: Problem, intercept: float, slope: float, config: Config) -> float:
+    return intercept + slope * problem(config)
+
+
+def forks(folder: Path | None) -> dict[str, Callable[[], Problem]]:
+    folder, found = _scenarios(folder, "forks")
+    if len(found) < len(SCENARIOS):
+        raise Missing(f"suite forks needs all of the scenarios {', '.join(SCENARIOS)}; {folder} has {', '.join(found)}")
+    return {f"forks:{number}": functools.partial(_fork_problem, folder, number) for number in range(FORKS)}
 
 
 def suite(name: str, yahpo: Path | None = None) -> dict[str, Callable[[], Problem]]:
@@ -411,9 +467,9 @@ def suite(name: str, yahpo: Path | None = None) -> dict[str, Callable[[], Proble
     Missing
         When the suite needs a package or a folder that is not there.
     """
-    if name == "surrogates":
-        return surrogates(yahpo)
+    if name in ("surrogates", "forks"):
+        return {"surrogates": surrogates, "forks": forks}[name](yahpo)
     return {"bbob": bbob, "branches": branches, "sklearn": sklearn}[name]()
 
 
-SUITES = ("bbob", "branches", "sklearn", "surrogates")
+SUITES = ("bbob", "branches", "forks", "sklearn", "surrogates")

@@ -270,7 +270,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--opts", help=f"searches, out of {', '.join(ENTRIES)}; in a table the first is compared")
     parser.add_argument("--seeds", type=seeds, default=seeds("0-4"), help="0-4 or 0,3,7")
     parser.add_argument("--budget", type=int, default=64, help="trials per run")
-    parser.add_argument("--yahpo", type=Path, help="folder of YAHPO's scenarios, for the suite surrogates")
+    parser.add_argument("--yahpo", type=Path, help="folder of YAHPO's scenarios, for the suites surrogates and forks")
     parser.add_argument("--out", type=Path, default=Path("runs.jsonl"), help="file the runs are added to")
     parser.add_argument("--table", type=Path, metavar="RUNS", help="print the tables of this file and race nothing")
     return parser.parse_args()

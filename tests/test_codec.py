@@ -180,6 +180,16 @@ def test_activate_is_idempotent(case):
 
 @steady(60)
 @given(spaces_and_points())
+def test_a_row_need_not_be_snapped_before_it_is_decoded(case):
+    space, rows = case
+    set_all = np.where(np.isnan(rows), 0.5, rows)
+    switched = space.switch_off(set_all.copy())
+    np.testing.assert_array_equal(np.isnan(switched), np.isnan(space.activate(rows)))
+    assert space.decode(switched, activated=True) == space.decode(rows)
+
+
+@steady(60)
+@given(spaces_and_points())
 def test_a_parameter_is_present_exactly_when_its_condition_holds(case):
     space, rows = case
     for params in space.decode(rows):

@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu, qmc
+from scipy.stats import mannwhitneyu, norm, qmc
 
 import welltuned as wt
 from welltuned.pareto import hypervolume
-from welltuned.samplers import SAMPLERS, bayes, describe_sampler, make_sampler, sobol
+from welltuned.samplers import SAMPLERS, bayes, describe_sampler, make_sampler, sobol, tpe
 from welltuned.samplers.bayes import at_home
 from welltuned.streams import trial_rng
+from welltuned.surrogate import model as models
 from welltuned.testing import SamplerContract
 
 BRANIN = [wt.Float(-5.0, 10.0), wt.Float(0.0, 15.0)]
@@ -142,6 +143,46 @@ def test_what_is_known_to_the_last_digit_takes_half_of_the_trials():
     study = wt.minimize(lambda p: (p["x"] - 0.3) ** 2 + (p["y"] - 0.6) ** 2, space, 40, sampler="bayes", seed=0)
     away = [max(abs(t.params["x"] - 0.3), abs(t.params["y"] - 0.6)) for t in study.history.trials]
     assert max(away[21::2]) < 0.02 and min(away[20::2]) > 0.05, away
+
+
+WIDE = {
+    "kind": wt.Categorical(list("abcde")),
+    "any": wt.Categorical(["p", "q"]),
+    **{f"{kind}{i}": wt.Float(0.0, 1.0, when={"kind": kind}) for kind in "abcde" for i in range(7)},
+}
+
+
+def wide_study(kinds):
+    study = wt.Study(WIDE, sampler="random", seed=0)
+    rng = np.random.default_rng(0)
+    configs = [{"kind": kind, "any": "p", **{f"{kind}{i}": rng.random() for i in range(7)}} for kind in kinds]
+    study.add([(config, float(i)) for i, config in enumerate(configs)])
+    return study
+
+
+def test_a_branch_is_looked_at_three_times_however_many_parameters_it_has():
+    """At every third trial; the choice that is furthest from what it needs has its turn."""
+    study = wide_study("aaabbbccddd")
+    space = study.space
+    assert bayes.quotas(space) == {**{(0, i): 3 for i in range(5)}, (1, 0): 1, (1, 1): 1}
+    asked = [bayes.neglected_choice(space, study.history, number) for number in (11, 12, 13)]
+    assert asked == [None, (0, 4), None], "nothing is known of e"
+    full = wide_study("aaabbbcccdddeee").history
+    assert bayes.neglected_choice(space, full, 15) == (1, 1), "q was never chosen"
+
+
+def test_inputs_are_warped_by_how_many_parameters_a_trial_has():
+    """37 parameters, nine at a time, are few; 37 at a time are not."""
+    history = wide_study("aaabbbcccdddeee").history
+    assert models.fit_model(history, trial_rng(0, 15)).objective.posterior.layout.k == 35
+    flat = wt.Study({f"x{i}": (0.0, 1.0) for i in range(37)}, sampler="random", seed=0)
+    flat.optimize(lambda p: p["x0"], 15, progress=False)
+    assert models.fit_model(flat.history, trial_rng(0, 15)).objective.posterior.layout.k == 0
+
+
+@pytest.mark.parametrize("z", [-40.0, -6.1, -5.9, -1.0, 0.0, 3.0, np.inf])
+def test_the_mass_that_a_kernel_loses_is_that_of_the_normal_distribution(z):
+    assert tpe.cut_off(np.array([[z]]))[0, 0] == pytest.approx(norm.cdf(z), abs=1e-9)
 
 
 def test_running_trials_alone_do_not_make_a_search_stuck():

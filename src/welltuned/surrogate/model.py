@@ -149,7 +149,7 @@ def fit_model(
     noise_rate
         See :class:`Observations`; unless given, it follows from whether the study says that it is noisy.
     """
-    space, embed = history.space, embedding(history.space)
+    embed = embedding(history.space)
     observed = np.flatnonzero(history.observed)
     y = history.losses[observed] if losses is None else losses
     violations = history.violations[observed]
