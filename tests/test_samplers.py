@@ -171,6 +171,30 @@ def test_a_branch_is_looked_at_three_times_however_many_parameters_it_has():
     assert bayes.neglected_choice(space, full, 15) == (1, 1), "q was never chosen"
 
 
+def test_after_failures_success_has_to_be_more_certain():
+    """One failure among the last eight is chance, each further one asks for more; without any nothing is doubted."""
+
+    def edge(p):
+        if p["x"] > 0.6:
+            raise ValueError("does not converge here")
+        return p["x"]
+
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    for x in (0.1, 0.3, 0.5, 0.55, 0.7, 0.2, 0.8, 0.65):
+        study.enqueue({"x": x})
+    study.optimize(edge, 8, progress=False)
+    history = study.history
+    assert bayes.caution(history) == 2 * bayes.CAUTION
+    assert bayes.caution(history.replace(history.trials[:5])) == 0.0
+    assert bayes.caution(history.replace(())) == 0.0
+    model = models.fit_model(history, trial_rng(0, 8))
+    rows = np.array([[0.3], [0.6], [0.75]])
+    assert list(model.doubt(rows[[0, 2]]) > 0.0) == [False, True]
+    assert (np.diff(model.doubt(rows, 2.0)) > 0.0).all(), "the nearer to where trials failed, the later"
+    certain = models.fit_model(history.replace(history.trials[:4]), trial_rng(0, 4))
+    assert not certain.doubt(rows, 2.0).any()
+
+
 def test_inputs_are_warped_by_how_many_parameters_a_trial_has():
     """37 parameters, nine at a time, are few; 37 at a time are not."""
     history = wide_study("aaabbbcccdddeee").history

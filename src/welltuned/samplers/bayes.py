@@ -31,6 +31,7 @@ SPARE = 8  # rows beyond those asked for, in case some were tried before
 MOST_BOXES = 24  # points of a front that boxes are built from
 NOTHING = 1e-3  # expected improvement that is next to none, as a share of Search.spread
 FAR = 0.1  # what is looked for then in every second trial, on the same scale
+LATEST, CAUTION = 8, 0.25  # of the last trials, each failure beyond the first asks for so much more certainty
 FEWEST_OF_BRANCH = 3  # trials of a choice that brings parameters of its own, before it may be judged
 FEWEST_AT_HOME = 8  # results of a branch that it may have a model of its own from
 HALF_TIME = 32  # trials after which a search without a budget refines what is best so far
@@ -270,7 +271,7 @@ class Search:
         rows, scores = maximise(
             space, model.embed, acquisition, model.best_rows(5), weights, self.rng, force, model.unit, stay
         )
-        return rows[np.lexsort((-scores, model.likely_fails(rows)))]
+        return rows[np.lexsort((-scores, model.doubt(rows, caution(self.history))))]
 
     def batch(self, acquisition: Acquisition, pending: np.ndarray, n: int) -> np.ndarray:
         """Return rows that go well with those under evaluation, shape (≥ n, p) where there are so many."""
@@ -291,6 +292,16 @@ class Search:
         if len(self.model.objectives) > 1:
             return None
         return worth_repeating(self.model, pending)
+
+
+def caution(history: History) -> float:
+    """Return how certain success has to be, on the scale of the process, where more than one of the last trials failed.
+
+    A smooth model of success cannot tell apart what lies within a thousandth of the range on either side of an edge,
+    and where the optimum is at the edge, it would lead there again and again.
+    """
+    latest = history.failed[history.failed | history.observed][-LATEST:]
+    return CAUTION * max(int(latest.sum()) - 1, 0)
 
 
 def neglected_choice(space: Space, history: History, number: int) -> tuple[int, int] | None:

@@ -108,11 +108,15 @@ class Model:
             for q in self.constraints
         ]
 
-    def likely_fails(self, unit: np.ndarray) -> np.ndarray:
-        """Tell which rows fail more likely than not, once three trials have failed; shape (n,)."""
+    def doubt(self, unit: np.ndarray, caution: float = 0.0) -> np.ndarray:
+        """Return for each row how far its success is from certain enough, once three trials have failed; shape (n,).
+
+        On the scale of the process, -1 for success and +1 for failure: 0 where it expects less than ``-caution``.
+        Without caution, more likely than not is enough.
+        """
         if self.success is None or (self.success.data.y > 0).sum() < 3:
-            return np.zeros(len(unit), dtype=bool)
-        return np.asarray(self.success.means(self.embed(unit)) > 0.0)
+            return np.zeros(len(unit))
+        return np.maximum(self.success.means(self.embed(unit)) + caution, 0.0)
 
     def best_rows(self, n: int) -> np.ndarray:
         """Return the ``n`` best observed rows, the allowed ones first."""
