@@ -369,9 +369,9 @@ def branches(history: History, columns: Sequence[int]) -> list[np.ndarray]:
 def quotas(space: Space) -> dict[tuple[int, int], int]:
     """Return how many trials each (column, choice) needs before the model may judge it."""
     tests = {t for c in space.conditions.values() if c is not None for clause in c.clauses for t in clause}
-    branching = {(space.column[test.parent], choice) for test in tests for choice in test.indices}
+    deciding = {(space.column[test.parent], choice) for test in tests for choice in test.indices}
     return {
-        (j, choice): FEWEST_OF_BRANCH if (j, choice) in branching else 1
+        (j, choice): FEWEST_OF_BRANCH if (j, choice) in deciding else 1
         for j, parameter in enumerate(space.values())
         if isinstance(parameter, Categorical) and len(parameter.choices) > 1
         for choice in range(len(parameter.choices))

@@ -194,8 +194,7 @@ class Kernels:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """What the log density of each kernel is made of, shape (m + sets, 3 numeric + all choices); the last of each
-        set is uniform.
+        """What the log density of each kernel is made of, shape (m + 1, 3 numeric + all choices); the last is uniform.
 
         A number adds 2iμ x - i x² - (iμ² + log z), with i = 1/2σ² and the normalisation z = √2π σ · mass: what
         multiplies x, x² and 1 stands side by side, 0 where unknown. A category adds the logarithm of the probability
