@@ -96,6 +96,12 @@ def draw(space: Space, rng: np.random.Generator) -> Config:
     return active(space, full)
 
 
+def own(config: Config, parent: str) -> Config:
+    """Return what belongs to the choice of ``parent``, under names without it."""
+    prefix = f"{config[parent]}_"
+    return {name.removeprefix(prefix): v for name, v in config.items() if name != parent}
+
+
 def require(package: str, module: str, what: str) -> None:
     """Refuse with the command that helps when ``module`` is not installed."""
     if importlib.util.find_spec(module) is None:
@@ -250,8 +256,7 @@ def _choice_model(config: Config) -> Any:
     from sklearn.calibration import CalibratedClassifierCV
 
     kind = config["model"]
-    settings = {name.removeprefix(f"{kind}_"): v for name, v in config.items() if name != "model"}
-    model = _model(kind, settings)
+    model = _model(kind, own(config, "model"))
     # the three are compared by log loss, and a support vector machine has no probabilities of its own
     return CalibratedClassifierCV(model, cv=3, ensemble=False) if kind == "svm" else model
 
@@ -433,23 +438,20 @@ def _fork_problem(folder: Path, number: int) -> Problem:
     offsets = rng.exponential(0.15, len(kinds))
     offsets -= offsets.min()
     space: dict[str, Parameter] = {"kind": Choice(tuple(kinds))}
-    value_of: dict[str, Callable[[Config], float]] = {}
+    lines: dict[str, tuple[Problem, float, float]] = {}
     for kind, offset in zip(kinds, offsets, strict=True):
         problem = _yahpo_problem(folder, *known[rng.integers(len(known))])
         sample = [problem(draw(problem.space, rng)) for _ in range(FORK_SAMPLE)]
-        slope = np.exp(rng.uniform(np.log(0.4), np.log(2.5))) / (np.median(sample) - min(sample))
+        best, median = min(sample), np.median(sample)
+        slope = np.exp(rng.uniform(np.log(0.4), np.log(2.5))) / (median - best)
         space |= _chained(problem.space, kind)
-        value_of[kind] = functools.partial(_line, problem, float(offset - slope * min(sample)), float(slope))
+        lines[kind] = (problem, float(offset - slope * best), float(slope))
 
     def value(config: Config) -> float:
-        kind = config["kind"]
-        return value_of[kind]({n.removeprefix(f"{kind}_"): v for n, v in config.items() if n != "kind"})
+        problem, intercept, slope = lines[config["kind"]]
+        return intercept + slope * problem(own(config, "kind"))
 
     return Problem(f"forks:{number}", space, value)
-
-
-def _line(problem: Problem, intercept: float, slope: float, config: Config) -> float:
-    return intercept + slope * problem(config)
 
 
 def forks(folder: Path | None) -> dict[str, Callable[[], Problem]]:
@@ -467,9 +469,14 @@ def suite(name: str, yahpo: Path | None = None) -> dict[str, Callable[[], Proble
     Missing
         When the suite needs a package or a folder that is not there.
     """
-    if name in ("surrogates", "forks"):
-        return {"surrogates": surrogates, "forks": forks}[name](yahpo)
-    return {"bbob": bbob, "branches": branches, "sklearn": sklearn}[name]()
+    makers: dict[str, Callable[[], dict[str, Callable[[], Problem]]]] = {
+        "bbob": bbob,
+        "branches": branches,
+        "forks": functools.partial(forks, yahpo),
+        "sklearn": sklearn,
+        "surrogates": functools.partial(surrogates, yahpo),
+    }
+    return makers[name]()
 
 
 SUITES = ("bbob", "branches", "forks", "sklearn", "surrogates")

@@ -208,23 +208,21 @@ class History:
     @cached_property
     def _arrays(self) -> _Arrays:
         """Copies, all made at once: the table may go on. Only rows of the cube that are all set never change there."""
-        table, n = self._table, len(self.numbers)
-        gapless = bool(n) and self.numbers[-1] == n - 1
-        at: slice | np.ndarray = slice(n) if gapless else self.numbers
-        fits = table.fits[at].copy()
-        if gapless and fits.all():
-            unit = table.unit[at]
+        table, at = self._table, self.numbers
+        fits = table.fits[at]
+        if len(at) and at[-1] == len(at) - 1 and fits.all():
+            unit = table.unit[: len(at)]
             unit.flags.writeable = False
         else:
-            unit = table.unit[at].copy()
+            unit = table.unit[at]
         return _Arrays(
             unit,
             fits,
-            table.losses[at].copy(),
-            table.sems[at].copy(),
-            table.violations[at].copy(),
+            table.losses[at],
+            table.sems[at],
+            table.violations[at],
             tuple(table.constraints),
-            table.codes[at].copy(),
+            table.codes[at],
             frozenset(table.keys),
         )
 

@@ -263,9 +263,8 @@ def cut_off(z: np.ndarray) -> np.ndarray:
 
     Most kernels are nowhere near an end of the range, and the function is dear.
     """
-    mass = np.zeros(z.shape)
-    near = np.flatnonzero(z > -6.0)
-    mass.ravel()[near] = ndtr(z.ravel()[near])
+    mass, near = np.zeros(z.shape), z > -6.0
+    mass[near] = ndtr(z[near])
     return mass
 
 
