@@ -31,8 +31,10 @@ SPARE = 8  # rows beyond those asked for, in case some were tried before
 MOST_BOXES = 24  # points of a front that boxes are built from
 NOTHING = 1e-3  # expected improvement that is next to none, as a share of Search.spread
 FAR = 0.1  # what is looked for then in every second trial, on the same scale
+STALE, GAINED = 10, 0.01  # of that many results in a row, an improvement that is as good as none, on the same scale
 LATEST, CAUTION = 8, 0.25  # of the last trials, each failure beyond the first asks for so much more certainty
 FEWEST_OF_BRANCH = 3  # trials of a choice that brings parameters of its own, before it may be judged
+DRAWN = 64  # rows that one is chosen from at random
 FEWEST_AT_HOME = 8  # results of a branch that it may have a model of its own from
 HALF_TIME = 32  # trials after which a search without a budget refines what is best so far
 
@@ -187,15 +189,31 @@ class Search:
         return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
 
     def is_stuck(self, rows: np.ndarray) -> bool:
-        """Tell whether the improvement expected of any of the rows is next to nothing, and elsewhere it is safe.
+        """Tell whether there is next to nothing left to be gained near what is best, and elsewhere it is safe.
 
-        Running trials are left out: that they will have found what there is to be found here is not known yet. Where
-        trials fail, or violate constraints, those elsewhere mostly would.
+        Either no improvement to speak of is expected of any of the rows, or the space has branches and the latest
+        results brought none. Running trials are left out: that they will have found what there is to be found here is
+        not known yet. Where trials fail, or violate constraints, those elsewhere mostly would.
         """
         if not self.is_plain or self.model.success is not None or self.model.constraints:
             return False
+        if branching(self.history.space) and self.is_stale:
+            return True
         improvement = self._improvement(rows[:0], 0.0).value(rows)
         return bool(improvement.max() < np.log(max(NOTHING * self.spread, 1e-300)))
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the latest results improved by next to nothing on those before.
+
+        Where losses are ragged, a little more is always expected of the best place. The search would stay in the first
+        branch that is good, and never see what another has beyond the three trials that it must have.
+        """
+        losses = self.history.losses[self.history.observed, 0]
+        if len(losses) < 2 * STALE:
+            return False
+        gain = losses[:-STALE].min() - losses.min()
+        return bool(gain < GAINED * self.spread * self.model.objective.scale)
 
     def elsewhere(self, pending: np.ndarray) -> np.ndarray:
         """Return ranked rows away from what is known well: in the least tried of the other branches, as if it were the
@@ -205,8 +223,22 @@ class Search:
         others = branches(self.history, columns)[1:] if columns else []
         if not others:
             return self.ranked(self.acquisition(pending, FAR), None)
+        results = np.flatnonzero(others[0] & self.history.observed)
+        if len(results) < FEWEST_AT_HOME:
+            # where all are about equal, a model would go from one corner to the next
+            drawn = self.drawn(self.history.unit[results[0], columns], columns)
+            if len(drawn):
+                return drawn
         there = Search.begin(self.history.where(others[0]), self.rng, self.settings)
         return there.ranked(there.acquisition(pending), None, columns)
+
+    def drawn(self, choices: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+        """Return allowed rows of the cube drawn at random in one branch, that of the ``choices`` in ``columns``."""
+        space = self.history.space
+        rows = self.rng.random((DRAWN, len(space)))
+        rows[:, columns] = np.where(np.isnan(choices), rows[:, columns], choices)
+        rows = space.activate(rows)
+        return rows[space.feasible(rows)]
 
     def acquisition(self, pending: np.ndarray, margin: float = 0.0) -> Acquisition:
         """Return what the next proposal maximises, given the rows that are under evaluation.
