@@ -21,8 +21,9 @@ import numpy as np  # noqa: E402
 
 import welltuned as wt  # noqa: E402
 from peers import welltuned_space  # noqa: E402
-from problems import SUITES, Missing, Problem, draw, suite  # noqa: E402
+from problems import Missing, Problem, draw  # noqa: E402
 from regret import seeds  # noqa: E402
+from suites import SUITES, suite  # noqa: E402
 
 SPREAD = 0.5  # standard deviation of the logarithm of a duration
 FLOOR = 0.003  # regrets below are as good as none; it keeps the logarithm from deciding by them

@@ -420,7 +420,7 @@ FORKS = 8
 FORK_SAMPLE = 1000
 
 
-def _chained(space: Space, kind: str) -> dict[str, Parameter]:
+def chained(space: Space, kind: str) -> dict[str, Parameter]:
     """Return the parameters under names that begin with ``kind``, those without a parent given to that choice."""
     found: dict[str, Parameter] = {}
     for name, parameter in space.items():
@@ -444,7 +444,7 @@ def _fork_problem(folder: Path, number: int) -> Problem:
         sample = [problem(draw(problem.space, rng)) for _ in range(FORK_SAMPLE)]
         best, median = min(sample), np.median(sample)
         slope = np.exp(rng.uniform(np.log(0.4), np.log(2.5))) / (median - best)
-        space |= _chained(problem.space, kind)
+        space |= chained(problem.space, kind)
         lines[kind] = (problem, float(offset - slope * best), float(slope))
 
     def value(config: Config) -> float:
@@ -459,24 +459,3 @@ def forks(folder: Path | None) -> dict[str, Callable[[], Problem]]:
     if len(found) < len(SCENARIOS):
         raise Missing(f"suite forks needs all of the scenarios {', '.join(SCENARIOS)}; {folder} has {', '.join(found)}")
     return {f"forks:{number}": functools.partial(_fork_problem, folder, number) for number in range(FORKS)}
-
-
-def suite(name: str, yahpo: Path | None = None) -> dict[str, Callable[[], Problem]]:
-    """Return the problems of a suite by name, each as a function that makes it.
-
-    Raises
-    ------
-    Missing
-        When the suite needs a package or a folder that is not there.
-    """
-    makers: dict[str, Callable[[], dict[str, Callable[[], Problem]]]] = {
-        "bbob": bbob,
-        "branches": branches,
-        "forks": functools.partial(forks, yahpo),
-        "sklearn": sklearn,
-        "surrogates": functools.partial(surrogates, yahpo),
-    }
-    return makers[name]()
-
-
-SUITES = ("bbob", "branches", "forks", "sklearn", "surrogates")

@@ -26,7 +26,8 @@ import numpy as np  # noqa: E402
 
 import welltuned as wt  # noqa: E402
 from peers import ENTRIES, start  # noqa: E402
-from problems import SUITES, Config, Missing, Problem, draw, suite  # noqa: E402
+from problems import Config, Missing, Problem, draw  # noqa: E402
+from suites import SUITES, suite  # noqa: E402
 
 MARKS = (16, 32, 64)
 WARM_UP = 14  # enough for every model-based search here to have fitted its model
