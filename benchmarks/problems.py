@@ -102,6 +102,20 @@ def own(config: Config, parent: str) -> Config:
     return {name.removeprefix(prefix): v for name, v in config.items() if name != parent}
 
 
+def forked(parent: str, spaces: Mapping[str, Space]) -> Space:
+    """Return the choice of one of some spaces, whose parameters get names that begin with the choice; see :func:`own`.
+
+    Those without a condition depend on the choice, the others on what they did.
+    """
+    found: dict[str, Parameter] = {parent: Choice(tuple(spaces))}
+    for kind, space in spaces.items():
+        for name, parameter in space.items():
+            when = parameter.when
+            given = (parent, frozenset({kind})) if when is None else (f"{kind}_{when[0]}", when[1])
+            found[f"{kind}_{name}"] = replace(parameter, when=given)
+    return found
+
+
 def require(package: str, module: str, what: str) -> None:
     """Refuse with the command that helps when ``module`` is not installed."""
     if importlib.util.find_spec(module) is None:
@@ -186,36 +200,31 @@ def branches() -> dict[str, Callable[[], Problem]]:
 SVM_KERNELS = ("linear", "rbf", "poly", "sigmoid")
 
 
-def _svm_space(when: When | None = None, prefix: str = "") -> dict[str, Parameter]:
-    kernel = f"{prefix}kernel"
+SVM_SPACE: Space = {
+    "C": Number(1e-3, 1e3, log=True),
+    "kernel": Choice(SVM_KERNELS),
+    "gamma": Number(1e-6, 1e1, log=True, when=("kernel", frozenset(SVM_KERNELS[1:]))),
+}
+BOOSTING_SPACE: Space = {
+    "learning_rate": Number(1e-3, 1.0, log=True),
+    "n_estimators": Number(5, 80, log=True, whole=True),
+    "max_depth": Number(1, 6, whole=True),
+    "subsample": Number(0.3, 1.0),
+    "min_samples_leaf": Number(1, 30, log=True, whole=True),
+}
+
+
+def _forest_space(*criteria: str) -> Space:
     return {
-        f"{prefix}C": Number(1e-3, 1e3, log=True, when=when),
-        kernel: Choice(SVM_KERNELS, when=when),
-        f"{prefix}gamma": Number(1e-6, 1e1, log=True, when=(kernel, frozenset(SVM_KERNELS[1:]))),
+        "n_estimators": Number(5, 60, log=True, whole=True),
+        "max_features": Number(0.05, 1.0),
+        "max_depth": Number(1, 20, whole=True),
+        "min_samples_leaf": Number(1, 50, log=True, whole=True),
+        "criterion": Choice(criteria),
     }
 
 
-def _boosting_space(when: When | None = None, prefix: str = "") -> dict[str, Parameter]:
-    return {
-        f"{prefix}learning_rate": Number(1e-3, 1.0, log=True, when=when),
-        f"{prefix}n_estimators": Number(5, 80, log=True, whole=True, when=when),
-        f"{prefix}max_depth": Number(1, 6, whole=True, when=when),
-        f"{prefix}subsample": Number(0.3, 1.0, when=when),
-        f"{prefix}min_samples_leaf": Number(1, 30, log=True, whole=True, when=when),
-    }
-
-
-def _forest_space(criteria: tuple[str, ...], when: When | None = None, prefix: str = "") -> dict[str, Parameter]:
-    return {
-        f"{prefix}n_estimators": Number(5, 60, log=True, whole=True, when=when),
-        f"{prefix}max_features": Number(0.05, 1.0, when=when),
-        f"{prefix}max_depth": Number(1, 20, whole=True, when=when),
-        f"{prefix}min_samples_leaf": Number(1, 50, log=True, whole=True, when=when),
-        f"{prefix}criterion": Choice(criteria, when=when),
-    }
-
-
-MLP_SPACE: dict[str, Parameter] = {
+MLP_SPACE: Space = {
     "hidden_layer_sizes": Number(4, 128, log=True, whole=True),
     "learning_rate_init": Number(1e-4, 1e-1, log=True),
     "alpha": Number(1e-6, 1.0, log=True),
@@ -225,15 +234,9 @@ MLP_SPACE: dict[str, Parameter] = {
 }
 
 
-def _choice_space() -> dict[str, Parameter]:
-    kinds = ("svm", "forest", "boosting")
-    svm, forest, boosting = (("model", frozenset({kind})) for kind in kinds)
-    return {
-        "model": Choice(kinds),
-        **_svm_space(svm, "svm_"),
-        **_forest_space(("gini", "entropy"), forest, "forest_"),
-        **_boosting_space(boosting, "boosting_"),
-    }
+CHOICE_SPACE = forked(
+    "model", {"svm": SVM_SPACE, "forest": _forest_space("gini", "entropy"), "boosting": BOOSTING_SPACE}
+)
 
 
 def _model(kind: str, settings: Config) -> Any:
@@ -252,13 +255,17 @@ def _model(kind: str, settings: Config) -> Any:
     return models[kind](**settings, random_state=0)
 
 
-def _choice_model(config: Config) -> Any:
+def calibrated(model: Any) -> Any:
+    """Return a model with probabilities: a support vector machine has none of its own."""
     from sklearn.calibration import CalibratedClassifierCV
 
+    return CalibratedClassifierCV(model, cv=3, ensemble=False)
+
+
+def _choice_model(config: Config) -> Any:
     kind = config["model"]
     model = _model(kind, own(config, "model"))
-    # the three are compared by log loss, and a support vector machine has no probabilities of its own
-    return CalibratedClassifierCV(model, cv=3, ensemble=False) if kind == "svm" else model
+    return calibrated(model) if kind == "svm" else model  # the three are compared by log loss
 
 
 def _loss(model: Any, X: np.ndarray, y: np.ndarray, scoring: str) -> float:
@@ -277,19 +284,19 @@ def _loss(model: Any, X: np.ndarray, y: np.ndarray, scoring: str) -> float:
 
 
 # name -> (data set, scoring, space, model of a configuration)
-TASKS: dict[str, tuple[str, str, Callable[[], Space], Callable[[Config], Any]]] = {
-    "svm-digits": ("digits", "accuracy", _svm_space, functools.partial(_model, "svm")),
-    "boosting-wine": ("wine", "neg_log_loss", _boosting_space, functools.partial(_model, "boosting")),
+TASKS: dict[str, tuple[str, str, Space, Callable[[Config], Any]]] = {
+    "svm-digits": ("digits", "accuracy", SVM_SPACE, functools.partial(_model, "svm")),
+    "boosting-wine": ("wine", "neg_log_loss", BOOSTING_SPACE, functools.partial(_model, "boosting")),
     "forest-diabetes": (
         "diabetes",
         "neg_root_mean_squared_error",
-        functools.partial(_forest_space, ("squared_error", "poisson")),
+        _forest_space("squared_error", "poisson"),
         functools.partial(_model, "regression"),
     ),
-    "mlp-digits": ("digits", "neg_log_loss", lambda: MLP_SPACE, functools.partial(_model, "mlp")),
-    "choice-cancer": ("breast_cancer", "neg_log_loss", _choice_space, _choice_model),
-    "choice-wine": ("wine", "neg_log_loss", _choice_space, _choice_model),
-    "choice-iris": ("iris", "neg_log_loss", _choice_space, _choice_model),
+    "mlp-digits": ("digits", "neg_log_loss", MLP_SPACE, functools.partial(_model, "mlp")),
+    "choice-cancer": ("breast_cancer", "neg_log_loss", CHOICE_SPACE, _choice_model),
+    "choice-wine": ("wine", "neg_log_loss", CHOICE_SPACE, _choice_model),
+    "choice-iris": ("iris", "neg_log_loss", CHOICE_SPACE, _choice_model),
 }
 ROWS = 500
 
@@ -301,7 +308,7 @@ def _sklearn_problem(name: str) -> Problem:
     X, y = getattr(datasets, f"load_{data}")(return_X_y=True)
     kept = np.random.default_rng(0).permutation(len(y))[:ROWS]
     X, y = X[kept], y[kept]
-    return Problem(f"sklearn:{name}", space(), lambda config: _loss(model(config), X, y, scoring), points=200)
+    return Problem(f"sklearn:{name}", space, lambda config: _loss(model(config), X, y, scoring), points=200)
 
 
 def sklearn() -> dict[str, Callable[[], Problem]]:
@@ -420,16 +427,6 @@ FORKS = 8
 FORK_SAMPLE = 1000
 
 
-def chained(space: Space, kind: str) -> dict[str, Parameter]:
-    """Return the parameters under names that begin with ``kind``, those without a parent given to that choice."""
-    found: dict[str, Parameter] = {}
-    for name, parameter in space.items():
-        parent = parameter.when
-        when = ("kind", frozenset({kind})) if parent is None else (f"{kind}_{parent[0]}", parent[1])
-        found[f"{kind}_{name}"] = replace(parameter, when=when)
-    return found
-
-
 def _fork_problem(folder: Path, number: int) -> Problem:
     """Draw two to six surrogates, and for each a steepness and how far its best value is above 0."""
     rng = np.random.default_rng(number)
@@ -437,21 +434,19 @@ def _fork_problem(folder: Path, number: int) -> Problem:
     kinds = "abcdef"[: rng.integers(2, 7)]
     offsets = rng.exponential(0.15, len(kinds))
     offsets -= offsets.min()
-    space: dict[str, Parameter] = {"kind": Choice(tuple(kinds))}
     lines: dict[str, tuple[Problem, float, float]] = {}
     for kind, offset in zip(kinds, offsets, strict=True):
         problem = _yahpo_problem(folder, *known[rng.integers(len(known))])
         sample = [problem(draw(problem.space, rng)) for _ in range(FORK_SAMPLE)]
         best, median = min(sample), np.median(sample)
         slope = np.exp(rng.uniform(np.log(0.4), np.log(2.5))) / (median - best)
-        space |= chained(problem.space, kind)
         lines[kind] = (problem, float(offset - slope * best), float(slope))
 
     def value(config: Config) -> float:
         problem, intercept, slope = lines[config["kind"]]
         return intercept + slope * problem(own(config, "kind"))
 
-    return Problem(f"forks:{number}", space, value)
+    return Problem(f"forks:{number}", forked("kind", {kind: line[0].space for kind, line in lines.items()}), value)
 
 
 def forks(folder: Path | None) -> dict[str, Callable[[], Problem]]:

@@ -7,6 +7,7 @@ are means over three folds; they are ragged and have plateaus, as those of real 
 from __future__ import annotations
 
 import functools
+import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from problems import Choice, Config, Number, Parameter, Problem, Space, When, chained, own, require
+from problems import Choice, Config, Number, Problem, Space, When, calibrated, forked, own, require
 
-Make = Callable[..., Any]
+Make = Callable[[Config, bool], Any]  # a model of a configuration, for classification or for regression
 Folds = list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
 POINTS = 200  # of the random sample that sets a task's scale
+REGRESSION = ("rmse", "mae")  # scores of data whose targets are numbers
 FAILED = 1e6  # the loss of a model that cannot be fitted, or whose predictions are not finite
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model: its space, and how to make one of a configuration, for classification or regression."""
+    """A kind of model: its space, and how to make one."""
 
     space: Space
-    make: Callable[[Config, bool], Any]
+    make: Make
 
 
 def _whole(low: float, high: float) -> Number:
@@ -46,9 +48,7 @@ def _pair(module: str, classifier: str, regressor: str, **fixed: Any) -> Make:
     """Return what makes a model of ``module`` for classification or for regression."""
 
     def make(config: Config, classes: bool) -> Any:
-        from importlib import import_module
-
-        return getattr(import_module(module), classifier if classes else regressor)(**config, **fixed)
+        return getattr(importlib.import_module(module), classifier if classes else regressor)(**config, **fixed)
 
     return make
 
@@ -57,31 +57,28 @@ def _only(module: str, name: str, **fixed: Any) -> Make:
     return _pair(module, name, name, **fixed)
 
 
-def _reduced(make: Make, *of_reduction: str) -> Make:
-    """Return what makes a pipeline of a principal component analysis and a model."""
+def _after(step: Callable[..., Any], names: tuple[str, ...], make: Make) -> Make:
+    """Return what makes a pipeline: a step that the parameters of these names are for, and a model."""
 
     def piped(config: Config, classes: bool) -> Any:
-        from sklearn.decomposition import PCA
         from sklearn.pipeline import make_pipeline
 
-        reduction = PCA(config["n"], **{name: config[name] for name in of_reduction}, random_state=0)
-        rest = {name: value for name, value in config.items() if name not in ("n", *of_reduction)}
-        return make_pipeline(reduction, make(rest, classes))
+        rest = {name: value for name, value in config.items() if name not in names}
+        return make_pipeline(step(*(config[name] for name in names)), make(rest, classes))
 
     return piped
 
 
-def _expanded(make: Make) -> Make:
-    """Return what makes a pipeline of products of the inputs and a model."""
+def _components(n: int, whiten: bool = False) -> Any:
+    from sklearn.decomposition import PCA
 
-    def piped(config: Config, classes: bool) -> Any:
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import PolynomialFeatures
+    return PCA(n, whiten=whiten, random_state=0)
 
-        rest = {name: value for name, value in config.items() if name != "degree"}
-        return make_pipeline(PolynomialFeatures(config["degree"], include_bias=False), make(rest, classes))
 
-    return piped
+def _products(degree: int) -> Any:
+    from sklearn.preprocessing import PolynomialFeatures
+
+    return PolynomialFeatures(degree, include_bias=False)
 
 
 def _kernels(*names: str) -> When:
@@ -114,7 +111,7 @@ KINDS: dict[str, Kind] = {
             "degree": Choice((1, 2)),
             "tol": _scale(1e-5, 1e-1),
         },
-        _expanded(_only("sklearn.linear_model", "ElasticNet", max_iter=500)),
+        _after(_products, ("degree",), _only("sklearn.linear_model", "ElasticNet", max_iter=500)),
     ),
     "extra": Kind(_FOREST, _pair(_ENSEMBLE, "ExtraTreesClassifier", "ExtraTreesRegressor", random_state=0)),
     "forest": Kind(_FOREST, _pair(_ENSEMBLE, "RandomForestClassifier", "RandomForestRegressor", random_state=0)),
@@ -125,7 +122,7 @@ KINDS: dict[str, Kind] = {
             "weights": Choice(("uniform", "distance")),
             "n": _whole(1, 15),
         },
-        _reduced(_pair("sklearn.neighbors", "KNeighborsClassifier", "KNeighborsRegressor")),
+        _after(_components, ("n",), _pair("sklearn.neighbors", "KNeighborsClassifier", "KNeighborsRegressor")),
     ),
     "kr": Kind(
         {
@@ -158,7 +155,7 @@ KINDS: dict[str, Kind] = {
             "class_weight": Choice((None, "balanced")),
             "fit_intercept": Choice((True, False)),
         },
-        _expanded(_only("sklearn.linear_model", "LogisticRegression", max_iter=200)),
+        _after(_products, ("degree",), _only("sklearn.linear_model", "LogisticRegression", max_iter=200)),
     ),
     "mlp": Kind(
         {
@@ -178,7 +175,7 @@ KINDS: dict[str, Kind] = {
             "gamma": _scale(1e-6, 1e1),
             "whiten": Choice((True, False)),
         },
-        _reduced(_SVC, "whiten"),
+        _after(_components, ("n", "whiten"), _SVC),
     ),
     "sgd": Kind(
         {
@@ -315,29 +312,28 @@ def _loss(model: Any, X: np.ndarray, y: np.ndarray, score: str) -> float:
     return float(np.sqrt((error**2).mean()) if score == "rmse" else error.mean())
 
 
-def _mean_loss(make: Callable[[], Any], folds: Folds, score: str) -> float:
-    losses = []
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # too few iterations are part of the problem
-        for X, y, held, truth in folds:
-            try:
-                losses.append(_loss(make().fit(X, y), held, truth, score))
-            except ValueError:  # such as infinite predictions after a learning rate that is too large
-                return FAILED
-    mean = float(np.mean(losses))
-    return mean if np.isfinite(mean) else FAILED
+def _problem(name: str, space: Space, make: Make, data: str, score: str) -> Problem:
+    X, y, classes = _data(data)
+    folds = _folds(X, y, classes)
+
+    def mean_loss(config: Config) -> float:
+        losses = []
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # too few iterations are part of the problem
+            for X, y, held, truth in folds:
+                try:
+                    losses.append(_loss(make(config, classes).fit(X, y), held, truth, score))
+                except ValueError:  # such as infinite predictions after a learning rate that is too large
+                    return FAILED
+        mean = float(np.mean(losses))
+        return mean if np.isfinite(mean) else FAILED
+
+    return Problem(name, space, mean_loss, points=POINTS)
 
 
 def _task(name: str) -> Problem:
     kind, data, score = name.split("-")
-    X, y, classes = _data(data)
-    folds, model = _folds(X, y, classes), KINDS[kind]
-    return Problem(
-        f"tasks:{name}",
-        model.space,
-        lambda config: _mean_loss(lambda: model.make(config, classes), folds, score),
-        points=POINTS,
-    )
+    return _problem(f"tasks:{name}", KINDS[kind].space, KINDS[kind].make, data, score)
 
 
 def tasks() -> dict[str, Callable[[], Problem]]:
@@ -350,24 +346,16 @@ def tasks() -> dict[str, Callable[[], Problem]]:
 def _choice(name: str) -> Problem:
     """Make the choice among a support vector machine, a forest and boosting, each with parameters of its own."""
     data, score = name.split("-")
-    X, y, classes = _data(data)
-    folds = _folds(X, y, classes)
-    models = {"svm": KINDS["svc" if classes else "svr"], "forest": KINDS["forest"], "boosting": KINDS["boost"]}
-    space: dict[str, Parameter] = {"kind": Choice(tuple(models))}
-    for kind, model in models.items():
-        space |= chained(model.space, kind)
+    svm = "svr" if score in REGRESSION else "svc"
+    models = {"svm": KINDS[svm], "forest": KINDS["forest"], "boosting": KINDS["boost"]}
 
-    def make(config: Config) -> Any:
-        from sklearn.calibration import CalibratedClassifierCV
-
+    def make(config: Config, classes: bool) -> Any:
         kind = config["kind"]
-        made = models[kind].make(own(config, "kind"), classes)
-        # a support vector machine has no probabilities of its own
-        return CalibratedClassifierCV(made, cv=3, ensemble=False) if kind == "svm" and score == "ll" else made
+        model = models[kind].make(own(config, "kind"), classes)
+        return calibrated(model) if kind == "svm" and score == "ll" else model
 
-    return Problem(
-        f"choices:{name}", space, lambda config: _mean_loss(lambda: make(config), folds, score), points=POINTS
-    )
+    space = forked("kind", {kind: model.space for kind, model in models.items()})
+    return _problem(f"choices:{name}", space, make, data, score)
 
 
 def choices() -> dict[str, Callable[[], Problem]]:
