@@ -496,6 +496,29 @@ def test_whoever_stays_takes_over(tmp_path):
     assert study.trials[0].attempts == 2
 
 
+@pytest.mark.parametrize("reporting", [False, True])
+def test_a_trial_at_which_every_process_dies_is_given_up(tmp_path, reporting):
+    """After ten of them, so that it does not end a whole cluster; not while its training goes on from a checkpoint."""
+    path = tmp_path / "study.db"
+    for epoch in range(15):
+        study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, lease=0.01)
+        trial = study.ask()
+        if trial.number:
+            break
+        if reporting:
+            trial.report(float(epoch), step=epoch)
+        study._ledger.claims.clear()  # as if this process had been killed
+        time.sleep(0.02)
+    first = study.trials[0]
+    if reporting:
+        assert (trial.number, first.state, first.attempts) == (0, State.RUNNING, 15)
+        return
+    assert (trial.number, first.state, first.reason, first.attempts) == (1, State.FAILED, Reason.LOST, 11)
+    assert first.error == "given up: 10 processes that evaluated it ended without a result"
+    study.tell(trial, 1.0)
+    assert len(study.trials) == 2
+
+
 def test_a_result_that_comes_late_is_dropped(tmp_path):
     """Accepted at most once, and no crash: the trial had been given to somebody else meanwhile."""
     storage = wt.storage.SQLiteStorage(tmp_path / "study.db")

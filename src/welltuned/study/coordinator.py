@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from welltuned.evaluation import failure
 from welltuned.history import History
 from welltuned.live import Task
 from welltuned.samplers import Auto, Sampler
@@ -20,9 +21,10 @@ from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
 from welltuned.study.visible import is_settled, provenance, within_window
 from welltuned.surrogate.threads import single_threaded
-from welltuned.trial import Outcome, Report, State, Trial
+from welltuned.trial import Outcome, Reason, Report, State, Trial
 
 log = logging.getLogger("welltuned")
+MOST_DEATHS = 10  # of processes at one trial that reported nothing meanwhile
 
 
 class Coordinator:
@@ -43,6 +45,8 @@ class Coordinator:
         self._missed = False
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
         self.window: int | None = None
+        #: how often a trial is begun before it is given up; each of its reports is worth one more
+        self.attempts = MOST_DEATHS
         self._held: Trial | None = None
         self._ahead: dict[int, Mapping[str, Any]] = {}  # of trials claimed ahead: where their proposals came from
         self._infinite: tuple[Space, bool] | None = None
@@ -63,10 +67,10 @@ class Coordinator:
             self.ledger.recover()
         if self.window is not None:
             return self._next_in_order(n, self.window)
-        claimed = self.ledger.claim(n)
+        claimed = self._claim(n)
         try:
             if len(claimed) < n and self.ledger.recover():
-                claimed += self.ledger.claim(n - len(claimed))
+                claimed += self._claim(n - len(claimed))
             blank = [t for t in claimed if t.params is None]
             params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
         except Exception:
@@ -79,6 +83,29 @@ class Coordinator:
             if t.number in params or t.params is not None
         ]
         return tasks, exhausted
+
+    def _claim(self, n: int) -> list[Trial]:
+        """Claim up to ``n`` trials, and give up those of which every process has died that began them.
+
+        One that takes all memory would otherwise end all the workers of a cluster, one after the other. Whose training
+        goes on from its checkpoint reports between two deaths, and is not given up.
+        """
+        claimed = self.ledger.claim(n)
+        try:
+            while hopeless := [t for t in claimed if self._is_hopeless(t)]:
+                for trial in hopeless:
+                    why = f"given up: {trial.attempts - 1} processes that evaluated it ended without a result"
+                    log.warning("trial %d is %s", trial.number, why)
+                    self.ledger.finish(trial.number, trial.token, failure(Reason.LOST, why))
+                claimed = [t for t in claimed if t not in hopeless]
+                claimed += self.ledger.claim(len(hopeless))
+        except Exception:
+            self.ledger.let_go(t.number for t in claimed)
+            raise
+        return claimed
+
+    def _is_hopeless(self, trial: Trial) -> bool:
+        return (trial.params is not None or self.open_space) and trial.attempts > self.attempts + len(trial.reports)
 
     def _suggest(self, blank: list[Trial], ahead: bool) -> tuple[dict[int, Params], bool]:
         """Find a configuration for each claimed slot and store it; slots without one are taken back."""
@@ -115,9 +142,9 @@ class Coordinator:
         tasks: list[Task] = []
         while len(tasks) < n:
             if self._held is None:
-                claimed = self.ledger.claim(1)
+                claimed = self._claim(1)
                 if not claimed and self.ledger.recover():
-                    claimed = self.ledger.claim(1)
+                    claimed = self._claim(1)
                 if not claimed:
                     break
                 if claimed[0].params is not None:

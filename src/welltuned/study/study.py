@@ -46,7 +46,7 @@ from welltuned.study.checks import (
     check_wishes,
     warn_of_positions,
 )
-from welltuned.study.coordinator import Coordinator
+from welltuned.study.coordinator import MOST_DEATHS, Coordinator
 from welltuned.study.incoming import read_row
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
@@ -462,7 +462,8 @@ class Study:
             What a trial needs: ``{"gpu": 1}``, or 0.5 to share a device with another one. Each worker sees its own.
         retries
             How often a trial is tried again by the reason for which it failed, such as ``{"lost": 3, "error": 1}``. A
-            lost one, whose worker died, is tried again twice unless given.
+            lost one, whose worker died, is tried again twice unless given. Where a whole process dies, the next one
+            tries again, ten times at most unless the trial reports something between two deaths.
         batch
             The objective takes a list of trials and returns a list of results: True, or how many at a time.
         deterministic
@@ -497,6 +498,7 @@ class Study:
         self._ledger.keep_budget()
         self._ledger.workers = options.workers
         self.coordinator.window = options.workers if options.deterministic else None
+        self.coordinator.attempts = max(MOST_DEATHS, options.retries[Reason.LOST] + 1)
         self.coordinator.record_stop(None)
         if isinstance(self.sampler, Grid) and self._ledger.space is not None:
             log.info("study %r: the whole grid takes %d evaluations", self.name, self.sampler.size(self.space))
