@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu, norm, qmc
+from scipy.stats import beta, mannwhitneyu, norm, qmc
 
 import welltuned as wt
 from welltuned.pareto import hypervolume
@@ -217,8 +217,9 @@ def test_running_trials_alone_do_not_make_a_search_stuck():
     steps = [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1]]
     pending = np.array([0.3, 0.6]) + 0.03 * np.array(steps)
     rows = np.vstack([pending, np.random.default_rng(0).random((500, 2))])
-    assert search.acquisition(pending).value(rows).max() < np.log(bayes.NOTHING * search.spread)
-    assert not search.is_stuck(rows)
+    least = bayes.NOTHING * search.spread / search.model.objective.scale
+    assert search.acquisition(pending).value(rows).max() < np.log(least)
+    assert not search.is_spent(rows)
 
 
 STEEP = {
@@ -261,8 +262,12 @@ def test_a_branch_that_no_longer_improves_is_left_for_another():
 
 
 def test_a_branch_is_first_explored_at_random():
-    """Where its results are equal, a model would propose its corners: what is drawn is inside, and in that branch."""
-    study = wt.Study(RAGGED, sampler="random", seed=0)
+    """Where its results are equal, a model would propose its corners: what is drawn is inside, and in that branch.
+
+    What is believed beforehand of a parameter counts.
+    """
+    low = wt.Float(0.0, 1.0, when={"kind": "hidden"}, prior=beta(1, 9))
+    study = wt.Study({**RAGGED, "y1": low}, sampler="random", seed=0)
     study.add([({"kind": "ragged", "x0": 0.5, "x1": i / 25}, 1.0 - i / 25) for i in range(5)])
     study.add([({"kind": "ragged", "x0": 0.5, "x1": i / 25}, 0.1) for i in range(5, 20)])
     study.add([({"kind": "hidden", "y0": 0.5, "y1": i / 4}, 1.0) for i in range(3)])
@@ -273,6 +278,7 @@ def test_a_branch_is_first_explored_at_random():
     configs = study.space.decode(rows)
     assert {c["kind"] for c in configs} == {"hidden"}
     assert 0.3 < np.mean([c["y0"] for c in configs]) < 0.7
+    assert np.mean([c["y1"] for c in configs]) < 0.3
 
 
 def test_branches_are_told_apart_by_their_choices():

@@ -12,7 +12,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.pareto import front_reference, non_dominated, penalised, scalarise
 from welltuned.samplers.initial import initial_design
-from welltuned.samplers.novel import novel
+from welltuned.samplers.novel import novel, to_priors
 from welltuned.space import Categorical, Params, Space, codec
 from welltuned.streams import origin
 from welltuned.surrogate import transfer
@@ -103,9 +103,10 @@ class Bayes:
                 search = everywhere = everywhere or Search.begin(history, rng, self)
             acquisition = search.acquisition(pending)
             again = search.again(pending) if history.wishes.noisy else None
-            ranked = search.ranked(acquisition, force, stay)
-            if number % 2 == 0 and force is None and not stay and search.is_stuck(np.vstack([ranked, pending])):
-                ranked = search.elsewhere(pending)
+            if number % 2 == 0 and force is None and not stay:
+                ranked = search.hedged(acquisition, pending)
+            else:
+                ranked = search.ranked(acquisition, force, stay)
             if again is not None and again[0] > worth_trying(search.model, ranked[:1]):
                 ranked, known = again[1][None], set()
             else:
@@ -174,12 +175,12 @@ class Search:
 
     @property
     def spread(self) -> float:
-        """Distance from the best loss to the upper quartile of the first ones, on the scale of the first process.
+        """Distance from the best loss to the upper quartile of the first ones, in the losses' own units.
 
         The first ones stand for the space; later ones crowd around the best.
         """
         y = self.model.losses[self.model.eligible, 0]
-        return float(np.quantile(y[:EARLY], 0.75) - y.min()) / self.model.objective.scale
+        return float(np.quantile(y[:EARLY], 0.75) - y.min())
 
     @property
     def is_plain(self) -> bool:
@@ -188,32 +189,36 @@ class Search:
         known = model.allowed.any() or not model.constraints
         return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
 
-    def is_stuck(self, rows: np.ndarray) -> bool:
-        """Tell whether there is next to nothing left to be gained near what is best, and elsewhere it is safe.
+    def hedged(self, acquisition: Acquisition, pending: np.ndarray) -> np.ndarray:
+        """Return ranked rows, elsewhere if there is next to nothing left to be gained near what is best, and it is safe.
 
-        Either no improvement to speak of is expected of any of the rows, or the space has branches and the latest
-        results brought none. Running trials are left out: that they will have found what there is to be found here is
-        not known yet. Where trials fail, or violate constraints, those elsewhere mostly would.
+        Where trials fail, or violate constraints, those elsewhere mostly would.
         """
-        if not self.is_plain or self.model.success is not None or self.model.constraints:
-            return False
-        if branching(self.history.space) and self.is_stale:
-            return True
-        improvement = self._improvement(rows[:0], 0.0).value(rows)
-        return bool(improvement.max() < np.log(max(NOTHING * self.spread, 1e-300)))
+        safe = self.is_plain and self.model.success is None and not self.model.constraints
+        if safe and self.is_stale:
+            return self.elsewhere(pending)
+        ranked = self.ranked(acquisition, None)
+        return self.elsewhere(pending) if safe and self.is_spent(np.vstack([ranked, pending])) else ranked
 
     @property
     def is_stale(self) -> bool:
-        """Whether the latest results improved by next to nothing on those before.
+        """Whether there are branches, and the latest results improved by next to nothing on those before.
 
         Where losses are ragged, a little more is always expected of the best place. The search would stay in the first
         branch that is good, and never see what another has beyond the three trials that it must have.
         """
         losses = self.history.losses[self.history.observed, 0]
-        if len(losses) < 2 * STALE:
+        if len(losses) < 2 * STALE or not branching(self.history.space):
             return False
-        gain = losses[:-STALE].min() - losses.min()
-        return bool(gain < GAINED * self.spread * self.model.objective.scale)
+        return bool(losses[:-STALE].min() - losses.min() < GAINED * self.spread)
+
+    def is_spent(self, rows: np.ndarray) -> bool:
+        """Tell whether no improvement to speak of is expected of any of the rows.
+
+        Running trials are left out: that they will have found what there is to be found here is not known yet.
+        """
+        least = NOTHING * self.spread / self.model.objective.scale
+        return bool(self._improvement(rows[:0], 0.0).value(rows).max() < np.log(max(least, 1e-300)))
 
     def elsewhere(self, pending: np.ndarray) -> np.ndarray:
         """Return ranked rows away from what is known well: in the least tried of the other branches, as if it were the
@@ -233,9 +238,9 @@ class Search:
         return there.ranked(there.acquisition(pending), None, columns)
 
     def drawn(self, choices: np.ndarray, columns: Sequence[int]) -> np.ndarray:
-        """Return allowed rows of the cube drawn at random in one branch, that of the ``choices`` in ``columns``."""
+        """Return allowed rows of the cube drawn by the priors in one branch, that of the ``choices`` in ``columns``."""
         space = self.history.space
-        rows = self.rng.random((DRAWN, len(space)))
+        rows = to_priors(space, self.rng.random((DRAWN, len(space))))
         rows[:, columns] = np.where(np.isnan(choices), rows[:, columns], choices)
         rows = space.activate(rows)
         return rows[space.feasible(rows)]
@@ -267,7 +272,7 @@ class Search:
         if self.earlier is not None:
             mean, _ = self.earlier.predict(embed(model.unit[model.eligible]))
             return transfer.TransferEI(self.earlier.with_pending(pending), float(mean.min()))
-        best = model.incumbents() - margin * self.spread
+        best = model.incumbents() - margin * self.spread / model.objective.scale
         return log_ei(embed, model.objective.posterior, best, pending, self.rng, self.settings.fantasies)
 
     def _growth(self, pending: np.ndarray) -> Acquisition:

@@ -25,7 +25,7 @@ def draw(space: Space, n: int, rng: np.random.Generator, *, batches: int = 200) 
     """
     kept: list[np.ndarray] = []
     for _ in range(batches):
-        unit = to_priors(space, rng.random((max(n, 64), len(space))))
+        unit = space.activate(to_priors(space, rng.random((max(n, 64), len(space)))))
         kept.append(unit[space.feasible(unit)])
         if sum(map(len, kept)) >= n:
             return np.vstack(kept)[:n]
@@ -39,11 +39,11 @@ def draw(space: Space, n: int, rng: np.random.Generator, *, batches: int = 200) 
 
 
 def to_priors(space: Space, uniform: np.ndarray) -> np.ndarray:
-    """Turn uniform rows, shape (n, p), into activated rows that follow the priors."""
+    """Turn uniform rows, shape (n, p), into rows that follow the priors, in place; what is inactive stays."""
     for j, parameter in enumerate(space.values()):
         if parameter.prior is not None:
             uniform[:, j] = codec.apply_prior(parameter, uniform[:, j])
-    return space.activate(uniform)
+    return uniform
 
 
 def size(space: Space, limit: int = ENUMERABLE) -> int | None:

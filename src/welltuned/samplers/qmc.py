@@ -40,7 +40,7 @@ def sobol(space: Space, seed: int, first: int, n: int) -> np.ndarray:
         raise InvalidValue(
             f"qmc: {len(space)} parameters; a Sobol sequence has at most {MAX_DIMENSION} dimensions, use 'random'"
         )
-    unit = to_priors(space, _points(len(space), seed % (1 << 63), first + n)[first : first + n].copy())
+    unit = space.activate(to_priors(space, _points(len(space), seed % (1 << 63), first + n)[first : first + n].copy()))
     return unit[space.feasible(unit)]
 
 
