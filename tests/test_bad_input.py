@@ -639,7 +639,7 @@ def test_a_trial_ends_once(stored):
     study = kept(stored, n_trials=9)
     trial = study.ask()
     study.tell(trial, 1.5)
-    for call in (lambda: study.tell(trial, 0.0), lambda: study.tell(trial.number, 0.0, state="failed")):
+    for call in (lambda: study.tell(trial, 0.0), lambda: study.tell(trial.number, state="failed")):
         refused(f"trial {trial.number}", call, LeaseLost)
     assert study.trials[trial.number].value == 1.5
 

@@ -766,8 +766,8 @@ REFUSED = [
         )
     ),
     ("-1", ["show", "good.db:one", "--trials", -1]),
-    ("'two' has no completed trial", ["best", "good.db:two"]),
-    ("'two' has no completed trial", ["best", "good.db:two", "--json"]),
+    ("'two': no completed trial yet", ["best", "good.db:two"]),
+    ("'two': no completed trial yet", ["best", "good.db:two", "--json"]),
     ("'/nowhere/r.html'", ["report", "good.db:one", "-o", "/nowhere/r.html"]),
     ("'.'", ["report", "good.db:one", "-o", "."]),
     ("''", ["report", "good.db:one", "-o", ""]),

@@ -1,7 +1,9 @@
 """Every sampler: the contract, and convergence within a stated budget."""
 
+import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -556,3 +558,71 @@ def test_what_is_stored_of_wishes_is_kept(tmp_path):
         wt.Study(QUADRATIC, storage=path, noisy=False)
     with pytest.raises(wt.InvalidValue, match="optimize_per"):
         wt.Study(QUADRATIC, storage=path, optimize_per="price")
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        ({"n": (1, 10)}, 10),
+        ({"n": wt.Int(16, 256, step=16)}, 16),
+        ({"x": wt.Float(0.0, 0.9, step=0.1)}, 10),
+        ({"n": (1, 6), "k": ["a", "b"]}, 12),
+    ],
+)
+def test_auto_visits_all_of_a_finite_space(space, size):
+    """However many values a number has; five of them were taken for all."""
+    study = wt.Study(space, seed=0)
+    study.optimize(lambda trial: 1.0, n_trials=20)
+    assert len(study.trials) == size and study.stop_reason.startswith("space exhausted")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"on": ["a", "b"], "opt": wt.Categorical(["u", "v"], when={"on": "a"}), "x": (0.0, 1.0)},
+        {"on": ["a", "b", "c"], "o": wt.Ordinal([1, 2], when={"on": "a"}), "x": (0.0, 1.0), "y": (0.0, 1.0)},
+    ],
+)
+def test_cmaes_takes_parameters_that_are_not_always_there(space):
+    """The margin of a choice of two vanished half-way between them, and the strategy ran away to infinity."""
+    pytest.importorskip("cmaes")
+    for best in bests("cmaes", lambda p: (p["x"] - 0.4) ** 2, space, 120, 4):
+        assert best < 0.01
+
+
+def test_cmaes_forms_generations_by_number_where_timing_must_not_count():
+    pytest.importorskip("cmaes")
+
+    def run(salt):
+        def objective(trial):
+            time.sleep(random.Random(f"{salt} {trial.number}").uniform(0, 0.03))
+            return (trial["x"] - 0.3) ** 2 + (trial["y"] - 0.6) ** 2
+
+        study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="cmaes", seed=0)
+        study.optimize(objective, n_trials=30, workers=4, deterministic=True)
+        assert study.replay()
+        return [t.params for t in study.trials]
+
+    assert run(1) == run(2)
+
+
+def test_gradient_search_stays_where_constraints_on_outcomes_hold():
+    def objective(trial):
+        trial.constrain("c", trial["x"] - 0.3)
+        return (trial["x"] - 0.8) ** 2 + (trial["y"] - 0.2) ** 2
+
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="gradient", seed=0)
+    study.optimize(objective, n_trials=60)
+    assert study.best.params["x"] <= 0.3 and study.best_value < 0.35  # 0.25 at the edge
+
+
+def test_a_branch_of_a_few_excellent_trials_is_the_best_ones():
+    """The best trial's branch comes first, however few it has; it may not have a model of its own yet."""
+    study = wt.Study(BRANCHES, sampler="random", seed=0)
+    study.add([({"kind": "a", "x": i / 10}, 1.0 + i) for i in range(10)])
+    study.add([({"kind": "c", "n": i}, -5.0 + i) for i in (4, 5)])
+    history = study.history
+    first = bayes.branches(history, bayes.branching(study.space))[0]
+    assert {t.params["kind"] for t, inside in zip(history.trials, first, strict=True) if inside} == {"c"}
+    assert bayes.home(history, bayes.branching(study.space)) is history

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import welltuned as wt
 from welltuned.stats import diagnostics, expected_gain, outlook, predict, recommend, regret_bound
@@ -182,7 +183,7 @@ def test_noisy_searches_look_again():
 
 def test_nothing_to_recommend():
     study = wt.Study(SPACE, seed=0)
-    with pytest.raises(wt.NoCompletedTrial, match="no trial"):
+    with pytest.raises(wt.NoCompletedTrial, match="no completed trial"):
         study.recommend()
     for _ in range(5):
         trial = study.ask()
@@ -295,3 +296,34 @@ def test_the_stop_rule_refuses_several_objectives():
     study = wt.Study(SPACE, direction=["minimize"] * 2, seed=0)
     with pytest.raises(wt.InvalidValue, match="one objective"):
         study.optimize(lambda p: (0.0, 0.0), n_trials=3, stop=wt.ExpectedGain(1.0))
+
+
+def test_the_luckiest_is_known_beyond_what_a_model_takes():
+    """A thousand results: the best observed value is that of all of them."""
+    rng = np.random.default_rng(0)
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, noisy=True)
+    study.add([({"x": float(x)}, float((x - 0.3) ** 2 + 0.1 * rng.normal())) for x in rng.random(1000)])
+    found = study.recommend()
+    assert found.observed == study.best_value and found.corrected > found.observed
+
+
+def test_few_results_of_which_some_do_not_fit():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.add([({"x": 0.9}, 1.0), ({"x": 0.2}, 2.0)])
+    study.space = {"x": (0.0, 0.5)}
+    assert study.recommend().params == {"x": 0.2} and study.recommend().observed == 2.0
+
+
+@pytest.mark.parametrize("prior", [None, norm(0.5, 0.01)])
+def test_what_was_believed_beforehand_makes_nothing_important(prior):
+    rng = np.random.default_rng(0)
+    study = wt.Study({"x": wt.Float(0.0, 1.0, prior=prior), "y": (0.0, 1.0)}, sampler="random", seed=0)
+    study.add([({"x": a, "y": b}, a + b) for a, b in rng.random((60, 2)).tolist()])
+    shares = wt.stats.importance(study)
+    assert shares["x"] == pytest.approx(0.5, abs=0.15) and shares["y"] == pytest.approx(0.5, abs=0.15)
+
+
+def test_nothing_is_worth_it_where_all_is_tried():
+    study = wt.Study({"a": (1, 3), "b": (1, 3)}, seed=0)
+    study.optimize(lambda p: (p["a"] - 2) ** 2 + p["b"], n_trials=9)
+    assert outlook(study.history, worth=0.001).trials == 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -818,3 +819,151 @@ def test_looking_at_a_study_changes_nothing(path):
     before = study._ledger.storage.studies()
     assert len(wt.Study(storage=path).trials) == 2
     assert study._ledger.storage.studies() == before
+
+
+# objectives that declare their parameters where they use them
+
+
+@pytest.mark.parametrize("sampler", ["auto", "grid", "random", "tpe", "bayes"])
+def test_define_by_run_ends_when_all_is_tried(sampler):
+    """A proposal for parameters that the objective does not ask for would be the same trial again."""
+
+    def by_branch(trial):
+        if trial.suggest_categorical("model", ["linear", "deep"]) == "linear":
+            return 1.0
+        return 1 / trial.suggest_int("depth", 1, 3)
+
+    study = wt.Study(seed=0, sampler=sampler)
+    study.optimize(by_branch, n_trials=30)
+    assert study.stop_reason.startswith("space exhausted")
+    tried = sorted(tuple(t.params.values()) for t in study.trials)
+    assert tried == [("deep", 1), ("deep", 2), ("deep", 3), ("linear",)]
+
+
+def test_ranges_that_depend_on_other_parameters_are_united():
+    """Forty trials find the optimum; with the last range alone the space seemed exhausted, and 10 the best."""
+
+    def triangle(trial):
+        a = trial.suggest_int("a", 2, 10)
+        return (a - 7) ** 2 + (trial.suggest_int("b", 1, a) - 5) ** 2
+
+    for seed in range(3):
+        study = wt.Study(seed=seed)
+        study.optimize(triangle, n_trials=40)
+        assert len(study.trials) == 40 and study.best_value == 0.0
+        assert study.space["b"].low == 1 and study.space["b"].high >= 7
+        assert study.history.fits.all()
+
+
+def test_choices_that_are_added_where_they_are_used_stay():
+    study = wt.Study(seed=0, sampler="random")
+    for choices in (["a", "b"], ["b", "c"], ["a"]):
+        trial = study.ask()
+        trial.suggest_categorical("kind", choices)
+        study.tell(trial, 1.0)
+    assert study.space["kind"].choices == ("a", "b", "c")
+
+
+def test_what_was_enqueued_is_used_or_fails(caplog):
+    """It was replaced by a random value before, without a word."""
+    study = wt.Study(seed=0, sampler="random")
+    study.enqueue([{"lr": 5.0}, {"lr": 0.01, "typo": 3}])
+    study.optimize(lambda trial: trial.suggest_float("lr", 1e-4, 1e-1, log=True), 2)
+    first, second = study.trials
+    assert first.state is State.FAILED and "enqueued with lr=5.0" in first.error and "0.1" in first.error
+    assert second.value == 0.01 and "typo" in caplog.text
+
+
+# what may end a study
+
+
+def test_a_target_is_reached_by_what_may_be_the_best():
+    """Neither by a trial that violates a constraint, nor by one that was pruned."""
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, sampler="random")
+
+    def violating(trial):
+        trial.constrain("c", 1.0)
+        return trial["x"]
+
+    study.optimize(violating, 10, stop=wt.Target(0.5))
+    assert len(study.trials) == 10
+
+    def pruned(trial):
+        trial.report(0.1, step=0)
+        raise wt.Pruned
+
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, sampler="random")
+    study.optimize(pruned, 10, stop=wt.Target(0.5))
+    assert len(study.trials) == 10
+
+
+def test_patience_counts_what_may_be_the_best():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, sampler="random")
+
+    def improving(trial):
+        trial.constrain("c", 1.0 if trial.number == 0 else -1.0)
+        return -1000.0 if trial.number == 0 else 100.0 - trial.number
+
+    study.optimize(improving, 20, stop=wt.Patience(5))
+    assert len(study.trials) == 20
+
+
+def test_a_noisy_study_of_a_finite_space_needs_an_end():
+    study = wt.Study({"k": ["a", "b", "c"]}, noisy=True, seed=0, sampler="random")
+    with pytest.raises(wt.InvalidValue, match="nothing would end the search"):
+        study.optimize(lambda trial: 1.0)
+
+
+# a space that changes
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_what_a_newer_space_forbids_is_neither_best_nor_proposed_again(noisy):
+    rng = np.random.default_rng(0)
+    study = wt.Study({"x": (0.0, 1.0)}, noisy=noisy, seed=0)
+    study.optimize(lambda t: (t["x"] - 0.9) ** 2 + 0.01 * rng.normal(), 12)
+    study.space = wt.Space({"x": (0.0, 1.0)}, constraints=[lambda p: p["x"] <= 0.5])
+    with_room = study.best if any(t.params["x"] <= 0.5 for t in study.trials) else None
+    assert with_room is None or with_room.params["x"] <= 0.5
+    study.optimize(lambda t: (t["x"] - 0.9) ** 2 + 0.01 * rng.normal(), 24)
+    assert all(t.params["x"] <= 0.5 for t in study.trials[12:])
+    assert study.best.params["x"] <= 0.5 and study.recommend().params["x"] <= 0.5
+
+
+def test_why_there_is_no_best():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.add([({"x": i / 8}, 1.0) for i in range(8)])
+    study.space = {"x": (5.0, 6.0)}
+    for call in (lambda: study.best, study.recommend):
+        with pytest.raises(wt.NoCompletedTrial, match="none of 8 completed trials is a configuration of the space"):
+            call()
+
+
+def test_results_from_elsewhere_use_none_of_the_budget():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, n_trials=12)
+    study.add([({"x": i / 9}, 1.0) for i in range(9)])
+    study.tell(study.ask(), 1.0)
+    assert study.history.spent == 1 and len(study.history) == 10
+
+
+# what is not used is said
+
+
+def test_options_that_a_search_does_not_use_are_named(caplog):
+    earlier = wt.Study({"other": (0.0, 1.0)}, seed=0)
+    wt.Study({"x": (0.0, 1.0)}, sampler="tpe", optimize_per="second", prior=earlier)
+    for words in ("optimize_per=", "prior=", "['other']"):
+        assert words in caplog.text
+
+
+def test_a_pruned_or_failed_trial_has_no_value_to_tell():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    with pytest.raises(wt.InvalidValue, match=r"value=0\.4"):
+        study.tell(study.ask(), 0.4, state="pruned")
+    with pytest.raises(wt.InvalidType, match="neither a trial"):
+        study.tell([1], 0.4)
+
+
+def test_a_study_says_that_it_cannot_be_pickled():
+    with pytest.raises(wt.InvalidType, match=r"storage=.*name='mine'"):
+        pickle.dumps(wt.Study({"x": (0.0, 1.0)}, name="mine"))

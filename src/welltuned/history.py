@@ -13,7 +13,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Space
-from welltuned.trial import State, Trial
+from welltuned.trial import Origin, State, Trial
 
 CODES = {state: code for code, state in enumerate(State)}
 
@@ -63,8 +63,10 @@ class Table:
                 self._key[number] = key
                 self.keys[key] = self.keys.get(key, 0) + 1
                 with contextlib.suppress(InvalidValue, InvalidType):
-                    self.unit[number] = row = self.space.encode_row(trial.params)
-                    self.fits[number] = not np.isnan(row).all()
+                    row = self.space.encode_row(trial.params)
+                    # what a newer version of the space forbids is none of its configurations
+                    if not np.isnan(row).all() and (self.space.partial or self.space.feasible(row[None])[0]):
+                        self.unit[number], self.fits[number] = row, True
 
     def _violate(self, number: int, name: str, value: float) -> None:
         if name not in self.constraints:
@@ -126,7 +128,8 @@ class History:
     Parameters
     ----------
     space
-        The space of length ``p`` that ``unit`` refers to. Trials that do not fit it have a row of NaN.
+        The space of length ``p`` that ``unit`` refers to. Trials that do not fit it, or that it forbids, have a row of
+        NaN.
     trials
         Records in any order.
     directions
@@ -279,6 +282,11 @@ class History:
         return np.array([np.nan if c is None else c for c in costs], dtype=float)
 
     @cached_property
+    def spent(self) -> int:
+        """How many trials count against the budget: all but those that were added from elsewhere."""
+        return sum(t.origin is not Origin.ADDED for t in self.trials)
+
+    @cached_property
     def complete(self) -> np.ndarray:
         """Which trials completed and fit the space, shape (n,)."""
         return self._mask(State.COMPLETE) & self.fits
@@ -317,6 +325,19 @@ class History:
         done = [t for t, fits in zip(self.trials, self.fits, strict=True) if fits and _known(t) and t.feasible]
         sign = -1.0 if next(iter(self.directions.values())) == "maximize" else 1.0
         return min(done, key=lambda t: sign * (t.value or 0.0), default=None)
+
+    def why_no_best(self) -> str:
+        """Say why there is no best trial, in words for an error."""
+        done = sum(t.state is State.COMPLETE for t in self.trials)
+        if not done:
+            failed = [t for t in self.trials if t.state is State.FAILED]
+            if not failed:
+                return "no completed trial yet"
+            last = failed[-1]
+            return f"no completed trial yet; the last of {len(failed)} failures was trial {last.number}: {last.error}"
+        if not (fit := int(self.complete.sum())):
+            return f"none of {done} completed trials is a configuration of the space as it is now"
+        return f"each of {fit} completed trials violates a constraint on outcomes"
 
     @cached_property
     def front(self) -> tuple[Trial, ...]:

@@ -23,7 +23,7 @@ class Task:
     """What an executor needs to evaluate one trial, anywhere.
 
     ``open_space`` says that the objective suggests its parameters itself; ``params`` are then proposals for those that
-    earlier trials suggested.
+    earlier trials suggested. ``fixed`` says that they are what the user enqueued, and nothing else will do.
     """
 
     number: int
@@ -32,6 +32,7 @@ class Task:
     seed: int = 0
     positional: bool = False
     open_space: bool = False
+    fixed: bool = False
     checkpoint: str | None = None
     reports: tuple[Report, ...] = ()
     domains: Mapping[str, Parameter] = field(default_factory=dict)
@@ -181,6 +182,10 @@ class LiveTrial(Mapping[str, Any]):
         proposed = self.task.params.get(name)
         if name in self.task.params and _admits(parameter, proposed):
             return proposed
+        if name in self.task.params and self.task.fixed:
+            raise InvalidValue(
+                f"trial {self.number}: it was enqueued with {name}={proposed!r}, which {parameter!r} cannot take"
+            )
         # its own stream by name, so that the order of suggestions does not matter
         seed = np.random.SeedSequence(self.task.seed, spawn_key=(self.number, zlib.crc32(name.encode())))
         return codec.from_unit(parameter, codec.snap(parameter, np.random.default_rng(seed).random(1)))[0]

@@ -17,7 +17,7 @@ from welltuned.samplers.novel import size
 from welltuned.samplers.nsga2 import NSGA2
 from welltuned.samplers.protocol import Sampler
 from welltuned.samplers.tpe import TPE
-from welltuned.space import Categorical, Float, Params, Space
+from welltuned.space import Categorical, Float, Params, Space, codec
 from welltuned.trial import State
 
 MODEL_PARAMETERS = 100
@@ -69,7 +69,9 @@ class Auto:
         """
         total = size(space, history.budget) if history.budget is not None and not history.wishes.noisy else None
         if total is not None:
-            return Choice(Grid(), "grid", f"the budget of {history.budget} trials covers all {total} configurations")
+            every = max(2, *(codec.cells(p) or 0 for p in space.values()))
+            why = f"the budget of {history.budget} trials covers all {total} configurations"
+            return Choice(Grid(every), "grid", why)
         several = len(history.directions) > 1
         gradients = 0 if several else sum(t.gradient is not None for t in history.trials)
         if gradients and not gradients % 2 and all(isinstance(p, Float) for p in space.values()):

@@ -132,7 +132,8 @@ class Bayes:
         known = transfer.portfolio(earlier, PORTFOLIO)
         rows = space.activate(np.where(np.isnan(known), 0.5, known))
         good = space.decode(rows[space.feasible(rows)], activated=True)
-        first = 1 if space.defaults is not None and spread and spread[0] == space.defaults else 0
+        defaults = space.defaults
+        first = 1 if defaults is not None and spread and space.key(spread[0]) == space.key(defaults) else 0
         return [*spread[:first], *good, *spread[first:]]
 
     def n_initial(self, space: Space) -> int:
@@ -190,7 +191,7 @@ class Search:
         return len(model.objectives) == 1 and self.earlier is None and known and not self.history.wishes.noisy
 
     def hedged(self, acquisition: Acquisition, pending: np.ndarray) -> np.ndarray:
-        """Return ranked rows, elsewhere if there is next to nothing left to be gained near what is best, and it is safe.
+        """Return ranked rows: elsewhere, if there is next to nothing left to be gained near what is best.
 
         Where trials fail, or violate constraints, those elsewhere mostly would.
         """
@@ -297,7 +298,7 @@ class Search:
         Cheap places first, the best ones at last; Lee et al., *Cost-aware Bayesian Optimization* (2020), eq. 3.
         """
         budget = self.history.budget
-        return 1.0 if budget is None else max(0.0, 1.0 - len(self.history) / budget)
+        return 1.0 if budget is None else max(0.0, 1.0 - self.history.spent / budget)
 
     def ranked(
         self, acquisition: Acquisition, force: tuple[int, int] | None, stay: Sequence[int] = ()
@@ -368,7 +369,7 @@ def at_home(space: Space, history: History, number: int) -> tuple[int, ...]:
     refines nothing. On two real choices among three models (ten seeds) this lowered the regret after 64 trials.
     """
     half = HALF_TIME if history.budget is None else history.budget / 2
-    if number % 3 != 1 or len(history) < half or len(history.directions) > 1:
+    if number % 3 != 1 or history.spent < half or len(history.directions) > 1:
         return ()
     return branching(space)
 
@@ -391,7 +392,7 @@ def branching(space: Space) -> tuple[int, ...]:
 def branches(history: History, columns: Sequence[int]) -> list[np.ndarray]:
     """Return which trials are in each branch, the best one's first and then the less tried before the more.
 
-    A branch is a combination of choices in ``columns`` that three trials at least have a result of.
+    A branch is a combination of choices in ``columns`` that three trials at least have a result of, or the best one.
     """
     parameters, unit = list(history.space.values()), history.unit[:, columns]
     codes = np.column_stack([codec.indices(parameters[j], np.nan_to_num(unit[:, i])) for i, j in enumerate(columns)])
@@ -399,7 +400,7 @@ def branches(history: History, columns: Sequence[int]) -> list[np.ndarray]:
     rows = np.flatnonzero(history.observed)
     best = rows[np.argmin(penalised(history.losses[rows, 0], history.violations[rows]))]
     found = [history.fits & (codes == code).all(axis=1) for code in np.unique(codes[rows], axis=0)]
-    found = [inside for inside in found if (inside & history.observed).sum() >= FEWEST_OF_BRANCH]
+    found = [inside for inside in found if inside[best] or (inside & history.observed).sum() >= FEWEST_OF_BRANCH]
     return sorted(found, key=lambda inside: (not inside[best], inside.sum()))
 
 

@@ -81,17 +81,17 @@ class CMAES:
         worst = np.nanmax(losses, initial=-np.inf)
         losses = np.where(np.isnan(losses), worst if np.isfinite(worst) else 0.0, losses)
         losses = penalised(losses, history.violations[rows])
-        points = np.nan_to_num(history.unit[rows], nan=0.5)
+        points = history.unit[rows]
         digest = hashlib.blake2b(repr((self, seed, space.to_json())).encode()).digest()
         strategy, told = self._begin(space, seed, self.population), 0
         strategy, told = _remembered(digest, points, losses) or (strategy, 0)
-        while len(rows) - told >= strategy.population_size:
+        while len(losses) - told >= strategy.population_size:
             size = strategy.population_size
-            batch = [(_padded(points[i]), float(losses[i])) for i in range(told, told + size)]
+            rows = _filled(points[told : told + size], strategy.mean, space)
             strategy = copy.deepcopy(strategy)
-            strategy.tell(batch)
+            strategy.tell(list(zip(rows, losses[told : told + size].tolist(), strict=True)))
             told += size
-            if strategy.should_stop():
+            if not _is_sound(strategy) or strategy.should_stop():
                 strategy = self._begin(space, seed + told, 2 * size, elsewhere=True)
             _remember(digest, points, losses, strategy, told)
         return copy.deepcopy(strategy)
@@ -121,8 +121,23 @@ class CMAES:
         )
 
 
-def _padded(row: np.ndarray) -> np.ndarray:
-    return row if len(row) > 1 else np.append(row, 0.5)
+def _filled(points: np.ndarray, mean: np.ndarray, space: Space) -> np.ndarray:
+    """Return rows of at least two columns, with what is inactive, and says nothing, in the middle of the strategy.
+
+    Of a discrete parameter it is the middle of a cell: half-way between two of them, a margin would vanish.
+    """
+    middle = mean.copy()
+    for j, parameter in enumerate(space.values()):
+        middle[j] = codec.snap(parameter, np.clip(mean[j : j + 1], 0.0, 1.0))[0]
+    whole = np.tile(middle, (len(points), 1))
+    whole[:, : len(space)] = np.where(np.isnan(points), whole[:, : len(space)], points)
+    return whole
+
+
+def _is_sound(strategy: Any) -> bool:
+    """Tell whether numbers have not run away."""
+    values = [np.ravel(v) for v in (strategy.mean, strategy._cma._C, strategy._cma._sigma)]
+    return bool(np.isfinite(np.concatenate(values)).all())
 
 
 _MEMORY: OrderedDict[bytes, tuple[bytes, Any, int]] = OrderedDict()

@@ -131,7 +131,8 @@ def discrete(space: Space) -> list[bool]:
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of the objective: by configuration the loss (infinite if it failed), and derivatives where given.
+    """What is known of the objective: by configuration the loss (infinite if the trial failed, or violates a constraint
+    on outcomes), and derivatives where given.
 
     ``pending`` holds the keys of configurations under evaluation; ``own_gradient`` says that the objective returns
     derivatives.
@@ -147,6 +148,7 @@ class Table:
     def read(cls, space: Space, history: History) -> Table:
         """Read a history of one objective."""
         losses = history.losses[:, 0] if len(history) else np.empty(0)
+        losses = np.where([t.feasible for t in history.trials], losses, np.nan)
         finite = losses[np.isfinite(losses)]
         sign = -1.0 if "maximize" in history.directions.values() else 1.0
         values: dict[str, tuple[float, dict[str, float] | None]] = {}
@@ -158,7 +160,7 @@ class Table:
             if not trial.state.finished:
                 pending.add(key)
             elif np.isfinite(loss) or key not in values:
-                values[key] = (float(loss) if np.isfinite(loss) else np.inf, _signed(trial, sign))
+                values[key] = (float(loss), _signed(trial, sign)) if np.isfinite(loss) else (np.inf, None)
         own = any(t.gradient is not None for t in history.trials if t.state is State.COMPLETE)
         span = float(finite.max() - finite.min()) if len(finite) else 0.0
         return cls(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from welltuned.errors import InvalidValue
 from welltuned.history import History
 from welltuned.space import Params, Space, codec
+from welltuned.trial import State
 
 ENUMERABLE = 20_000
 TRIES = 64
 
 
-def draw(space: Space, n: int, rng: np.random.Generator, *, batches: int = 200) -> np.ndarray:
-    """Draw ``n`` allowed rows of the cube that follow the priors, shape (n, p).
+def draw(
+    space: Space, n: int, rng: np.random.Generator, *, batches: int = 200, priors: bool = True
+) -> np.ndarray:
+    """Draw ``n`` allowed rows of the cube that follow the priors, or are even, shape (n, p).
 
     Raises
     ------
@@ -25,7 +29,8 @@ def draw(space: Space, n: int, rng: np.random.Generator, *, batches: int = 200) 
     """
     kept: list[np.ndarray] = []
     for _ in range(batches):
-        unit = space.activate(to_priors(space, rng.random((max(n, 64), len(space)))))
+        uniform = rng.random((max(n, 64), len(space)))
+        unit = space.activate(to_priors(space, uniform) if priors else uniform)
         kept.append(unit[space.feasible(unit)])
         if sum(map(len, kept)) >= n:
             return np.vstack(kept)[:n]
@@ -58,8 +63,14 @@ def grid_rows(space: Space, resolution: int | None = None, limit: int = ENUMERAB
     """Return all allowed rows of a grid, in the order of the parameters, the last one fastest; None beyond ``limit``.
 
     With ``resolution``, every number that has more values (or infinitely many) takes that many, evenly spaced on its
-    own scale; without, the space must be finite and all of it is returned.
+    own scale; without, the space must be finite and all of it is returned. Rows are remembered, and not to be changed.
     """
+    # spaces are equal whatever their constraints; a remembered space keeps its own alive, so their ids are theirs
+    return _grid_rows(space, tuple(map(id, space.constraints)), resolution, limit)
+
+
+@functools.lru_cache(maxsize=8)
+def _grid_rows(space: Space, _constraints: tuple[int, ...], resolution: int | None, limit: int) -> np.ndarray | None:
     rows = np.full((1, len(space)), np.nan)
     for name in space.order:
         parameter, active = space[name], space.is_active(name, rows)
@@ -72,7 +83,9 @@ def grid_rows(space: Space, resolution: int | None = None, limit: int = ENUMERAB
         within = np.arange(len(rows)) - np.repeat(starts, counts)
         rows[:, space.column[name]] = np.where(np.repeat(active, counts), levels[within], np.nan)
     rows = rows[space.feasible(rows)]
-    return _distinct(space, rows) if space.hidden else rows
+    rows = _distinct(space, rows) if space.hidden else rows
+    rows.flags.writeable = False
+    return rows
 
 
 def _distinct(space: Space, rows: np.ndarray) -> np.ndarray:
@@ -97,25 +110,49 @@ def novel(
     the space is exhausted.
     """
     seen = set(history.keys) if seen is None else seen
-    chosen = list(itertools.islice(_unseen(space, proposals, seen), n))
+    covered = coverage(space, history)
+    chosen = list(itertools.islice(_unseen(space, proposals, seen, covered), n))
     if len(chosen) < n:
         randoms = (p for _ in range(TRIES) for p in space.decode(draw(space, n, rng), activated=True))
-        chosen += itertools.islice(_unseen(space, randoms, seen), n - len(chosen))
+        chosen += itertools.islice(_unseen(space, randoms, seen, covered), n - len(chosen))
     if (
         len(chosen) < n
         and all(codec.cells(p) is not None for p in space.values())
         and (rows := grid_rows(space)) is not None
     ):
         rest = space.decode(rows[rng.permutation(len(rows))], activated=True)
-        chosen += itertools.islice(_unseen(space, rest, seen), n - len(chosen))
+        chosen += itertools.islice(_unseen(space, rest, seen, covered), n - len(chosen))
     if len(chosen) < n and history.wishes.noisy:  # all is known by name, but another look still tells something
         chosen += space.decode(draw(space, n - len(chosen), rng), activated=True)
     return chosen
 
 
-def _unseen(space: Space, proposals: Iterable[Params], seen: set[str]) -> Iterator[Params]:
+def _unseen(
+    space: Space, proposals: Iterable[Params], seen: set[str], covered: Callable[[Params], bool]
+) -> Iterator[Params]:
     for params in proposals:
         key = space.key(params)
-        if key not in seen:
+        if key not in seen and not covered(params):
             seen.add(key)
             yield params
+
+
+def coverage(space: Space, history: History) -> Callable[[Params], bool]:
+    """Return a function that tells whether a completed trial used no other values than a proposal has.
+
+    Where objectives declare their parameters themselves, a proposal holds all that are known, and a trial those that it
+    asked for: the same proposal for others of them would be the same trial again.
+    """
+    used: dict[tuple[str, ...], set[str]] = {}
+    if space.partial and not history.wishes.noisy:
+        for trial in history.trials:
+            if trial.state is State.COMPLETE and trial.params:
+                used.setdefault(tuple(sorted(trial.params)), set()).add(trial.key or space.key(trial.params))
+
+    def covered(params: Params) -> bool:
+        return any(
+            all(name in params for name in names) and space.key({name: params[name] for name in names}) in keys
+            for names, keys in used.items()
+        )
+
+    return covered

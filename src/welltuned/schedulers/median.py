@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.schedulers.protocol import Continue, Decision, Stop
-from welltuned.trial import Report, Trial
+from welltuned.trial import Report
 
 DOMINATED = 0.05
 
@@ -45,24 +47,56 @@ class Median:
         """See :meth:`Scheduler.decide`."""
         if report.step < self.warmup:
             return Continue()
-        names = list(history.directions)
-        signs = np.array([-1.0 if d == "maximize" else 1.0 for d in history.directions.values()])
-        curves = {t.number: _curves(t, names, report.step) * signs for t in history.trials}
-        own = curves.pop(number, np.empty((0, len(names))))
-        several = len(names) > 1
-        others = [c.min(0) if several else c.mean(0) for c in curves.values() if len(c)]
-        if len(others) < max(self.startup, 1) or not len(own):
+        directions, several = tuple(history.directions.items()), len(history.directions) > 1
+        curves = {t.number: _curve(t.reports, directions).at(report.step) for t in history.trials if t.reports}
+        own = curves.pop(number, None)
+        others = [lowest if several else mean for lowest, mean in filter(None, curves.values())]
+        if own is None or len(others) < max(self.startup, 1):
             return Continue()
-        better = (np.array(others) < own.min(0)).all(1).mean()
+        better = (np.array(others) < own[0]).all(1).mean()
         if better > (DOMINATED if several else 0.5):
             return Stop(f"{better:.0%} of the others were better at step {report.step}")
         return Continue()
 
 
-def _curves(trial: Trial, names: list[str], step: int) -> np.ndarray:
-    """Return what a trial reported of all metrics up to ``step``, shape (k, m); nothing if it did not get that far."""
-    if not trial.reports or trial.reports[-1].step < step:
-        return np.empty((0, len(names)))
-    reports = [r.metrics for r in trial.reports if r.step <= step and all(n in r.metrics for n in names)]
-    rows = [[metrics[n] for n in names] for metrics in reports]
-    return np.array(rows).reshape(len(rows), len(names))
+@dataclass(frozen=True)
+class _Curve:
+    """What a trial reported of all objectives: steps, shape (k,), and the lowest losses and the means up to each of
+    them, shapes (k, m).
+    """
+
+    reports: tuple[Report, ...]
+    steps: tuple[int, ...]
+    lowest: np.ndarray
+    mean: np.ndarray
+
+    def at(self, step: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return lowest and mean up to ``step``, shapes (m,); None if the trial did not get that far."""
+        i = bisect.bisect_right(self.steps, step) - 1
+        return None if i < 0 or self.reports[-1].step < step else (self.lowest[i], self.mean[i])
+
+
+_CURVES: OrderedDict[tuple[int, tuple[tuple[str, str], ...]], _Curve] = OrderedDict()
+_REMEMBERED = 20_000
+
+
+def _curve(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> _Curve:
+    """Return a trial's curve, remembered: each report of each trial would look at all reports of all trials again."""
+    key = id(reports), directions
+    curve = _CURVES.get(key)
+    if curve is None or curve.reports is not reports:  # while it is remembered, nothing else has its id
+        names, signs = zip(*((name, -1.0 if d == "maximize" else 1.0) for name, d in directions), strict=True)
+        kept = [r for r in reports if all(name in r.metrics for name in names)]
+        rows = np.array([[r.metrics[name] for name in names] for r in kept]).reshape(len(kept), len(names))
+        count = np.arange(1, len(kept) + 1)[:, None]
+        losses = rows * signs
+        curve = _Curve(
+            reports,
+            tuple(r.step for r in kept),
+            np.minimum.accumulate(losses, axis=0),
+            np.cumsum(losses, axis=0) / count,
+        )
+        _CURVES[key] = curve
+        if len(_CURVES) > _REMEMBERED:
+            _CURVES.popitem(last=False)
+    return curve

@@ -95,18 +95,27 @@ def _test(where: str, parent: str, wanted: Any, parameters: Mapping[str, Paramet
 
 def _choice_test(where: str, parent: str, wanted: Any, parameter: Any) -> Test:
     # a value that is itself a choice is meant as one, also when it is a list or a tuple
-    if (index := find(parameter.choices, wanted)) is not None:
+    if (index := _index(parameter, wanted)) is not None:
         return Test(parent, indices=(index,))
     wants = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
-    found = [find(parameter.choices, want) for want in wants]
+    found = [_index(parameter, want) for want in wants]
     for want, index in zip(wants, found, strict=True):
         if index is None:
             raise InvalidValue(
                 f"{where}={{{parent!r}: {wanted!r}}}, but {want!r} is not among the choices {list(parameter.choices)!r}"
+                + (f", nor one of their names {list(parameter.labels)!r}" if isinstance(want, str) else "")
             )
     if not found:
         raise InvalidValue(f"{where}={{{parent!r}: {wanted!r}}} allows no value at all")
     return Test(parent, indices=tuple(sorted(i for i in found if i is not None)))
+
+
+def _index(parameter: Any, wanted: Any) -> int | None:
+    """Return the position of a choice, given itself or its name; a choice goes before another one's name."""
+    index = find(parameter.choices, wanted)
+    if index is None and isinstance(wanted, str) and wanted in parameter.labels:
+        return int(parameter.labels.index(wanted))
+    return index
 
 
 def _number_test(where: str, parent: str, wanted: Any, parameter: Any) -> Test:

@@ -124,6 +124,10 @@ class Space(Mapping[str, Parameter]):
     def __hash__(self) -> int:
         return hash(self._text)
 
+    def __getstate__(self) -> dict[str, Any]:
+        cached = ("_makers", "_readers")  # functions that cannot be pickled, and are soon made again
+        return {name: value for name, value in self.__dict__.items() if name not in cached}
+
     @cached_property
     def _text(self) -> str:
         return json.dumps(self.to_json(), sort_keys=True)

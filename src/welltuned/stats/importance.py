@@ -43,8 +43,9 @@ def importance(
     >>> importance(History(Space({"x": (0.0, 1.0)})))
     {}
     """
+    history = getattr(history, "history", history)
     if not isinstance(history, History):
-        raise InvalidType(f"importance: {history!r} is not a History; give study.history")
+        raise InvalidType(f"importance: {history!r} is neither a Study nor a History")
     if objective is not None and objective not in history.directions:
         raise InvalidValue(
             f"importance: objective={objective!r} is unknown; the study has {list(history.directions)!r}"
@@ -64,9 +65,12 @@ def _shares(history: History, objective: str | None, samples: int, seed: int) ->
         some = rng.choice(len(losses), MAX_TRIALS, replace=False)
         losses, rows = losses[some], rows[some]
     y = standardise(winsorise(losses))[0]
+    if not y.var() > 0:  # they differ by less than rounding
+        return {}
     embed = embedding(space)
     model = fit(observations(embed(rows), y, embed.group))
-    base, other = draw(space, samples, rng), rng.random((samples, len(space)))
+    # both by the same law, whatever was believed beforehand
+    base, other = draw(space, samples, rng, priors=False), rng.random((samples, len(space)))
     predicted = _mean(model, embed(base))
     # what the model cannot predict of trials it was not shown belongs to nobody
     held_out = model.leave_one_out()[0]

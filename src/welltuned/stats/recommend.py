@@ -73,19 +73,17 @@ def recommend(history: History) -> Recommendation:
     """
     history = single(history, "recommend")
     if history.best is None:
-        done = len(history)
-        raise NoCompletedTrial(
-            f"recommend: each of {done} completed trials violates a constraint on outcomes"
-            if done
-            else "recommend: no trial has completed yet"
-        )
+        raise NoCompletedTrial(f"recommend: {history.why_no_best()}")
     if history.observed.sum() < FEWEST:
         return _as_observed(history)
     _, sign = sign_of(history)
     with single_threaded():
         model = model_of(history, "recommend")
-        at, y = model.unit[model.eligible], model.losses[model.eligible, 0]
+        at = model.unit[model.eligible]
         mean, sd = model.objective.predict(model.embed(at))
+        # beyond some hundred results the model may not know the luckiest
+        lucky = [t.number for t in history.trials].index(history.best.number)
+        there, _ = model.objective.predict(model.embed(history.unit[lucky : lucky + 1]))
     chosen = int(np.argmin(mean + CAUTION * sd))
     same = _trials_at(history, at[chosen])
     average, sem = _average(history, same)
@@ -98,8 +96,8 @@ def recommend(history: History) -> Recommendation:
         len(same),
         float(sign * average),
         sem,
-        float(sign * y.min()),
-        float(sign * mean[np.argmin(y)]),
+        float(sign * history.losses[lucky, 0]),
+        float(sign * there[0]),
         model.objective.noise_sd,
     )
 
@@ -121,12 +119,13 @@ def _average(history: History, at: np.ndarray) -> tuple[float, float | None]:
 def _as_observed(history: History) -> Recommendation:
     """Recommend the best average: there is too little for a model."""
     _, sign = sign_of(history)
-    places = [_trials_at(history, history.unit[i]) for i, t in enumerate(history.trials) if t.feasible]
+    valid = history.observed & [t.feasible for t in history.trials]
+    places = [_trials_at(history, row) for row in history.unit[valid]]
     at = min(places, key=lambda at: _average(history, at)[0])
     average, sem = _average(history, at)
     trial = history.trials[at[0]]
     value, nan = float(sign * average), float("nan")
-    observed = float(sign * history.losses[[t.feasible for t in history.trials], 0].min())
+    observed = float(sign * history.losses[valid, 0].min())
     return Recommendation(
         dict(trial.params or {}), trial.number, value, nan, len(at), value, sem, observed, value, nan
     )

@@ -150,6 +150,8 @@ def _future(history: History, model: Model, horizon: int) -> np.ndarray:
     """Return the gain after each of the next trials in each drawn function, shape (paths, horizon), in own units."""
     rng, posterior = np.random.default_rng(0), model.objective.posterior.only(0)
     places = _places(history, model)
+    if not len(places):
+        return np.zeros((1, horizon))
     phi, allowed = model.embed(places), np.exp(_log_odds(model, places))
     mean, covariance = posterior.joint(phi)
     mean, sd = mean[0], np.sqrt(np.maximum(np.diag(covariance[0]), 1e-12))
@@ -172,4 +174,8 @@ def _log_odds(model: Model, rows: np.ndarray) -> np.ndarray:
 
 
 def _places(history: History, model: Model) -> np.ndarray:
-    return candidates(history.space, model.best_rows(5), PLACES, np.random.default_rng(1))
+    places = candidates(history.space, model.best_rows(5), PLACES, np.random.default_rng(1))
+    if history.wishes.noisy:
+        return places
+    tried = {row.tobytes() for row in np.nan_to_num(history.unit, nan=-1.0)}
+    return places[[row.tobytes() not in tried for row in np.nan_to_num(places, nan=-1.0)]]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
-from welltuned.history import History
+from welltuned.history import History, Wishes
+from welltuned.samplers import Auto, Bayes, Sampler
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
 from welltuned.storage import MAX_ATTEMPTS, StudyRow
@@ -122,6 +123,18 @@ def check_same_wishes(row: StudyRow, noisy: bool | None, per: str | None) -> Non
             raise InvalidValue(
                 f"study {row.name!r} exists with {name}={stored!r}, not {given!r}; leave it out, or use another name="
             )
+
+
+def warn_of_unused(study: str, searcher: Sampler, wishes: Wishes, space: Space | None) -> None:
+    """Say what a search is asked for and makes nothing of."""
+    if not isinstance(searcher, (Auto, Bayes)):
+        for option, given in (("prior", wishes.earlier), ("optimize_per", wishes.per)):
+            if given:
+                name = type(searcher).__name__
+                log.warning("study %r: sampler %s does not use %s=; 'bayes' and 'auto' do", study, name, option)
+    for names in ([*map(public, earlier.space)] for earlier in wishes.earlier):
+        if space is not None and not set(names) & {*map(public, space)}:
+            log.warning("study %r: prior= has the parameters %r, none of which is in the space", study, names)
 
 
 def check_prior(prior: Any) -> tuple[History, ...]:

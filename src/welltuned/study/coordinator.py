@@ -17,11 +17,12 @@ from welltuned.samplers import Auto, Sampler
 from welltuned.schedulers import Scheduler, Stop
 from welltuned.space import Params, Space
 from welltuned.space.codec import cells
+from welltuned.space.widen import widened
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
 from welltuned.study.visible import is_settled, provenance, within_window
 from welltuned.surrogate.threads import single_threaded
-from welltuned.trial import Outcome, Reason, Report, State, Trial
+from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 log = logging.getLogger("welltuned")
 MOST_DEATHS = 10  # of processes at one trial that reported nothing meanwhile
@@ -218,6 +219,7 @@ class Coordinator:
             self.ledger.row.seed,
             positional,
             self.open_space,
+            trial.origin is Origin.ENQUEUED,
             folder,
             trial.reports,
         )
@@ -244,6 +246,9 @@ class Coordinator:
             self._learn(outcome.domains)
         if outcome.params is not None and self.ledger.space is not None and task.number in self.ledger.claims:
             self.ledger.assign(task.number, dict(outcome.params), unique=False)
+            unasked = sorted(set(task.params) - set(outcome.params))
+            if task.fixed and outcome.state is State.COMPLETE and unasked:
+                log.warning("trial %d was enqueued with %r, which the objective did not ask for", task.number, unasked)
         self.settle(task)
         per = self.ledger.wishes.per
         if per not in (None, "seconds", *outcome.metrics) and outcome.state is State.COMPLETE and not self._missed:
@@ -271,8 +276,8 @@ class Coordinator:
     def _learn(self, domains: Mapping[str, Any]) -> None:
         """Widen the space by parameters that an objective has declared."""
         known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
-        if any(known.get(name) != parameter for name, parameter in domains.items()):
-            space = Space({**known, **domains})
+        if (wider := widened(known, domains)) != known:
+            space = Space(wider)
             space.partial = True
             self.ledger.set_space(space)
 

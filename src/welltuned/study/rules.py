@@ -52,21 +52,22 @@ class Patience:
         """See :class:`Rule`."""
         done = [i for i, t in enumerate(history.trials) if t.state.finished and t.origin is not Origin.ADDED]
         # in the order in which they ended, which with several workers is not that of their numbers
-        done.sort(
-            key=lambda i: (
-                (history.trials[i].started or 0.0) + (history.trials[i].seconds or 0.0),
-                history.trials[i].number,
-            )
-        )
+        done.sort(key=lambda i: history.trials[i].revision)
         if len(done) <= self.trials:
             return None
-        losses = history.losses[done]
+        losses = _achieved(history)[done]
         before, since = losses[: -self.trials], losses[-self.trials :]
         if np.isnan(before).all() or any(
             _gain(before[:, j], since[:, j]) > self.min_delta for j in range(losses.shape[1])
         ):
             return None
         return f"patience: no improvement in the last {self.trials} trials"
+
+
+def _achieved(history: History) -> np.ndarray:
+    """Return the losses of the trials that may be the best, shape (n, m); NaN for others."""
+    valid = history.complete & np.array([t.feasible for t in history.trials], dtype=bool)
+    return np.where(valid[:, None], history.losses, np.nan)
 
 
 def _gain(before: np.ndarray, since: np.ndarray) -> float:
@@ -94,8 +95,7 @@ class Target:
     def reason(self, history: History) -> str | None:
         """See :class:`Rule`."""
         sign = -1.0 if next(iter(history.directions.values())) == "maximize" else 1.0
-        losses = history.losses[:, 0]
-        reached = len(losses) and not np.isnan(losses).all() and np.nanmin(losses) <= sign * self.value
+        reached = np.nanmin(_achieved(history)[:, 0], initial=np.inf) <= sign * self.value
         return f"target: {self.value:g} reached" if reached else None
 
 

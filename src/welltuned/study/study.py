@@ -18,7 +18,7 @@ from welltuned.evaluation import Objective, interpret, jsonable
 from welltuned.executors import check_executor, check_limits, check_workers, count_workers
 from welltuned.history import History, Wishes
 from welltuned.live import LiveTrial, Task
-from welltuned.samplers import Auto, Bayes, Grid, Sampler, describe_sampler, make_sampler
+from welltuned.samplers import Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
 from welltuned.schedulers import make_scheduler
 from welltuned.space import Params, Space
@@ -45,6 +45,7 @@ from welltuned.study.checks import (
     check_timeout,
     check_wishes,
     warn_of_positions,
+    warn_of_unused,
 )
 from welltuned.study.coordinator import MOST_DEATHS, Coordinator
 from welltuned.study.incoming import read_row
@@ -163,10 +164,9 @@ class Study:
         open_space = bool(row.attributes.get("open"))
         self._ledger = Ledger(store, row, None, lease)
         check_same_wishes(row, noisy, optimize_per)
-        if earlier and len(directions) == 1 and not isinstance(searcher, (Auto, Bayes)):
-            log.warning("study %r: sampler=%r does not use prior=; 'bayes' and 'auto' do", self.name, sampler)
         self._ledger.wishes = Wishes(bool(row.attributes.get("noisy")), row.attributes.get("per"), earlier)
         self._use(parsed, row, open_space)
+        warn_of_unused(self.name, searcher, self._ledger.wishes, self._ledger.space)
         self._ledger.budget = self._n_trials
         self._asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
         #: what claims trials and stores results, for loops other than ``optimize``
@@ -189,6 +189,11 @@ class Study:
         done = sum(t.state.finished for t in self.trials)
         size = len(self.space) if self.has_space else "no"
         return f"Study({self.name!r}, {size} parameters, {done} trials finished)"
+
+    def __reduce__(self) -> Any:
+        raise InvalidType(
+            f"study {self.name!r} cannot be pickled; open it where it is needed: Study(storage=…, name={self.name!r})"
+        )
 
     # what is known
 
@@ -282,18 +287,7 @@ class Study:
         if len(self.directions) > 1:
             raise InvalidValue(f"study {self.name!r} has the objectives {list(self.objectives)!r}; use best_trials")
         if history.best is None:
-            failed = [t for t in history.trials if t.state is State.FAILED]
-            last = (
-                f"; the last of {len(failed)} failures was trial {failed[-1].number}: {failed[-1].error}"
-                if failed
-                else ""
-            )
-            violating = sum(t.state is State.COMPLETE and not t.feasible for t in history.trials)
-            if violating:
-                raise NoCompletedTrial(
-                    f"study {self.name!r}: each of {violating} completed trials violates a constraint on outcomes"
-                )
-            raise NoCompletedTrial(f"study {self.name!r} has no completed trial yet{last}")
+            raise NoCompletedTrial(f"study {self.name!r}: {history.why_no_best()}")
         return history.best
 
     best_trial = best
@@ -376,7 +370,7 @@ class Study:
         LeaseLost
             When the trial is over already, or was taken over by another process. Nothing is changed then.
         """
-        if not isinstance(trial, LiveTrial) and not isinstance(trial, bool):
+        if isinstance(trial, (int, np.integer)) and not isinstance(trial, bool):
             trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
         task = trial.task if isinstance(trial, LiveTrial) else self._running_task(trial)
         state = check_state(state)
@@ -384,6 +378,8 @@ class Study:
             outcome = interpret(
                 value, self.objectives, list(trial) if isinstance(trial, LiveTrial) else list(task.params)
             )
+        elif value is not None:
+            raise InvalidValue(f"tell: value={value!r} with state={state.value!r}; report it before, or leave it out")
         else:
             outcome = Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=error)
         if isinstance(trial, LiveTrial):
@@ -507,7 +503,8 @@ class Study:
     def _check_ends(self, total: int | None, options: Options) -> None:
         if total is not None or options.timeout is not None or options.rules or isinstance(self.sampler, Grid):
             return
-        if self._ledger.space is None or size(self.space) is None:
+        # a noisy one goes round a finite space again and again
+        if self._ledger.space is None or self._ledger.wishes.noisy or size(self.space) is None:
             raise InvalidValue("optimize: nothing would end the search; give n_trials=, timeout= or stop=")
 
     def stop(self, reason: str = "stopped by the user") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,16 +16,41 @@ def _libraries() -> list[Any]:
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
+class _Blocks:
+    """The blocks that are open, in all threads. The first one lowers the libraries' threads, the last restores them.
+
+    The library's own context looks up and describes all thread pools each time, which takes longer than `tpe` does for
+    half of its kernels.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.open = threading.Lock(), 0
+        self.before: list[tuple[Any, int]] = []
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.open:
+                self.before = [(library, library.get_num_threads()) for library in _libraries()]
+                for library, _ in self.before:
+                    library.set_num_threads(1)
+            self.open += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.open -= 1
+            if not self.open:
+                for library, threads in self.before:
+                    library.set_num_threads(threads)
+
+
+_BLOCKS = _Blocks()
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Use one thread for linear algebra in the block."""
-    # the library's own context looks up and describes all thread pools each time, which takes longer than `tpe` does
-    # for half of its kernels
-    before = [(library, library.get_num_threads()) for library in _libraries()]
-    for library, _ in before:
-        library.set_num_threads(1)
+    """Use one thread for linear algebra in the block, in the whole process."""
+    _BLOCKS.enter()
     try:
         yield
     finally:
-        for library, threads in before:
-            library.set_num_threads(threads)
+        _BLOCKS.leave()
