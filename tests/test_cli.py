@@ -159,7 +159,7 @@ def moody(p):
 def test_run_with_the_space_in_the_file():
     out = run("run", "train.py:objective", "-n", 8, "--seed", 1)
     assert re.search(r"^8 trials, 0 failed; stopped because: budget: all trials are done$", out, re.MULTILINE)
-    assert re.search(r"^best value \S+, trial \d:$", out, re.MULTILINE)
+    assert re.search(r"^best value \S+ \(minimized\), trial \d:$", out, re.MULTILINE)
     assert re.search(r"^  kind = good$", out, re.MULTILINE)
     assert "welltuned show train-objective" in out
     assert len(wt.Study(storage="welltuned.db", name="train-objective").trials) == 8
@@ -255,6 +255,11 @@ def test_run_that_only_fails_says_why(refuse):
     assert "no luck today" in refuse("run", "train.py:failing", "-n", 3, codes=(1, 2))
 
 
+def test_verbose_says_each_result():
+    said = process("-v", "run", "train.py:objective", "-n", 2, "--seed", 0).stderr
+    assert re.search(r"^trial 1 complete: value \S+$", said, re.MULTILINE)
+
+
 def test_verbose_says_which_sampler():
     done = process("-v", "run", "train.py:objective", "-n", 3, "--seed", 1)
     assert "uses bayes from trial 0 on" in done.stderr
@@ -330,6 +335,53 @@ def test_tune_records_a_program_that_fails_sometimes():
     assert out.startswith("2 trials, 1 failed")
     failed = next(t for t in wt.Study(storage="welltuned.db", name="moody").trials if t.state is wt.State.FAILED)
     assert "exit code 1: bad b" in failed.error
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [(["--metrc", "accuracy"], "--metric"), (["--trial-timout", "5"], "--trial-timeout"), (["-v"], "-v")],
+)
+def test_tune_takes_no_misspelt_option_for_the_program(refuse, option, words):
+    """It was run as the program, and the budget spent on it."""
+    assert words in refuse("tune", "--space", "space.yaml", *option, "-n", 2, "--", PYTHON, "program.py", "{params}")
+    assert not Path("welltuned.db").exists()
+
+
+def test_tune_kills_a_program_that_hangs():
+    Path("hangs.py").write_text("import sys, time\nprint('value=1')\ntime.sleep(60 if sys.argv[1] == 'b' else 0)\n")
+    Path("kinds.yaml").write_text("kind: [a, b]\n")
+    command = [PYTHON, "hangs.py", "{kind}"]
+    out = run("tune", "--space", "kinds.yaml", "-n", 2, "--trial-timeout", 3, "--", *command)
+    assert out.startswith("2 trials, 1 failed")
+    failed = next(t for t in wt.Study(storage="welltuned.db", name="hangs").trials if t.state is wt.State.FAILED)
+    assert failed.reason is wt.Reason.TIMEOUT
+
+
+def test_tune_of_several_metrics():
+    Path("two.py").write_text("import sys\nx = float(sys.argv[1])\nprint(f'loss={x}\\nspeed={2 * x}')\n")
+    Path("x.yaml").write_text("x: {low: 0.0, high: 1.0}\n")
+    goals = ["--direction", "loss=minimize", "--direction", "speed=maximize"]
+    found = run_json("tune", "--space", "x.yaml", *goals, "-n", 4, "--json", "--", PYTHON, "two.py", "{x}")
+    assert len(found["front"]) == 4 and all(t["speed"] == 2 * t["loss"] for t in found["front"])
+    assert "Pareto front" in run("show", "two")
+
+
+@pytest.mark.parametrize("direction", [["up"], ["=minimize"], ["minimize", "maximize"]])
+def test_directions_that_say_nothing(refuse, direction):
+    options = [word for one in direction for word in ("--direction", one)]
+    assert "--direction" in refuse("run", "train.py:objective", "-n", 2, *options)
+
+
+def test_a_metric_of_which_more_is_better_is_not_minimised_in_silence():
+    command = ["--metric", "accuracy", "-n", 1, "--", PYTHON, "program.py", "{params}"]
+    said = process("tune", "--space", "space.yaml", *command, check=False)
+    assert "accuracy is minimized" in said.stderr
+
+
+def test_a_budget_that_is_used_up_is_said():
+    run("run", "train.py:objective", "-n", 3)
+    again = process("run", "train.py:objective", "-n", 3)
+    assert "has 3 finished trials already: give a larger --n-trials" in again.stderr
 
 
 def test_tune_with_workers():
@@ -423,7 +475,7 @@ def test_show(studies):
     out = run("show", "first")
     best = studies["first"].best
     assert "first  minimize, 12 trials" in out
-    assert f"best value {best.value:.6g}, trial {best.number}:" in out
+    assert f"best value {best.value:.6g} (minimized), trial {best.number}:" in out
     assert "Float(0.0, 1.0)" in out
     assert "error: ArithmeticError: no luck today" in out
     assert len(re.findall(r"^\d+\s+(complete|failed)", out, re.MULTILINE)) == 12
@@ -449,7 +501,7 @@ def test_show_of_several_objectives(studies):
 def test_best(studies):
     best = studies["first"].best
     out = run("best", "first")
-    assert out.splitlines()[0] == f"best value {best.value:.6g}, trial {best.number}:"
+    assert out.splitlines()[0] == f"best value {best.value:.6g} (minimized), trial {best.number}:"
     assert run_json("best", "first", "--json")["params"] == {"x": best.params["x"], "kind": "a"}
     front = [t.number for t in studies["second"].best_trials]
     assert [t["number"] for t in run_json("best", "second", "--json")] == front
@@ -461,6 +513,9 @@ def test_report(studies):
     assert Path("first.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     run("report", "first", "second", "-o", "both.html")
     assert "Side by side" in Path("both.html").read_text(encoding="utf-8")
+    run("report", "first", "second")
+    assert "Side by side" in Path("first-second.html").read_text(encoding="utf-8")
+    assert "Side by side" not in Path("first.html").read_text(encoding="utf-8")
     run("report", "--storage", "single.db")
     assert Path("only.html").exists()
 

@@ -462,3 +462,11 @@ def test_the_seed_decides(sampler):
     )
     assert one == same
     assert one != other
+
+
+def test_a_condition_takes_the_name_of_a_choice():
+    """A function or an estimator need not be kept in a variable for it; a choice goes before another one's name."""
+    space = Space({"loss": Categorical({"squared": abs, "absolute": max}), "d": Float(0, 1, when={"loss": "squared"})})
+    assert space.validate({"loss": abs, "d": 0.5}) == {"loss": abs, "d": 0.5}
+    with pytest.raises(InvalidValue, match=r"'cubic' is not among .* nor one of their names \['squared'\]"):
+        Space({"loss": Categorical({"squared": abs}), "d": Float(0, 1, when={"loss": "cubic"})})

@@ -14,7 +14,7 @@ import welltuned as wt
 from welltuned import Categorical, Float, History, Int, Space, Study, plots
 from welltuned.errors import InvalidType, InvalidValue, StorageError, WelltunedError
 from welltuned.plots import FIGURES
-from welltuned.report import TITLES, render, write_report
+from welltuned.report import SCRIPT, TITLES, render, write_report
 from welltuned.stats import importance
 
 plotly = pytest.importorskip("plotly")
@@ -108,7 +108,7 @@ def words(found):
 
 def test_the_sections_of_one_study(mixed):
     found = page(mixed)
-    titles = [title for title, _ in TITLES.values()]
+    titles = [TITLES[kind][0] for kind in FIGURES]
     first = ["mixed", "Best value", "Best setting", "How good it really is"]
     assert found.headings == [*first, *titles, "Failures", "Trials"]
     assert found.tags.count("tr") > 40
@@ -118,7 +118,7 @@ def test_the_sections_of_one_study(mixed):
     failed = sum(t.state is wt.State.FAILED for t in mixed.trials)
     assert f"{failed} of 40 trials failed" in text
     assert f"40 trials ({40 - failed} complete, {failed} failed)" in text
-    assert "seed 0" in text
+    assert "seed 0" in text and "value is minimized" in text
     assert "Stopped: budget" in text
 
 
@@ -160,7 +160,8 @@ def test_the_same_study_twice_has_two_places(mixed):
 def test_several_objectives(several):
     found = page(several)
     assert "Pareto front" in found.headings
-    for title, _ in TITLES.values():
+    assert "Trade-offs" in found.headings
+    for title in (TITLES[kind][0] for kind in FIGURES):
         assert [h for h in found.headings if h.startswith(title)] == [f"{title} · loss", f"{title} · speed"]
     table = render([several]).split('<table class="sort">')[1]
     assert [int(n) for n in re.findall(r"<tr class=best><td>(\d+)</td>", table)] == [
@@ -376,6 +377,40 @@ def test_slices_have_a_panel_for_each_parameter(mixed):
     assert list(points.y) == [t.value for t in with_l2]
     stars = [t for t in figure.data if t.marker.symbol == "star" and t.xaxis in (None, "x")]
     assert list(stars[0].x) == [mixed.best.params["lr"]]
+
+
+def test_history_shows_what_was_pruned_and_curves_what_was_reported():
+    def objective(trial):
+        for step in range(5):
+            trial.report(trial["x"] + 1 / (step + 1), step=step)
+            if trial.number % 3 == 1 and step == 2:
+                raise wt.Pruned
+        return trial["x"]
+
+    study = tuned({"x": (0.0, 1.0)}, objective, 12, name="reporting")
+    pruned = [t for t in study.trials if t.state is wt.State.PRUNED]
+    drawn = trace(plots.history(study), "pruned")
+    assert list(drawn.x) == [t.number for t in pruned] and len(pruned) == 4
+    assert list(drawn.y) == [t.reports[-1].metrics["value"] for t in pruned]
+    lines = plots.curves(study).data
+    assert [len(line.x) for line in lines] == [3 if t in pruned else 5 for t in study.trials]
+    assert [line.line.width for line in lines].index(3) == study.best.number
+    assert "Reports" in page(study).headings
+
+
+def test_front_draws_what_no_other_trial_beats(several):
+    figure = plots.front(several)
+    assert sorted(trace(figure, "front").x) == sorted(t.metrics["loss"] for t in several.best_trials)
+    assert len(trace(figure, "front").x) + len(trace(figure, "trial").x) == 15
+    assert plots.front(several, ("speed", "loss")).layout.xaxis.title.text == "speed (maximize)"
+    with pytest.raises(InvalidValue, match="two objectives"):
+        plots.front(tuned({"x": (0.0, 1.0)}, lambda p: p["x"], 3))
+
+
+def test_the_script_of_the_table_returns_what_it_compares():
+    """A line that ends in ``return`` returns nothing in JavaScript, and nothing was sorted."""
+    assert "data-v=" in render([tuned({"x": (0.0, 1.0)}, lambda p: p["x"], 3)])
+    assert not re.search(r"return *$", SCRIPT, re.MULTILINE)
 
 
 def test_parallel_has_an_axis_for_each_parameter_and_the_value(mixed):

@@ -34,6 +34,7 @@ from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -438,6 +439,27 @@ def test_failed_scores_score_as_in_sklearn(error_score):
     )
     with pytest.warns(UserWarning, match=r"(?s)Scoring failed.*no score today|non-finite"):
         same_fit(ours, reference)
+
+
+def test_a_metric_that_always_fails_has_its_columns():
+    options = {"scoring": {"good": lambda e, X, y: e.a, "bad": failing_scorer}, "refit": "good", "cv": 2}
+    found = [search(Memo(), {"a": [1, 1]}, **options) for search in (GridSearchCV, theirs.GridSearchCV)]
+    with pytest.warns(UserWarning):
+        found = [search.fit(X, y) for search in found]
+    for search in found:
+        assert np.isnan(search.cv_results_["mean_test_bad"]).all()
+
+
+def test_scores_that_an_estimator_cannot_give_at_all_raise_as_in_sklearn():
+    for search in (GridSearchCV, theirs.GridSearchCV):
+        with pytest.raises(AttributeError, match="predict_proba"):
+            search(SVC(), {"C": [1, 2]}, scoring=["accuracy", "neg_log_loss"], refit="accuracy", cv=2).fit(X, y)
+
+
+def test_a_search_of_choices_can_be_pickled():
+    space = wt.Space({"C": wt.Float(0.1, 10.0, log=True), "kernel": ["rbf", "linear"]})
+    search = TunedSearchCV(SVC(), space, n_trials=3, cv=2).fit(X, y)
+    assert pickle.loads(pickle.dumps(search)).best_params_ == search.best_params_
 
 
 @pytest.mark.parametrize(

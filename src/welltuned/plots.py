@@ -22,11 +22,12 @@ INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc
 LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-    "margin": {"l": 64, "r": 24, "t": 16, "b": 48},
+    "margin": {"l": 64, "r": 24, "t": 36, "b": 48},
     "hoverlabel": {"align": "left"},
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
+LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
 
 
 def _go() -> Any:
@@ -55,9 +56,9 @@ def _done(history: History, name: str) -> list[Trial]:
     return [t for t in history.trials if t.state is State.COMPLETE and name in t.metrics and t.params is not None]
 
 
-def hover(trial: Trial, name: str) -> str:
-    """Write a trial as the text that appears over its point."""
-    lines = [f"<b>trial {trial.number}</b>", f"{name}: {trial.metrics.get(name, float('nan')):.6g}"]
+def hover(trial: Trial, *names: str) -> str:
+    """Write a trial, with the metrics of some ``names``, as the text that appears over its point."""
+    lines = [f"<b>trial {trial.number}</b>", *(f"{n}: {trial.metrics[n]:.6g}" for n in names if n in trial.metrics)]
     return "<br>".join(lines + [f"{k}: {show(v)}" for k, v in (trial.params or {}).items()])
 
 
@@ -99,6 +100,19 @@ def history(source: Any, objective: str | None = None) -> Figure:
             ),
         ]
     )
+    pruned = [t for t in seen.trials if t.state is State.PRUNED and t.reports and name in t.reports[-1].metrics]
+    if pruned:
+        figure.add_trace(
+            go.Scatter(
+                x=[t.number for t in pruned],
+                y=[t.reports[-1].metrics[name] for t in pruned],
+                mode="markers",
+                name="pruned",
+                marker={"color": FAINT, "symbol": "circle-open", "size": 7},
+                hoverinfo="text",
+                text=[f"{hover(t, name)}<br>pruned after step {t.reports[-1].step}" for t in pruned],
+            )
+        )
     failed = [t for t in seen.trials if t.state is State.FAILED]
     if failed and done:
         floor = y.min() if seen.directions[name] == "maximize" else y.max()
@@ -113,9 +127,7 @@ def history(source: Any, objective: str | None = None) -> Figure:
                 text=[f"<b>trial {t.number}</b> failed<br>{t.error or t.reason}" for t in failed],
             )
         )
-    return figure.update_layout(
-        **LAYOUT, xaxis_title="trial", yaxis_title=name, legend={"orientation": "h", "y": 1.08, "x": 0}
-    )
+    return figure.update_layout(**LAYOUT, xaxis_title="trial", yaxis_title=name, legend=LEGEND)
 
 
 def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
@@ -136,9 +148,68 @@ def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
             )
         )
         figure.update_layout(yaxis_title=name)
-    return figure.update_layout(
-        **LAYOUT, xaxis_title="trials", legend={"orientation": "h", "y": 1.08, "x": 0}, height=380
-    )
+    return figure.update_layout(**LAYOUT, xaxis_title="trials", legend=LEGEND, height=380)
+
+
+def front(source: Any, objectives: tuple[str, str] | None = None) -> Figure:
+    """Draw each trial by two objectives, the first two unless given, and those that no other one dominates."""
+    go, seen = _go(), _history(source)
+    if len(seen.directions) < 2:
+        raise InvalidValue(f"front: takes two objectives, but there is {list(seen.directions)!r}; use history")
+    first, second = (_objective(seen, name) for name in objectives or list(seen.directions)[:2])
+    best = sorted(seen.front, key=lambda t: t.metrics[first])
+    others = [t for t in _done(seen, first) if second in t.metrics and t not in best]
+    figure = go.Figure()
+    for label, trials, look in (
+        ("trial", others, {"mode": "markers", "marker": {"color": FAINT, "size": 7}}),
+        (
+            "front",
+            best,
+            {
+                "mode": "lines+markers" if len(seen.directions) == 2 else "markers",
+                "marker": {"color": ACCENT, "size": 9},
+                "line": {"color": ACCENT, "width": 1.5, "dash": "dot"},
+            },
+        ),
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=[t.metrics[first] for t in trials],
+                y=[t.metrics[second] for t in trials],
+                name=label,
+                hoverinfo="text",
+                text=[hover(t, first, second) for t in trials],
+                **look,
+            )
+        )
+    x, y = (f"{name} ({seen.directions[name]})" for name in (first, second))
+    return figure.update_layout(**LAYOUT, xaxis_title=x, yaxis_title=y, legend=LEGEND)
+
+
+def curves(source: Any, metric: str | None = None) -> Figure:
+    """Draw what each trial reported of a metric, the first objective unless given, over the steps."""
+    go, seen = _go(), _history(source)
+    name = metric or next(iter(seen.directions))
+    best = seen.best if len(seen.directions) == 1 else None
+    figure = go.Figure()
+    for trial in seen.trials:
+        known = [r for r in trial.reports if name in r.metrics]
+        if not known:
+            continue
+        is_best, pruned = best is not None and trial.number == best.number, trial.state is State.PRUNED
+        figure.add_trace(
+            go.Scatter(
+                x=[r.step for r in known],
+                y=[r.metrics[name] for r in known],
+                mode="lines" if len(known) > 1 else "markers",
+                line={"color": BEST if is_best else BAD if pruned else FAINT, "width": 3 if is_best else 1},
+                opacity=1.0 if is_best else 0.6,
+                hoverinfo="text",
+                text=[f"<b>trial {trial.number}</b><br>step {r.step}: {r.metrics[name]:.6g}" for r in known],
+                showlegend=False,
+            )
+        )
+    return figure.update_layout(**LAYOUT, xaxis_title="step", yaxis_title=name)
 
 
 def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
@@ -148,9 +219,9 @@ def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
 
 def slices(source: Any, objective: str | None = None) -> Figure:
     """Draw the value against each parameter, one panel each; the best trial is marked."""
+    go, seen = _go(), _history(source)
     from plotly.subplots import make_subplots
 
-    go, seen = _go(), _history(source)
     name = _objective(seen, objective)
     done, names = _done(seen, name), _names(seen.space)
     columns = min(3, len(names))
@@ -158,11 +229,11 @@ def slices(source: Any, objective: str | None = None) -> Figure:
     figure = make_subplots(
         rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=min(0.22, 0.5 / rows)
     )
-    best = _best(done, name, seen.directions[name])
+    best, last = _best(done, name, seen.directions[name]), max([t.number for t in done], default=0) or 1
     for i, parameter in enumerate(names):
         at = {"row": i // columns + 1, "col": i % columns + 1}
         for trials, marker in (
-            (done, {"color": [t.number for t in done], "colorscale": "Blues", "cmin": -0.6 * len(done), "size": 7}),
+            (done, {"colorscale": "Blues", "cmin": -0.6 * last, "cmax": last, "size": 7}),
             (best, {"color": BEST, "size": 12, "symbol": "star"}),
         ):
             here = [t for t in trials if parameter in (t.params or {})]
@@ -198,7 +269,8 @@ def _axis(space: Space, name: str) -> dict[str, Any]:
     columns = [p for n, p in space.items() if public(n) == name]
     if not all(isinstance(p, (Float, Int)) for p in columns):
         order = list(dict.fromkeys(show(c) for p in columns for c in getattr(p, "choices", ())))
-        return {"type": "category", "categoryorder": "array", "categoryarray": order}
+        labels = {"tickvals": order, "ticktext": [_short(name) for name in order]}
+        return {"type": "category", "categoryorder": "array", "categoryarray": order, **labels}
     if any(p.log for p in columns if isinstance(p, (Float, Int))):
         return {
             "type": "log",
@@ -281,8 +353,13 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
         "label": name,
         "values": [order.index(s) for s in shown],
         "tickvals": list(range(len(order))),
-        "ticktext": order,
+        "ticktext": [_short(name) for name in order],
     }
+
+
+def _short(name: str) -> str:
+    """Cut a choice's name to what does not run into the next panel."""
+    return name if len(name) <= 14 else name[:13] + "…"
 
 
 def importance(source: Any, objective: str | None = None) -> Figure:
@@ -310,4 +387,5 @@ def importance(source: Any, objective: str | None = None) -> Figure:
     return figure.update_layout(**LAYOUT, height=max(160, 34 * len(names) + 90)).update_yaxes(automargin=True)
 
 
+#: the figures of one objective
 FIGURES = {"history": history, "importance": importance, "slices": slices, "parallel": parallel}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned import plots
 from welltuned.errors import InvalidType, InvalidValue, StorageError, require
 from welltuned.history import History
+from welltuned.samplers import Auto
 from welltuned.stats import MODEL_FROM, completed, expected_gain, importance, recommend, regret_bound
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from welltuned.study import Study
 
 TITLES = {
-    "history": ("History", "Every trial in its order; the line is the best so far."),
+    "history": (
+        "History",
+        "Every trial in its order; the line is the best so far. A pruned trial is where its last report was.",
+    ),
     "importance": (
         "What mattered",
         "Share of the objective's variance that involves each parameter, interactions included, by a "
@@ -32,6 +36,8 @@ TITLES = {
         "One line a trial, darker is better; drag along an axis to select. A dash marks a "
         "parameter that was not active.",
     ),
+    "front": ("Trade-offs", "Every trial by its objectives; of those on the line, none is better than another in all."),
+    "curves": ("Reports", "What trials reported on their way; red ones were pruned, the best one is thick."),
 }
 STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--line:#e4e7eb;--accent:#2563eb;--paper:#fff;--back:#f5f7fa}
@@ -43,16 +49,23 @@ system-ui,-apple-system,"Segoe UI", "Noto Sans SC",sans-serif}main{max-width:112
 section{margin:0}.big{font-size:40px;font-weight:650;letter-spacing:-.02em;color:var(--accent);line-height:1.15; overflow-wrap:anywhere}table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}th,td{
 text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid
 var(--line);vertical-align:top}th{color:var(--soft);font-weight:600;
-cursor:pointer;white-space:nowrap}.scroll{overflow-x:auto;max-height:520px;overflow-y:auto}.scroll thead
+white-space:nowrap}.sort th{cursor:pointer}.number{white-space:nowrap}.wide{overflow-x:auto}.wide>div{min-width:680px}.scroll{overflow-x:auto;max-height:520px;overflow-y:auto}.scroll thead
 th{position:sticky;top:0; background:var(--paper)}tr.best td{background:#fef3c7}code{font:13px
 ui-monospace,monospace}.failed{color:#b91c1c}
 footer{color:var(--soft);font-size:13px;margin-top:24px}@media(max-width:720px){.grid{grid-template-columns:1fr}}
 """
 SCRIPT = """
-document.querySelectorAll("table.sort th").forEach((th,i)=>th.addEventListener("click",()=>{const
-body=th.closest("table").tBodies[0]; const up=th.dataset.up!=="1";th.dataset.up=up?"1":"0";const
-key=r=>r.cells[i].dataset.v??r.cells[i].textContent; [...body.rows].sort((a,b)=>{const x=key(a),y=key(b),n=x-y;return
-(isNaN(n)?x.localeCompare(y):n)*(up?1:-1)}).forEach(r=>body.append(r))}));
+for (const table of document.querySelectorAll("table.sort")) {
+  const key = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent;
+  [...table.tHead.rows[0].cells].forEach((th, i) => th.addEventListener("click", () => {
+    const sign = th.dataset.up === "1" ? -1 : 1;
+    th.dataset.up = sign === 1 ? "1" : "0";
+    const compare = (x, y) => isNaN(x - y) ? x.localeCompare(y) : x - y;
+    const order = (x, y) => x === "" || y === "" ? (x === "") - (y === "") : sign * compare(x, y);
+    const rows = [...table.tBodies[0].rows].sort((a, b) => order(key(a, i), key(b, i)));
+    table.tBodies[0].append(...rows);
+  }));
+}
 """
 
 
@@ -109,9 +122,13 @@ def _study(study: Study, index: int) -> str:
     seen = study.history
     parts = [f"<h1>{_text(study.name)}</h1><p>{_text(_summary(study, seen))}</p>", _best(seen), _honest(seen)]
     if any(t.state is State.COMPLETE for t in seen.trials):
+        if len(seen.directions) > 1:
+            parts.append(_section("front", _draw(plots.front(seen), f"figure-{index}-front")))
         for j, objective in enumerate(seen.directions):
             suffix = f" · {objective}" if len(seen.directions) > 1 else ""
             parts += [_figure(kind, seen, objective, f"figure-{index}-{kind}-{j}", suffix) for kind in plots.FIGURES]
+            if any(objective in r.metrics for t in seen.trials for r in t.reports):
+                parts.append(_section("curves", _draw(plots.curves(seen, objective), f"figure-{index}-curves-{j}"), suffix))
     parts += [_failures(seen), _table(seen)]
     return "".join(parts)
 
@@ -119,9 +136,19 @@ def _study(study: Study, index: int) -> str:
 def _summary(study: Study, seen: History) -> str:
     states = [f"{n} {state.value}" for state in State if (n := sum(t.state is state for t in seen.trials))]
     seconds = sum(t.seconds or 0.0 for t in seen.trials)
-    sampler = study.sampler.__class__.__name__
     stop = f" Stopped: {study.stop_reason}." if study.stop_reason else ""
-    return f"{len(seen)} trials ({', '.join(states) or 'none yet'}), {duration(seconds)} of evaluation, sampler {sampler}, seed {study.seed}.{stop}"
+    goals = ", ".join(f"{name} is {direction}d" for name, direction in seen.directions.items())
+    return (
+        f"{len(seen)} trials ({', '.join(states) or 'none yet'}), {duration(seconds)} of evaluation; {goals}. Sampler "
+        f"{_sampler(study, seen)}; seed {study.seed}.{stop}"
+    )
+
+
+def _sampler(study: Study, seen: History) -> str:
+    if not isinstance(study.sampler, Auto) or not study.has_space:
+        return type(study.sampler).__name__
+    choice = study.sampler.choose(study.space, seen)
+    return f"Auto, which would go on with {choice.name} ({choice.why})"
 
 
 def _best(seen: History) -> str:
@@ -149,7 +176,7 @@ def _best(seen: History) -> str:
     )
     return (
         f'<div class="grid"><section><h2>Best {_text(objective)}</h2><div class="big">{best.value:.6g}</div><p>{_text(error)}trial '
-        f"{best.number}. The best of {number} observed values flatters: on fresh data expect somewhat less if the objective is "
+        f"{best.number}. The best of {number} observed values flatters: on fresh data expect somewhat worse if the objective is "
         f"noisy.</p></section><section><h2>Best setting</h2><table><tbody>{rows}</tbody></table></section></div>"
     )
 
@@ -161,7 +188,7 @@ def _honest(seen: History) -> str:
     found = recommend(seen)
     rows = [
         ("best observed value", f"{found.observed:.6g}"),
-        ("the same without the luck of having been selected", f"{found.corrected:.6g}"),
+        ("expected of that trial, without the luck of having been selected", f"{found.corrected:.6g}"),
         (f"expected of the recommended setting (trial {found.number})", f"{found.mean:.6g} ± {found.sd:.2g}"),
         ("noise of one evaluation, standard deviation", f"{found.noise_sd:.2g}"),
         ("gain that the next trial is expected to bring", f"{expected_gain(seen):.2g}"),
@@ -184,11 +211,15 @@ def _params(trial: Trial) -> str:
 
 
 def _figure(kind: str, seen: History, objective: str, name: str, suffix: str) -> str:
-    title, note = TITLES[kind]
+    title, _ = TITLES[kind]
     if kind == "importance" and not importance(seen, objective):
         return f"<section><h2>{title}{_text(suffix)}</h2><p>Too few different results to tell.</p></section>"
-    figure = plots.FIGURES[kind](seen, objective)
-    return f"<section><h2>{title}{_text(suffix)}</h2><p>{note}</p>{_draw(figure, name)}</section>"
+    return _section(kind, _draw(plots.FIGURES[kind](seen, objective), name), suffix)
+
+
+def _section(kind: str, figure: str, suffix: str = "") -> str:
+    title, note = TITLES[kind]
+    return f'<section><h2>{title}{_text(suffix)}</h2><p>{note}</p><div class="wide">{figure}</div></section>'
 
 
 def _draw(figure: Any, name: str) -> str:
@@ -240,9 +271,13 @@ def _cell(value: Any) -> str:
 def _comparison(studies: list[Study]) -> str:
     rows = ""
     for study in studies:
-        best = study.history.best if len(study.directions) == 1 else None
-        value = "–" if best is None else f"{best.value:.6g}"
-        rows += f"<tr><td>{_text(study.name)}</td><td>{value}</td><td>{len(study.trials)}</td><td>{'' if best is None else _params(best)}</td></tr>"
+        seen = study.history
+        best = seen.best if len(study.directions) == 1 else None
+        value = f"front of {len(seen.front)}" if len(study.directions) > 1 else "–" if best is None else f"{best.value:.6g}"
+        setting = "" if best is None else _params(best)
+        rows += (
+            f"<tr><td>{_text(study.name)}</td><td class=number>{value}</td><td>{len(study.trials)}</td><td>{setting}</td></tr>"
+        )
     return (
         f"<h1>Side by side</h1><section><table><thead><tr><th>study</th><th>best</th><th>trials</th><th>best setting</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></section>{_race(studies)}"

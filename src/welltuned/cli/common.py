@@ -6,13 +6,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from welltuned.errors import InvalidValue, StorageError
+from welltuned.plots import show as short
 from welltuned.space import Space
 from welltuned.storage import Storage, open_storage
 from welltuned.study import Study, stored_study
@@ -122,3 +123,34 @@ def console() -> Any:
 def number(value: float | None) -> str:
     """Write a value in a table."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def print_trials(study: Study, trials: Sequence[Trial]) -> None:
+    """Print trials as a table."""
+    from rich.table import Table
+
+    if not trials:
+        return
+    table = Table(
+        "trial", "state", *study.objectives, "seconds", "parameters", box=None, pad_edge=False, header_style="bold"
+    )
+    for t in trials:
+        why = f"  {t.reason.value}: {t.error}" if t.reason else ""
+        params = " ".join(f"{k}={short(v)}" for k, v in (t.params or {}).items())
+        table.add_row(
+            str(t.number),
+            t.state.value,
+            *(number(t.metrics.get(o)) for o in study.objectives),
+            number(t.seconds),
+            params + why,
+        )
+    console().print(table)
+    console().print()
+
+
+def print_best(study: Study, trial: Trial) -> None:
+    """Print the best value, which way is better, and the setting."""
+    out, (name, direction) = console(), next(iter(study.directions.items()))
+    out.print(f"best {name} {number(trial.value)} ({direction}d), trial {trial.number}:", style="bold")
+    for name, value in (trial.params or {}).items():
+        out.print(f"  {name} = {value!r}" if isinstance(value, float) else f"  {name} = {short(value)}")

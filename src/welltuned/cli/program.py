@@ -23,7 +23,7 @@ class ProgramFailed(WelltunedError):
 
 @dataclass(frozen=True)
 class Program:
-    """Run ``command`` with its placeholders filled, and read ``metric`` from what it prints.
+    """Run ``command`` with its placeholders filled, and read ``metrics`` from what it prints.
 
     Raises
     ------
@@ -32,7 +32,7 @@ class Program:
     """
 
     command: tuple[str, ...]
-    metric: str
+    metrics: tuple[str, ...]
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -47,8 +47,8 @@ class Program:
                 "of them as JSON"
             )
 
-    def __call__(self, trial: Mapping[str, Any]) -> float:
-        """Run the program once and return its metric."""
+    def __call__(self, trial: Mapping[str, Any]) -> dict[str, float]:
+        """Run the program once and return its metrics."""
         try:
             done = subprocess.run(
                 fill(self.command, trial), capture_output=True, text=True, errors="replace", check=False
@@ -57,7 +57,7 @@ class Program:
             raise ProgramFailed(f"cannot run {self.command[0]!r}: {error.strerror or error}") from error
         if done.returncode != 0:
             raise ProgramFailed(f"exit code {done.returncode}: {_last_lines(done.stderr or done.stdout)}")
-        return read_metric(done.stdout, self.metric)
+        return {metric: read_metric(done.stdout, metric) for metric in self.metrics}
 
 
 def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
@@ -122,4 +122,6 @@ def _from_json(line: str, metric: str) -> float | None:
 
 
 def _last_lines(text: str, n: int = 3) -> str:
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-n:]) or "(no output)"
+    lines = [line.strip() for line in text.splitlines()]
+    # Python underlines with carets what a traceback is about
+    return " | ".join([line for line in lines if line.strip("^~ ")][-n:]) or "(no output)"

@@ -15,18 +15,51 @@ from typing import Any
 import click
 import cloudpickle
 
-from welltuned.cli.common import console, echo_json, find_study, json_option, number, storage_option, trial_json
+from welltuned.cli.common import (
+    console,
+    echo_json,
+    find_study,
+    json_option,
+    print_best,
+    print_trials,
+    storage_option,
+    trial_json,
+)
 from welltuned.cli.program import Program
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.executors import check_workers
-from welltuned.plots import show as short
 from welltuned.samplers import SAMPLERS, Grid
 from welltuned.samplers.novel import size
 from welltuned.schedulers import SCHEDULERS
 from welltuned.space import Space
 from welltuned.study import MaxCost, Patience, Study, Target
-from welltuned.study.checks import check_count, check_timeout
+from welltuned.study.checks import DIRECTIONS, check_count, check_timeout
 from welltuned.trial import State
+
+#: metrics that a program's name for them tells the direction of
+MORE_IS_BETTER = ("acc", "accuracy", "auc", "auroc", "roc_auc", "f1", "f1_score", "precision", "recall", "r2", "iou", "dice")
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that bound one trial."""
+    for option in reversed(
+        (
+            click.option("--trial-timeout", type=float, default=None, help="Seconds after which a trial is killed."),
+            click.option("--memory-limit", default=None, help="Memory beyond which a trial is killed, such as 2GB."),
+            click.option("--gpus", type=float, default=None, help="GPUs that a trial needs; 0.5 shares one."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def limits(options: dict[str, Any]) -> dict[str, Any]:
+    """Return them as ``optimize`` takes them."""
+    return {
+        "trial_timeout": options["trial_timeout"],
+        "memory_limit": options["memory_limit"],
+        "resources": None if options["gpus"] is None else {"gpu": options["gpus"]},
+    }
 
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,14 +78,20 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default=None,
                 help="Stop trials that report badly.",
             ),
-            click.option("--direction", type=click.Choice(["minimize", "maximize"]), default=None),
+            click.option(
+                "--direction",
+                multiple=True,
+                metavar="[NAME=]minimize|maximize",
+                help="Which values are better: minimize unless given. Once per objective, with its name, for several.",
+            ),
             click.option("--seed", type=int, default=None, help="Makes the search repeatable."),
             click.option("--patience", type=int, default=None, help="Stop after so many trials without improvement."),
             click.option("--target", type=float, default=None, help="Stop when this value is reached."),
             click.option(
                 "--max-cost", type=float, default=None, help="Stop when the trials took so many seconds in all."
             ),
-            click.option("--name", default=None, help="Name of the study."),
+            click.option("--name", default=None, help="Name of the study; that of what is tuned unless given."),
+            limit_options,
             storage_option,
             json_option,
         )
@@ -73,16 +112,18 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(where: str, space: str | None, **options: Any) -> None:
     """Tune a Python function: FILE:OBJECTIVE, such as train.py:objective.
 
-    The function takes one trial, a mapping of the parameters, and returns the value to minimise (or maximise). The same
-    command again goes on where it stopped.
+    The function takes one trial, a mapping of the parameters, and returns the value to minimise (or maximise), or a
+    dict of several. The same command again goes on where it stopped.
     """
     path, objective = _load(where, "FILE:OBJECTIVE")
     if not callable(objective):
         raise InvalidType(f"{where} is {objective!r}, not a function")
-    _search(objective, _space(space, path), options, default_name=f"{path.stem}-{where.rpartition(':')[2]}")
+    directions = _directions(options["direction"], "value")
+    name = f"{path.stem}-{where.rpartition(':')[2]}"
+    _search(objective, _space(space, path), options, directions, default_name=name)
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--space", "space", required=True, help="YAML or JSON file, or FILE:NAME in Python.")
 @click.option("--metric", default="value", show_default=True, help="Name of the metric that the program prints.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -93,19 +134,21 @@ def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> N
     Each {name} becomes the value of that parameter; {params} becomes all of them as JSON. An argument whose
     parameter is not active is left out together with the flag before it. The program prints its result as a line of
     JSON that holds the metric, or as a line metric=value; the last one counts. An exit code other than 0 is a failed
-    trial.
+    trial. Several metrics: --direction loss=minimize --direction speed=maximize.
     """
     parsed = _space(space, None)
     assert parsed is not None
-    objective = Program(tuple(command), metric, tuple(parsed))
+    directions = _directions(options["direction"], metric)
+    if not options["direction"] and metric.lower().strip("_") in MORE_IS_BETTER:
+        click.echo(f"{metric} is minimized; if more is better, give --direction maximize and another --name", err=True)
     _search(
-        objective,
+        Program(tuple(command), tuple(directions), tuple(parsed)),
         parsed,
         options,
+        directions,
         default_name=Path(
             command[-1] if len(command) == 1 else next((c for c in command[1:] if not c.startswith("-")), command[0])
         ).stem,
-        metric=metric,
     )
 
 
@@ -115,9 +158,7 @@ def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> N
 @click.option("-n", "--n-trials", type=int, default=None, help="Trials in all; as the study has it unless given.")
 @click.option("--timeout", type=float, default=None, help="Seconds after which no trial is started.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Trials side by side; -1 for one per core.")
-@click.option("--trial-timeout", type=float, default=None, help="Seconds after which a trial is killed.")
-@click.option("--memory-limit", default=None, help="Memory beyond which a trial is killed, such as 2GB.")
-@click.option("--gpus", type=float, default=None, help="GPUs that a trial needs; 0.5 shares one.")
+@limit_options
 @storage_option
 def worker(study: str, where: str, storage: str, **options: Any) -> None:
     """Help with a study that exists: evaluate FILE:OBJECTIVE until all its trials are done.
@@ -137,10 +178,8 @@ def worker(study: str, where: str, storage: str, **options: Any) -> None:
         total,
         timeout=options["timeout"],
         workers=options["workers"],
-        trial_timeout=options["trial_timeout"],
-        memory_limit=options["memory_limit"],
-        resources=None if options["gpus"] is None else {"gpu": options["gpus"]},
         stay=True,
+        **limits(options),
     )
     done = sum(t.state.finished for t in joined.trials)
     click.echo(f"study {joined.name!r}: {done} trials; stopped because: {joined.stop_reason}")
@@ -196,8 +235,19 @@ def _space(spec: str | None, path: Path | None) -> Space | None:
     return Space.parse(_load(spec, "FILE:NAME")[1] if ".py:" in spec else Path(spec))
 
 
+def _directions(given: tuple[str, ...], metric: str) -> dict[str, str]:
+    """Read ``--direction``: one for the only objective, or name=direction for each of several."""
+    found: dict[str, str] = {}
+    for text in given or ("minimize",):
+        name, separator, direction = text.rpartition("=")
+        if direction not in DIRECTIONS or (separator and not name) or (not separator and len(given) > 1):
+            raise InvalidValue(f"--direction {text!r} is neither minimize, maximize nor like speed=maximize")
+        found[name or metric] = direction
+    return found
+
+
 def _search(
-    objective: Any, space: Space | None, options: dict[str, Any], default_name: str, metric: str = "value"
+    objective: Any, space: Space | None, options: dict[str, Any], directions: dict[str, str], default_name: str
 ) -> None:
     rules = [
         rule(value)
@@ -216,10 +266,9 @@ def _search(
         raise InvalidValue(
             "nothing would end the search; give --n-trials, --timeout, --patience, --target or --max-cost"
         )
-    direction = options["direction"] or "minimize"
     study = Study(
         space,
-        direction={metric: direction},
+        direction=directions,
         sampler=options["sampler"],
         storage=options["storage"],
         name=_clean(default_name) if options["name"] is None else options["name"],
@@ -227,15 +276,26 @@ def _search(
         scheduler=options["scheduler"],
     )
     before = sum(t.state.finished for t in study.trials)
-    if before:
+    if before and before >= (options["n_trials"] or before + 1):
+        click.echo(
+            f"study {study.name!r} has {before} finished trials already: give a larger --n-trials to go on, or another "
+            "--name to start anew",
+            err=True,
+        )
+    elif before:
         click.echo(f"study {study.name!r} goes on after {before} finished trials", err=True)
     if isinstance(study.sampler, Grid) and space is not None:
         click.echo(f"the whole grid takes {study.sampler.size(space):,} evaluations", err=True)
     with _quiet_output(options["as_json"]):
         study.optimize(
-            objective, options["n_trials"], timeout=options["timeout"], workers=options["workers"], stop=rules
+            objective,
+            options["n_trials"],
+            timeout=options["timeout"],
+            workers=options["workers"],
+            stop=rules,
+            **limits(options),
         )
-    _print_result(study, metric, options)
+    _print_result(study, options)
 
 
 @contextmanager
@@ -260,24 +320,20 @@ def _clean(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "study"
 
 
-def _print_result(study: Study, metric: str, options: dict[str, Any]) -> None:
-    best = study.best
+def _print_result(study: Study, options: dict[str, Any]) -> None:
+    single = len(study.directions) == 1
+    best = [study.best] if single else list(study.best_trials)
     if options["as_json"]:
-        echo_json(
-            {
-                "study": study.name,
-                "storage": options["storage"],
-                "stop_reason": study.stop_reason,
-                "best": trial_json(best),
-            }
-        )
+        facts = {"study": study.name, "storage": options["storage"], "stop_reason": study.stop_reason}
+        echo_json({**facts, **({"best": trial_json(best[0])} if single else {"front": [trial_json(t) for t in best]})})
         return
     out = console()
     finished = [t for t in study.trials if t.state.finished]
     failed = sum(t.state is State.FAILED for t in finished)
     out.print(f"{len(finished)} trials, {failed} failed; stopped because: {study.stop_reason}")
-    out.print(f"best {metric} {number(best.value)}, trial {best.number}:", style="bold")
-    for name, value in (best.params or {}).items():
-        out.print(f"  {name} = {value!r}" if isinstance(value, float) else f"  {name} = {short(value)}")
+    if single:
+        print_best(study, best[0])
+    else:
+        print_trials(study, best)
     where = "" if options["storage"] == "welltuned.db" else f" --storage {options['storage']}"
     out.print(f"all trials: welltuned show {study.name}{where}    report: welltuned report {study.name}{where}")

@@ -16,16 +16,17 @@ from welltuned.cli.common import (
     find_study,
     json_option,
     number,
+    print_best,
+    print_trials,
     storage_option,
     trial_json,
 )
 from welltuned.errors import InvalidValue, StorageError
-from welltuned.plots import show as short
 from welltuned.stats import importance
 from welltuned.study import Study, stored_study
 from welltuned.study.progress import duration
 from welltuned.study.table import rows
-from welltuned.trial import State, Trial
+from welltuned.trial import State
 
 SHOWN = 20
 
@@ -118,9 +119,12 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
     out.print()
     mattered = importance(seen)
     _print_space(found, mattered)
-    _print_trials(found, list(seen.trials)[len(seen) - min(n, len(seen)) :])
-    if len(seen.directions) == 1 and seen.best:
-        _print_best(found, seen.best)
+    print_trials(found, list(seen.trials)[len(seen) - min(n, len(seen)) :])
+    if len(seen.directions) > 1 and seen.front:
+        out.print("Pareto front:", style="bold")
+        print_trials(found, list(seen.front))
+    elif len(seen.directions) == 1 and seen.best:
+        print_best(found, seen.best)
 
 
 def _print_space(study: Study, mattered: dict[str, float]) -> None:
@@ -133,36 +137,10 @@ def _print_space(study: Study, mattered: dict[str, float]) -> None:
         share = mattered.get(name)
         table.add_row(name, repr(parameter), "–" if share is None else f"{share:.0%}")
     console().print(table)
+    if mattered:
+        objective = f" of {study.objectives[0]}" if len(study.objectives) > 1 else ""
+        console().print(f"matters: the share of the variance{objective} that involves it, interactions included")
     console().print()
-
-
-def _print_trials(study: Study, trials: list[Trial]) -> None:
-    from rich.table import Table
-
-    if not trials:
-        return
-    table = Table(
-        "trial", "state", *study.objectives, "seconds", "parameters", box=None, pad_edge=False, header_style="bold"
-    )
-    for t in trials:
-        why = f"  {t.reason.value}: {t.error}" if t.reason else ""
-        params = " ".join(f"{k}={short(v)}" for k, v in (t.params or {}).items())
-        table.add_row(
-            str(t.number),
-            t.state.value,
-            *(number(t.metrics.get(o)) for o in study.objectives),
-            number(t.seconds),
-            params + why,
-        )
-    console().print(table)
-    console().print()
-
-
-def _print_best(study: Study, trial: Trial) -> None:
-    out = console()
-    out.print(f"best {study.objectives[0]} {number(trial.value)}, trial {trial.number}:", style="bold")
-    for name, value in (trial.params or {}).items():
-        out.print(f"  {name} = {value!r}" if isinstance(value, float) else f"  {name} = {short(value)}")
 
 
 @click.command()
@@ -174,22 +152,22 @@ def best(study: str | None, storage: str, as_json: bool) -> None:
     found = find_study(study, storage)
     if len(found.directions) > 1:
         front = found.best_trials
-        echo_json([trial_json(t) for t in front]) if as_json else _print_trials(found, list(front))
+        echo_json([trial_json(t) for t in front]) if as_json else print_trials(found, list(front))
         return
     trial = found.best
-    echo_json(trial_json(trial)) if as_json else _print_best(found, trial)
+    echo_json(trial_json(trial)) if as_json else print_best(found, trial)
 
 
 @click.command()
 @click.argument("studies", nargs=-1)
-@click.option("-o", "--output", default=None, help="File to write; STUDY.html unless given.")
+@click.option("-o", "--output", default=None, help="File to write; STUDY.html unless given, or ONE-TWO.html.")
 @storage_option
 def report(studies: tuple[str, ...], output: str | None, storage: str) -> None:
     """Write one self-contained HTML report of a study, or of several side by side."""
     from welltuned.report import write_report
 
     found = [find_study(study, storage) for study in studies or (None,)]
-    path = write_report(found, f"{found[0].name}.html" if output is None else output)
+    path = write_report(found, f"{'-'.join(s.name for s in found)}.html" if output is None else output)
     click.echo(f"wrote {path}")
 
 

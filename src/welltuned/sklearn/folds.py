@@ -101,7 +101,8 @@ def _score(plan: Plan, estimator: Any, X: Any, y: Any, rows: np.ndarray) -> Any:
             plan.scorer(estimator, X, **score_params) if y is None else plan.scorer(estimator, X, y, **score_params)
         )
     except Exception:
-        if plan.error_score == "raise":
+        # a scorer of several metrics deals with those that fail; what it raises is wrong with all of them
+        if plan.error_score == "raise" or isinstance(plan.scorer, MultimetricScorer):
             raise
         warnings.warn(
             f"Scoring failed. The score on this train-test partition for these parameters will be set to "

@@ -294,7 +294,9 @@ class _Search:
         flat = [fold for row in folds for fold in row]
         self._report_failures([f for f in flat if f.error is not None], len(flat))
         first = next((f for f in flat if f.test), flat[0])
-        names = list(dict.fromkeys(name for f in flat for name in f.test)) or ["score"]
+        # a metric that failed everywhere has its columns all the same
+        asked = getattr(self.plan.scorer, "_scorers", {}) if first.several else {}
+        names = list(dict.fromkeys([*asked, *(name for f in flat for name in f.test)])) or ["score"]
         out = [self._as_sklearn(f, names, first.several) for f in flat]
         return self.search._format_results([dict(sorted((t.params or {}).items())) for t in trials], n, out), first
 

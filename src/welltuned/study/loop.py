@@ -79,10 +79,14 @@ class _Run:
         self.deadline = None if options.timeout is None else time.monotonic() + options.timeout
         self.exhausted = False
         self.ahead = 1
+        self.before = self._done()
 
     def until_stopped(self) -> None:
         """Keep the workers busy until there is a reason not to, then wait for those that are."""
+        self._show()
         reason = self._fill()
+        if not self.running and reason is None and self.before and not self._stays():
+            log.warning("study %r: nothing is left to do, it has %d trials", self.study.name, self.before)
         while self.running or (reason is None and self._stays()):
             if not self.running:
                 self.study.coordinator.ledger.wait(WAIT)
@@ -222,6 +226,9 @@ class _Run:
             )
             self._maybe_raise(outcome)
         self._show()
+        if outcome.state is not State.FAILED and log.isEnabledFor(logging.INFO):
+            values = ", ".join(f"{name} {value:.6g}" for name, value in outcome.metrics.items())
+            log.info("trial %d %s: %s", task.number, outcome.state.value, values or "no value")
         for callback in self.options.callbacks:
             callback(self.study, self.study.history.trials_by_number[task.number])
 
@@ -253,11 +260,14 @@ class _Run:
         ):
             raise outcome.exception
 
+    def _done(self) -> int:
+        """Return how many trials have finished, those from elsewhere left out."""
+        return sum(t.state.finished and t.origin is not Origin.ADDED for t in self.study.history.trials)
+
     def _show(self) -> None:
         if not self.progress.shown:
             return
         history = self.study.history
-        done = sum(t.state.finished and t.origin is not Origin.ADDED for t in history.trials)
         failed = sum(t.state is State.FAILED for t in history.trials)
         note = f"best {history.best.value:.6g}" if len(history.directions) == 1 and history.best is not None else ""
-        self.progress.update(done, note + (f"  {failed} failed" if failed else ""))
+        self.progress.update(self._done(), note + (f"  {failed} failed" if failed else ""))

@@ -27,7 +27,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._began = time.monotonic()
-        self._first = 0
+        self._first: int | None = None
 
     @property
     def shown(self) -> bool:
@@ -55,15 +55,15 @@ class Progress:
         return self
 
     def update(self, done: int, note: str = "") -> None:
-        """Show that ``done`` steps are done in all. The first call sets from where the speed is measured."""
+        """Show that ``done`` steps are done in all. The first call, before the first step, sets where speed begins."""
         if self._bar is None:
             return
-        if self._bar.tasks[0].completed == 0 and self._first == 0:
-            self._first = max(done - 1, 0)
+        if self._first is None:
+            self._first = done
         self._bar.update(self._task, completed=done, note=note, left=self._left(done))
 
     def _left(self, done: int) -> str:
-        steps = done - self._first
+        steps = done - (self._first or 0)
         if self._total is None or steps <= 0 or done >= self._total:
             return ""
         seconds = (time.monotonic() - self._began) / steps * (self._total - done)
