@@ -967,3 +967,33 @@ def test_a_pruned_or_failed_trial_has_no_value_to_tell():
 def test_a_study_says_that_it_cannot_be_pickled():
     with pytest.raises(wt.InvalidType, match=r"storage=.*name='mine'"):
         pickle.dumps(wt.Study({"x": (0.0, 1.0)}, name="mine"))
+
+
+def test_a_range_of_one_value_is_that_value():
+    """As ranges that depend on other parameters have it; it cannot be searched, and is recorded."""
+
+    def nested(trial):
+        layers = trial.suggest_int("layers", 1, 3)
+        return layers + trial.suggest_int("heads", 1, layers) + trial.suggest_float("x", 0.5, 0.5)
+
+    study = wt.Study(seed=0)
+    study.optimize(nested, n_trials=12)
+    assert all(t.state is State.COMPLETE and t.params["x"] == 0.5 for t in study.trials)
+    assert study.best_value == 2.5 and study.history.fits.all()
+    with pytest.raises(wt.InvalidValue, match="not an active parameter"):
+        wt.Study({"x": (0.0, 1.0)}).ask().suggest_int("n", 1, 1)
+
+
+def test_to_frame_holds_what_was_noted():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+
+    def objective(trial):
+        trial.note(epochs=7)
+        trial.constrain("latency", -1.0)
+        trial.report(1.0, step=0)
+        return trial["x"]
+
+    study.optimize(objective, 2)
+    frame = study.to_frame()
+    assert list(frame["attribute_epochs"]) == [7, 7] and list(frame["constraint_latency"]) == [-1.0, -1.0]
+    assert list(frame["reports"]) == [1, 1] and (frame["started"] > 1e9).all()

@@ -157,23 +157,36 @@ class LiveTrial(Mapping[str, Any]):
         self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
     ) -> float:
         """Declare and get a real parameter; see :class:`welltuned.Float`."""
+        if low == high:
+            return float(self._only(name, low))
         return float(self._suggest(name, Float(low, high, log=log, step=step)))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
         """Declare and get a whole-number parameter; see :class:`welltuned.Int`."""
+        if low == high:
+            return int(self._only(name, low))
         return int(self._suggest(name, Int(low, high, log=log, step=step)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Declare and get a choice; see :class:`welltuned.Categorical`."""
         return self._suggest(name, Categorical(list(choices)))
 
-    def _suggest(self, name: str, parameter: Parameter) -> Any:
-        if name in self._params:
-            return self._params[name]
-        if not self.task.open_space:
+    def _only(self, name: str, value: float) -> Any:
+        """Record the one value that a range of no width has; there is nothing to search, so it declares nothing."""
+        if self.task.open_space:
+            return self._params.setdefault(name, value)
+        return self._active(name)
+
+    def _active(self, name: str) -> Any:
+        if name not in self._params:
             raise InvalidValue(
                 f"trial {self.number}: {name!r} is not an active parameter here; active are {list(self._params)!r}"
             )
+        return self._params[name]
+
+    def _suggest(self, name: str, parameter: Parameter) -> Any:
+        if name in self._params or not self.task.open_space:
+            return self._active(name)
         self.domains[name] = parameter
         self._params[name] = self._proposal(name, parameter)
         return self._params[name]

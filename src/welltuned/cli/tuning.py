@@ -37,7 +37,7 @@ from welltuned.study.checks import DIRECTIONS, check_count, check_timeout
 from welltuned.trial import State
 
 #: metrics that a program's name for them tells the direction of
-MORE_IS_BETTER = ("acc", "accuracy", "auc", "auroc", "roc_auc", "f1", "f1_score", "precision", "recall", "r2", "iou", "dice")
+MORE_IS_BETTER = ("acc", "accuracy", "auc", "auroc", "roc_auc", "f1", "f1_score", "precision", "recall", "r2", "iou")
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from welltuned.trial import Trial
+from welltuned.trial import CONSTRAINTS, Trial
 
 
 def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one dict a trial: number, state, metrics, ``params_*`` for each of ``names``, and facts about the
-    evaluation.
+    """Return one dict a trial: number, state, metrics, ``params_*`` for each of ``names``, what the objective noted,
+    and facts about the evaluation.
     """
     return [
         {
@@ -20,6 +20,10 @@ def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
             **{f"params_{name}": (t.params or {}).get(name) for name in names},
             **{f"metrics_{k}": v for k, v in t.metrics.items() if k not in t.objectives},
             **{f"sem_{k}": v for k, v in t.sems.items()},
+            **{f"constraint_{k}": v for k, v in t.constraints.items()},
+            **{f"attribute_{k}": v for k, v in t.attributes.items() if k != CONSTRAINTS},
+            "reports": len(t.reports),
+            "started": t.started,
             "seconds": t.seconds,
             "origin": t.origin.value,
             "attempts": t.attempts,
