@@ -997,3 +997,19 @@ def test_to_frame_holds_what_was_noted():
     frame = study.to_frame()
     assert list(frame["attribute_epochs"]) == [7, 7] and list(frame["constraint_latency"]) == [-1.0, -1.0]
     assert list(frame["reports"]) == [1, 1] and (frame["started"] > 1e9).all()
+
+
+@pytest.mark.parametrize(("scheduler", "steps"), [("median", 1), (None, 20)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_that_diverged_is_stopped_where_there_is_a_scheduler(scheduler, steps, workers):
+    def diverging(trial):
+        for step in range(20):
+            trial.note(steps=step + 1)
+            trial.report(float("nan"), step=step)
+            if trial.should_stop():
+                break
+        return 1.0
+
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, scheduler=scheduler)
+    study.optimize(diverging, 2, workers=workers)
+    assert [(t.attributes["steps"], t.reports) for t in study.trials] == [(steps, ())] * 2

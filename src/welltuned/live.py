@@ -91,7 +91,8 @@ class LiveTrial(Mapping[str, Any]):
     def report(self, value: float | Mapping[str, float], step: int) -> None:
         """Report an intermediate value, or several metrics as a dict, at ``step`` (an epoch, say).
 
-        A step that was reported before is left as it was. Non-finite values are passed over.
+        A step that was reported before is left as it was. Values that are not finite are not kept; where there is no
+        other, the training has diverged, and a scheduler stops the trial.
 
         Raises
         ------
@@ -108,8 +109,9 @@ class LiveTrial(Mapping[str, Any]):
         except (TypeError, ValueError, OverflowError):
             raise InvalidType(f"report: {value!r} is neither a number nor a dict of numbers") from None
         finite = {k: v for k, v in numbers.items() if np.isfinite(v)}
-        if finite and int(step) not in self._steps and self._on_report is not None:
-            self._steps.add(int(step))
+        if int(step) not in self._steps and self._on_report is not None:
+            if finite:
+                self._steps.add(int(step))
             self._stop = self._on_report(self.task, Report(int(step), finite)) or self._stop
 
     def should_stop(self) -> bool:

@@ -12,9 +12,10 @@ the restarts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -92,15 +93,35 @@ class Gradient:
             start = self._start(space, r, finished, seed)
             if start is None:
                 continue
-            run = Restart(space, table, start, self.step, self.tolerance)
-            missing = run.replay()
+            best, missing = self._run(space, table, start)
             if not missing:
-                finished.append(run.best)
+                finished.append(best)
             else:
                 yield missing
             idle = idle + 1 if not missing else 0
             if idle > RESTARTS:
                 return
+
+    def _run(
+        self, space: Space, table: Table, start: np.ndarray
+    ) -> tuple[tuple[float, np.ndarray], list[np.ndarray]]:
+        """Run one restart as far as values are known; return its best loss and row, and the rows that it lacks.
+
+        One that has ended is remembered with all it looked up: as long as that is still so, it ends in the same way.
+        """
+        key = (space, tuple(map(id, space.constraints)), start.tobytes(), self.step, self.tolerance, table.own_gradient)
+        if (ended := _ENDED.get(key)) is not None:
+            looked_up, worst, best = ended
+            same = all(table.values.get(k) == value for k, value in looked_up.items())
+            if same and worst == table.worst_of(looked_up):
+                return best, []
+        run = Restart(space, table, start, self.step, self.tolerance)
+        missing = run.replay()
+        if not missing:
+            _ENDED[key] = (run.looked_up, table.worst_of(run.looked_up), run.best)
+            if len(_ENDED) > REMEMBERED:
+                _ENDED.popitem(last=False)
+        return run.best, missing
 
     def _start(self, space: Space, r: int, finished: list[tuple[float, np.ndarray]], seed: int) -> np.ndarray | None:
         """Return where restart ``r`` begins; None for one that must wait for the results of those before it.
@@ -122,6 +143,12 @@ class Gradient:
 
     def _spread(self, space: Space, r: int, seed: int) -> np.ndarray:
         return spread(space, seed, r, 1, np.random.default_rng([seed % (1 << 63), r]))[0]
+
+
+_Known: TypeAlias = "tuple[float, dict[str, float] | None]"
+#: by restart: what it looked up, the loss that stood for failures, and its best loss and row
+_ENDED: OrderedDict[tuple[Any, ...], tuple[dict[str, _Known | None], float, tuple[float, np.ndarray]]] = OrderedDict()
+REMEMBERED = 2_000
 
 
 def discrete(space: Space) -> list[bool]:
@@ -167,6 +194,10 @@ class Table:
             space, values, frozenset(pending - values.keys()), own, float(finite.max()) + span if len(finite) else 0.0
         )
 
+    def worst_of(self, looked_up: Mapping[str, _Known | None]) -> float:
+        """Return the loss that stands for what failed, or is forbidden; 0 where none of these is."""
+        return self.worst if any(known is None or np.isinf(known[0]) for known in looked_up.values()) else 0.0
+
     def key(self, row: np.ndarray) -> str:
         """Return the canonical key of a row."""
         return _key(self.space, row.tobytes())
@@ -199,12 +230,14 @@ class Restart:
     step: float
     tolerance: float
     best: tuple[float, np.ndarray] = field(init=False)
+    looked_up: dict[str, _Known | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.free = np.flatnonzero(~np.array(discrete(self.space)) & ~np.isnan(self.start))
         self.steps = np.full(len(self.free), self.step)
         self.smooth = np.zeros(len(self.free), dtype=bool)
         self.best = (np.inf, self.start)
+        self.looked_up = {}
         self.origin: tuple[float, float] | None = None
 
     def replay(self) -> list[np.ndarray]:
@@ -245,6 +278,7 @@ class Restart:
             ]
             if allowed or any(k in self.table.pending for k in lacking):
                 raise Missing(allowed)
+        self.looked_up.update((k, self.table.values.get(k)) for k in keys)
         losses = [self.table.values.get(k, (np.inf, None))[0] for k in keys]
         if losses[0] < self.best[0]:
             self.best = (losses[0], rows[0])

@@ -225,7 +225,9 @@ class Coordinator:
         )
 
     def receive_report(self, task: Task, report: Report) -> bool:
-        """Store a report and return whether the trial should stop."""
+        """Store a report and return whether the trial should stop. One without a finite value is not stored."""
+        if not report.metrics:
+            return self.scheduler is not None
         objectives = tuple(self.ledger.row.directions)
         if len(objectives) == 1 and set(report.metrics) == {"value"}:
             report = replace(report, metrics={objectives[0]: report.metrics["value"]})
