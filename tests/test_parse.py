@@ -470,3 +470,20 @@ def test_a_condition_takes_the_name_of_a_choice():
     assert space.validate({"loss": abs, "d": 0.5}) == {"loss": abs, "d": 0.5}
     with pytest.raises(InvalidValue, match=r"'cubic' is not among .* nor one of their names \['squared'\]"):
         Space({"loss": Categorical({"squared": abs}), "d": Float(0, 1, when={"loss": "cubic"})})
+
+
+def test_conditions_by_name_or_set_are_stored_as_what_they_mean():
+    """A name was lost on the way to the file; a set had another order in each process."""
+
+    def space(when):
+        choices = Categorical({"squared": abs, "absolute": max, "other": min})
+        return Space({"loss": choices, "d": Float(0, 1, when={"loss": when})})
+
+    assert space("squared") != space("absolute") and space("squared") == space(abs)
+    assert space("absolute").to_json()["parameters"]["d"]["when"] == [{"loss": ["absolute"]}]
+    assert space({"other", "squared"}).to_json()["parameters"]["d"]["when"] == [{"loss": ["squared", "other"]}]
+
+
+def test_numbers_of_any_kind_are_read():
+    assert Space({"seed": [1, 10**30]})["seed"].choices == (1, 10**30)
+    assert isinstance(Space({"n": {"low": np.int64(0), "high": np.int64(9)}})["n"], Int)

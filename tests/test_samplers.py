@@ -626,3 +626,39 @@ def test_a_branch_of_a_few_excellent_trials_is_the_best_ones():
     first = bayes.branches(history, bayes.branching(study.space))[0]
     assert {t.params["kind"] for t, inside in zip(history.trials, first, strict=True) if inside} == {"c"}
     assert bayes.home(history, bayes.branching(study.space)) is history
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_gradient_search_waits_for_the_points_of_a_stencil(workers):
+    """A restart whose points are all under way has not ended; taken for ended, it was never taken up again."""
+
+    def sphere(p):
+        return sum((p[f"x{i}"] - i) ** 2 for i in range(3))
+
+    for seed in range(3):
+        study = wt.Study({f"x{i}": (-5.0, 5.0) for i in range(3)}, sampler="gradient", seed=seed, n_trials=60)
+        rng, running = np.random.default_rng(seed), []
+        for _ in range(60):
+            while len(running) < workers and len(study.trials) < 60:
+                running.append(study.ask())
+            study.tell(trial := running.pop(int(rng.integers(len(running)))), sphere(trial))
+        assert study.best_value < 1e-3
+
+
+def test_gradient_search_of_one_seed_is_the_same_twice_in_one_process():
+    def run(shift):
+        study = wt.Study({"n": wt.Int(1, 8), "m": wt.Int(1, 80)}, sampler="gradient", seed=1)
+        study.optimize(lambda t: (t["n"] - shift) ** 2 + (t["m"] - 20) ** 2, 8, workers=2, deterministic=True)
+        assert study.replay()
+        return [t.params for t in study.trials]
+
+    first = run(3)
+    run(7)
+    assert run(3) == first
+
+
+def test_a_whole_number_of_two_thousand_million_values_is_not_listed():
+    study = wt.minimize(lambda t: t["depth"], {"depth": wt.Int(1, 10), "seed": wt.Int(0, 2**31 - 1)}, 20, seed=0)
+    assert len(study.trials) == 20
+    with pytest.raises(wt.InvalidValue, match="nothing would end"):
+        wt.Study({"n": wt.Float(0.0, 1.0, step=1e-12)}, sampler="random").optimize(lambda t: t["n"])

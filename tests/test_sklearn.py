@@ -1231,3 +1231,25 @@ def test_a_wrong_name_in_one_grid_is_an_error_at_once():
 def test_arrays_of_booleans_are_choices():
     fitted = GridSearchCV(LogisticRegression(max_iter=500), {"fit_intercept": np.array([True, False])}, cv=2).fit(X, y)
     assert len(fitted.cv_results_["params"]) == 2
+
+
+def test_a_generator_as_random_state_goes_on_with_its_study(tmp_path):
+    """Its first draw is stored; the second fit drew another, and was refused."""
+    options = {"n_iter": 3, "cv": 2, "storage": tmp_path / "s.db", "random_state": np.random.RandomState(0)}
+    search = BayesSearchCV(Memo(), {"a": (0.0, 1.0)}, **options)
+    first = search.fit(X, y).cv_results_["params"]
+    assert search.fit(X, y).cv_results_["params"] == first
+    names = []
+    for state in (np.int64(0), 0, 1):
+        search.set_params(random_state=state).fit(X, y)
+        names.append(search.study_.name)
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_generator_gives_the_candidates_of_sklearn():
+    grid = {"a": stats.uniform(0, 1)}
+    found = [
+        search(Memo(), grid, n_iter=4, cv=2, random_state=np.random.RandomState(3)).fit(X, y).cv_results_["params"]
+        for search in (RandomizedSearchCV, theirs.RandomizedSearchCV)
+    ]
+    assert found[0] == found[1]

@@ -1013,3 +1013,37 @@ def test_a_training_that_diverged_is_stopped_where_there_is_a_scheduler(schedule
     study = wt.Study({"x": (0.0, 1.0)}, seed=0, scheduler=scheduler)
     study.optimize(diverging, 2, workers=workers)
     assert [(t.attributes["steps"], t.reports) for t in study.trials] == [(steps, ())] * 2
+
+
+def test_an_objective_with_the_name_of_a_column_keeps_its_values():
+    study = wt.Study({"x": (0.0, 1.0)}, direction={"error": "minimize"}, sampler="random", seed=0)
+    study.optimize(lambda t: {"error": t["x"]}, 2)
+    frame = study.to_frame()
+    assert list(frame["metrics_error"]) == list(frame["params_x"]) and frame["error"].isna().all()
+
+
+def test_one_call_takes_every_option_of_optimize():
+    more = {"workers": 2, "deterministic": True, "retries": {"error": 1}}
+    assert len(wt.minimize(lambda t: t["x"], {"x": (0.0, 1.0)}, 4, **more, seed=0).trials) == 4
+    assert len(wt.minimize(lambda ts: [t["x"] for t in ts], {"x": (0.0, 1.0)}, 4, batch=2, seed=0).trials) == 4
+
+
+def test_replay_says_what_it_cannot_derive_after_a_change_of_the_space():
+    def space(high):
+        return wt.Space({"x": (0.0, high)}, constraints=[lambda p: p["x"] < 0.5])
+
+    study = wt.Study(space(1.0), seed=1, sampler="random")
+    study.optimize(lambda t: t["x"], 4)
+    assert len(study.replay().checked) == 4
+    study.space = space(2.0)
+    study.optimize(lambda t: t["x"], 6)
+    found = study.replay()
+    assert found and found.checked == (4, 5)
+    assert all("held code" in found.skipped[n] for n in range(4))
+
+
+def test_an_exception_may_be_told():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    assert study.tell(study.ask(), state="failed", error=OSError("disk full")).error == "OSError: disk full"
+    with pytest.raises(wt.InvalidType, match="neither a text nor an exception"):
+        study.tell(study.ask(), state="failed", error=3)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from welltuned.errors import Infeasible, InvalidType, InvalidValue, Pruned
+from welltuned.errors import Infeasible, InvalidType, InvalidValue, Pruned, WelltunedError
 from welltuned.live import LiveTrial
 from welltuned.trial import Outcome, Reason, State
 
@@ -61,6 +61,8 @@ def evaluate_batch(objective: Objective, trials: Sequence[LiveTrial], objectives
 
     def call() -> Outcome:
         found = objective([argument_of(trial) for trial in trials])
+        if hasattr(found, "columns") and hasattr(found, "to_dict"):  # a data frame: a row for each trial
+            found = found.to_dict("records")
         if isinstance(found, (str, bytes, Mapping)) or not hasattr(found, "__len__") or len(found) != len(trials):
             raise InvalidType(
                 f"the objective returned {_short(found)} for a batch of {len(trials)} trials; return a list of "
@@ -110,8 +112,22 @@ def _completed(outcome: Outcome, trial: LiveTrial, seconds: float) -> Outcome:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - of a whole number of five thousand digits, or by the user's code
+        text = f"something of type {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+class StandIn(WelltunedError):
+    """What stands for an exception that cannot travel between processes, such as one that takes several arguments."""
+
+    def __init__(self, kind: type[BaseException], text: str) -> None:
+        super().__init__(kind, text)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def failure(reason: Reason, error: BaseException | str) -> Outcome:
@@ -138,7 +154,7 @@ def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> O
     metrics = _metrics(result.value, objectives)
     if bad := {k: v for k, v in metrics.items() if k in objectives and not math.isfinite(v)}:
         return failure(Reason.NAN, f"the objective returned {', '.join(f'{k}={v!r}' for k, v in bad.items())}")
-    sems = {} if result.sem is None else _sems(result.sem, objectives)
+    sems = {} if result.sem is None else _sems(result.sem, objectives[0], metrics)
     return Outcome(
         State.COMPLETE,
         metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
@@ -165,21 +181,21 @@ def _as_result(result: Any, objectives: Sequence[str]) -> Result:
 
 def _number(name: str, value: Any) -> float:
     item = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    if value is np.ma.masked or isinstance(item, (complex, np.complexfloating)):
+        raise InvalidType(f"the objective returned {name}={_short(value)}, which is not a real number")
     # float() takes scalars of every framework; a string that looks like a number is not one
     if isinstance(item, numbers.Real) or (hasattr(item, "__float__") and not isinstance(item, (str, bytes))):
         try:
             return float(item)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise InvalidType(f"the objective returned {name}={value!r}, which is not a number")
+    raise InvalidType(f"the objective returned {name}={_short(value)}, which is not a number")
 
 
 def _metrics(value: Any, objectives: Sequence[str]) -> dict[str, float]:
     if not isinstance(value, Mapping):
         if len(objectives) != 1:
-            raise InvalidType(
-                f"the objective returned {value!r}; expected the {len(objectives)} objectives {list(objectives)!r}"
-            )
+            raise InvalidType(f"the objective returned {_short(value)}; expected the objectives {list(objectives)!r}")
         return {objectives[0]: _number(objectives[0], value)}
     if missing := [name for name in objectives if name not in value]:
         raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}")
@@ -187,8 +203,10 @@ def _metrics(value: Any, objectives: Sequence[str]) -> dict[str, float]:
     return {str(k): _number(str(k), value[k]) for k in order}
 
 
-def _sems(sem: Any, objectives: Sequence[str]) -> dict[str, float]:
-    sems = sem if isinstance(sem, Mapping) else {objectives[0]: sem}
+def _sems(sem: Any, objective: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    sems = sem if isinstance(sem, Mapping) else {objective: sem}
+    if unknown := [name for name in sems if name not in metrics]:
+        raise InvalidValue(f"the objective returned a standard error of {unknown[0]!r}; metrics are {list(metrics)!r}")
     found = {str(k): _number("standard error", v) for k, v in sems.items() if v is not None}
     if bad := [v for v in found.values() if v < 0]:
         raise InvalidValue(f"the objective returned the standard error {bad[0]!r}, which is below 0")
@@ -198,9 +216,9 @@ def _sems(sem: Any, objectives: Sequence[str]) -> dict[str, float]:
 def _gradient(gradient: Any, names: Sequence[str]) -> dict[str, float] | None:
     if gradient is None:
         return None
-    if not isinstance(gradient, (Mapping, list, tuple, np.ndarray)) or np.ndim(gradient) > 1:  # type: ignore[arg-type]
+    if not isinstance(gradient, (Mapping, list, tuple, np.ndarray)) or _is_nested(gradient):
         raise InvalidType(
-            f"the objective returned the gradient {gradient!r}; expected a dict, or a sequence of numbers"
+            f"the objective returned the gradient {_short(gradient)}; expected a dict, or a sequence of numbers"
         )
     if not isinstance(gradient, Mapping):
         if len(gradient) != len(names):
@@ -209,14 +227,22 @@ def _gradient(gradient: Any, names: Sequence[str]) -> dict[str, float] | None:
                 f"parameters {list(names)!r}"
             )
         gradient = dict(zip(names, gradient, strict=True))
-    if unknown := sorted(set(gradient) - set(names)):
+    if unknown := [name for name in gradient if name not in names]:
         raise InvalidValue(f"the objective returned derivatives by {unknown!r}, which are not active parameters")
     found = {str(k): _number(f"d/d{k}", v) for k, v in gradient.items() if v is not None}
     return found if all(math.isfinite(v) for v in found.values()) else None
 
 
+def _is_nested(gradient: Any) -> bool:
+    if isinstance(gradient, Mapping):
+        return False
+    return gradient.ndim != 1 if isinstance(gradient, np.ndarray) else any(np.ndim(v) > 0 for v in gradient)
+
+
 def jsonable(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what JSON can hold and describe the rest."""
+    if not isinstance(attributes, Mapping):
+        raise InvalidType(f"attributes={_short(attributes)} is not a dict")
     return {str(k): v if _is_json(v) else repr(v) for k, v in attributes.items()}
 
 

@@ -312,6 +312,9 @@ def _work(connection: Connection) -> None:
         _, task = pickle.loads(connection.recv_bytes())
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
+        for stream in (sys.stdout, sys.stderr):  # this process will be killed, and what it printed lost with it
+            with contextlib.suppress(Exception):
+                stream.flush()
         connection.send_bytes(cloudpickle.dumps(("done", portable(outcome))))
 
 

@@ -7,6 +7,7 @@ one attempt, and another one is told to leave. Messages are numbered, so that a 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 import threading
@@ -18,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 import cloudpickle
 
 from welltuned.errors import InvalidType, WelltunedError
-from welltuned.evaluation import evaluate
+from welltuned.evaluation import StandIn, evaluate
 from welltuned.executors.limits import check_limits
 from welltuned.executors.protocol import Finished, Job, OnReport
 from welltuned.live import LiveTrial, Task
@@ -209,9 +210,10 @@ def _load(name: str, fetch: Callable[[], bytes]) -> tuple[Any, tuple[str, ...]]:
 
 def portable(outcome: Outcome) -> bytes:
     """Pickle an outcome, without its exception where that cannot travel."""
-    try:
-        pickled: bytes = cloudpickle.dumps(outcome)
-        pickle.loads(pickled)
-    except Exception:  # noqa: BLE001 - an exception's pickling is the user's code
-        return cloudpickle.dumps(replace(outcome, exception=None))
-    return pickled
+    error = outcome.exception
+    for exception in (error, error and StandIn(type(error), str(outcome.error)), None):
+        with contextlib.suppress(Exception):  # an exception's pickling is the user's code
+            pickled: bytes = cloudpickle.dumps(replace(outcome, exception=exception))
+            pickle.loads(pickled)
+            return pickled
+    raise AssertionError("an outcome without its exception is plain data")

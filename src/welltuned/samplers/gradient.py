@@ -85,7 +85,7 @@ class Gradient:
         return novel(space, history, space.decode(np.array(needed)) if needed else [], n, rng)
 
     def _restarts(self, space: Space, table: Table, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
-        """Replay one restart after the other; yield the rows that each unfinished one lacks."""
+        """Replay one restart after the other; yield the rows that each unfinished one lacks, none if it waits."""
         seed, _ = origin(rng)
         finished: list[tuple[float, np.ndarray]] = []
         idle = 0
@@ -94,18 +94,20 @@ class Gradient:
             if start is None:
                 continue
             best, missing = self._run(space, table, start)
-            if not missing:
+            if missing is None:
                 finished.append(best)
+                idle += 1
             else:
                 yield missing
-            idle = idle + 1 if not missing else 0
+                idle = 0
             if idle > RESTARTS:
                 return
 
     def _run(
         self, space: Space, table: Table, start: np.ndarray
-    ) -> tuple[tuple[float, np.ndarray], list[np.ndarray]]:
-        """Run one restart as far as values are known; return its best loss and row, and the rows that it lacks.
+    ) -> tuple[tuple[float, np.ndarray], list[np.ndarray] | None]:
+        """Run one restart as far as values are known; return its best loss and row, and what :meth:`Restart.replay`
+        returns.
 
         One that has ended is remembered with all it looked up: as long as that is still so, it ends in the same way.
         """
@@ -114,10 +116,10 @@ class Gradient:
             looked_up, worst, best = ended
             same = all(table.values.get(k) == value for k, value in looked_up.items())
             if same and worst == table.worst_of(looked_up):
-                return best, []
+                return best, None
         run = Restart(space, table, start, self.step, self.tolerance)
         missing = run.replay()
-        if not missing:
+        if missing is None:
             _ENDED[key] = (run.looked_up, table.worst_of(run.looked_up), run.best)
             if len(_ENDED) > REMEMBERED:
                 _ENDED.popitem(last=False)
@@ -240,8 +242,8 @@ class Restart:
         self.looked_up = {}
         self.origin: tuple[float, float] | None = None
 
-    def replay(self) -> list[np.ndarray]:
-        """Run until the end, returning nothing, or until values are missing, returning their rows."""
+    def replay(self) -> list[np.ndarray] | None:
+        """Run until the end, returning None, or until values are missing, returning the rows that are not under way."""
         from scipy.optimize import minimize  # a fifth of a second that no other search needs
 
         try:
@@ -259,7 +261,7 @@ class Restart:
                 self._loss([self.start])
         except Missing as missing:
             return missing.rows
-        return []
+        return None
 
     def _row(self, u: np.ndarray) -> np.ndarray:
         row = self.start.copy()

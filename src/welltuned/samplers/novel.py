@@ -74,6 +74,8 @@ def _grid_rows(space: Space, _constraints: tuple[int, ...], resolution: int | No
     rows = np.full((1, len(space)), np.nan)
     for name in space.order:
         parameter, active = space[name], space.is_active(name, rows)
+        if active.any() and min(codec.cells(parameter) or 2, resolution or np.inf) > limit:
+            return None  # before two thousand million levels are listed to be counted
         levels = codec.levels(parameter, resolution or codec.cells(parameter) or 2)
         counts = np.where(active, len(levels), 1)
         if counts.sum() > limit:

@@ -16,7 +16,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import check_random_state, indexable
+from sklearn.utils import indexable
 
 from welltuned.errors import InvalidType, InvalidValue, StudyStopped
 from welltuned.live import LiveTrial
@@ -131,12 +131,12 @@ class StudySearchCV(BaseSearchCV):
                 _scoring_name(self.scoring),
                 space.to_json(),
                 params,
-                state if isinstance(state, (int, type(None))) else None,
+                int(state) if isinstance(state, (int, np.integer)) else None,
                 self.return_train_score,
+                self.refit if isinstance(self.refit, str) else None,
             )
             name = f"{type(self).__name__}-{type(self.estimator).__name__}-{fingerprint(same)[:16]}"
-        seed = None if state is None else int(check_random_state(state).randint(2**31 - 1))
-        return self._open_study(space, name, self.storage, seed)
+        return self._open_study(space, name, self.storage, state)
 
     def _take_results(self, run: _Search, plan: Plan, refit_metric: Any) -> None:
         """Set the fitted attributes, as scikit-learn's searches do."""

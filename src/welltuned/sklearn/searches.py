@@ -18,6 +18,7 @@ from welltuned.samplers.novel import draw, grid_rows
 from welltuned.sklearn.search import Evaluate, StudySearchCV
 from welltuned.sklearn.spaces import as_grids, as_list, drawable, read_space
 from welltuned.space import Categorical, Float, Int, Ordinal, Params, Space
+from welltuned.storage import open_storage
 from welltuned.study import Study
 from welltuned.trial import Trial
 
@@ -48,7 +49,7 @@ class _ListSearchCV(StudySearchCV):
     def _n_candidates(self) -> int | None:
         return len(self._candidate_list)
 
-    def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:  # noqa: ARG002
+    def _open_study(self, space: Space, name: str, storage: Any, state: Any) -> Study:  # noqa: ARG002
         study = Study(space, direction={"score": "maximize"}, sampler="random", storage=storage, name=name)
         known = [dict(t.params or {}) for t in study.trials]
         self._candidate_list = self._candidates()
@@ -270,12 +271,16 @@ class _ModelSearchCV(StudySearchCV):
     def _n_candidates(self) -> int | None:
         return self._budget()
 
-    def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:
+    def _open_study(self, space: Space, name: str, storage: Any, state: Any) -> Study:
+        store = open_storage(storage)
+        # a generator goes on where it is: what it gave the first time is stored
+        stored = not isinstance(state, (int, np.integer)) and name in {row.name for row in store.studies()}
+        seed = None if state is None or stored else int(check_random_state(state).randint(2**31 - 1))
         return Study(
             space,
             direction={"score": "maximize"},
             sampler=self._sampler(),
-            storage=storage,
+            storage=store,
             name=name,
             seed=seed,
             n_trials=self._budget(),

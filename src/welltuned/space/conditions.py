@@ -16,7 +16,7 @@ import numpy as np
 
 from welltuned.errors import InvalidValue
 from welltuned.space import codec
-from welltuned.space.labels import find
+from welltuned.space.labels import find_named
 from welltuned.space.parameters import Choice, Parameter
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -95,10 +95,10 @@ def _test(where: str, parent: str, wanted: Any, parameters: Mapping[str, Paramet
 
 def _choice_test(where: str, parent: str, wanted: Any, parameter: Any) -> Test:
     # a value that is itself a choice is meant as one, also when it is a list or a tuple
-    if (index := _index(parameter, wanted)) is not None:
+    if (index := find_named(parameter.choices, parameter.labels, wanted)) is not None:
         return Test(parent, indices=(index,))
     wants = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
-    found = [_index(parameter, want) for want in wants]
+    found = [find_named(parameter.choices, parameter.labels, want) for want in wants]
     for want, index in zip(wants, found, strict=True):
         if index is None:
             raise InvalidValue(
@@ -108,14 +108,6 @@ def _choice_test(where: str, parent: str, wanted: Any, parameter: Any) -> Test:
     if not found:
         raise InvalidValue(f"{where}={{{parent!r}: {wanted!r}}} allows no value at all")
     return Test(parent, indices=tuple(sorted(i for i in found if i is not None)))
-
-
-def _index(parameter: Any, wanted: Any) -> int | None:
-    """Return the position of a choice, given itself or its name; a choice goes before another one's name."""
-    index = find(parameter.choices, wanted)
-    if index is None and isinstance(wanted, str) and wanted in parameter.labels:
-        return int(parameter.labels.index(wanted))
-    return index
 
 
 def _number_test(where: str, parent: str, wanted: Any, parameter: Any) -> Test:

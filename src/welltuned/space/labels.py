@@ -83,6 +83,14 @@ def find(choices: Sequence[Any], value: Any) -> int | None:
     return next((i for i, c in enumerate(choices) if not isinstance(c, bool) and _equal(c, value)), None)
 
 
+def find_named(choices: Sequence[Any], labels: Sequence[Any], wanted: Any) -> int | None:
+    """Return the index of a choice, given itself or its label; a choice goes before the label of another one."""
+    index = find(choices, wanted)
+    if index is None and isinstance(wanted, str) and wanted in labels:
+        return labels.index(wanted)
+    return index
+
+
 def same(choices: Sequence[Any], value: Any) -> int | None:
     """Return the index of a choice of the same type that equals ``value``, or None."""
     return next((i for i, c in enumerate(choices) if type(c) is type(value) and _equal(c, value)), None)

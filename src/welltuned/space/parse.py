@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import itertools
 import json
+import math
 import numbers
 import re
 import typing
@@ -59,7 +60,7 @@ def _as_parameter(spec: Any) -> Parameter:
         return _from_description(spec)
     if isinstance(spec, tuple):
         return _from_tuple(spec)
-    if isinstance(spec, (list, np.ndarray, range, set, frozenset)):
+    if isinstance(spec, (list, range, set, frozenset)) or (isinstance(spec, np.ndarray) and spec.ndim):
         return _from_list(sorted(spec, key=repr) if isinstance(spec, (set, frozenset)) else list(spec))
     if type(spec).__name__ in ("Real", "Integer", "Categorical") and hasattr(spec, "transform"):
         return _from_dimension(spec)
@@ -110,7 +111,7 @@ def _from_list(values: list[Any]) -> Parameter:
     values = [v.item() if isinstance(v, np.generic) else v for v in values]
     if len(values) == 3 and isinstance(values[2], str) and values[2] in SCALES and all(map(_is_number, values[:2])):
         return _bounds(*values[:2], log=SCALES[values[2]])  # YAML and JSON have no tuples
-    if len(values) > 1 and all(_is_number(v) and np.isfinite(v) for v in values) and len(set(values)) == len(values):
+    if len(values) > 1 and all(_is_number(v) and _is_finite(v) for v in values) and len(set(values)) == len(values):
         ordered = sorted(values)
         return Ordinal(values if values in (ordered, ordered[::-1]) else ordered)
     return Categorical(values)
@@ -118,6 +119,13 @@ def _from_list(values: list[Any]) -> Parameter:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _from_dimension(dimension: Any) -> Parameter:
@@ -134,7 +142,7 @@ def _from_description(spec: Mapping[str, Any]) -> Parameter:
     body = dict(spec)
     kind = body.pop("type", None)
     if kind is None:
-        whole = all(isinstance(body.get(k), int) for k in ("low", "high"))
+        whole = all(isinstance(body.get(k), numbers.Integral) for k in ("low", "high"))
         kind = "categorical" if "choices" in body else "int" if whole else "float"
     if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidValue(f"type={kind!r} is unknown; known are {sorted(KINDS)!r}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from welltuned.errors import InvalidValue
 from welltuned.space.distributions import Distribution
-from welltuned.space.labels import find
+from welltuned.space.labels import find, find_named
 from welltuned.space.parameters import KINDS, Choice, Int, Numeric, Parameter
 from welltuned.space.space import Space
 
@@ -60,10 +60,11 @@ def _labelled(space: Mapping[str, Parameter], clause: Mapping[str, Any]) -> dict
 
 def _label_wanted(parameter: Parameter, wanted: Any) -> Any:
     if isinstance(parameter, Choice):
-        if (index := find(parameter.choices, wanted)) is not None:
+        if (index := find_named(parameter.choices, parameter.labels, wanted)) is not None:
             return [parameter.labels[index]]
-        found = [find(parameter.choices, w) for w in wanted]
-        return [parameter.labels[i] for i in found if i is not None]
+        found = [find_named(parameter.choices, parameter.labels, w) for w in wanted]
+        # sorted: the order of a set is another one in each process
+        return [parameter.labels[i] for i in sorted(i for i in found if i is not None)]
     if isinstance(wanted, (set, frozenset)):
         return sorted(_plain(w) for w in wanted)
     return [_plain(w) for w in wanted] if isinstance(wanted, (list, tuple)) else _plain(wanted)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from welltuned.evaluation import Objective, failure
+from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
 from welltuned.study.progress import Progress
@@ -253,12 +253,11 @@ class _Run:
         return True
 
     def _maybe_raise(self, outcome: Outcome) -> None:
-        if (
-            outcome.reason is Reason.ERROR
-            and outcome.exception is not None
-            and not isinstance(outcome.exception, self.options.catch)
-        ):
-            raise outcome.exception
+        error = outcome.exception
+        if outcome.reason is Reason.ERROR and error is not None:
+            kind = error.kind if isinstance(error, StandIn) else type(error)
+            if not issubclass(kind, self.options.catch):
+                raise error
 
     def _done(self) -> int:
         """Return how many trials have finished, those from elsewhere left out."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned.errors import InvalidValue, WelltunedError
 from welltuned.history import History
 from welltuned.space import Params, Space
+from welltuned.space.parameters import Choice
 from welltuned.streams import trial_rng
 from welltuned.study.visible import at_revision, within_window
 from welltuned.surrogate.threads import single_threaded
@@ -54,6 +55,9 @@ def replay(coordinator: Coordinator) -> Replay:
         if why := _reason_to_skip(trial, coordinator.open_space):
             skipped[trial.number] = why
             continue
+        if _holds_code(coordinator, trial.space_version):
+            skipped[trial.number] = "its version of the space held code, which is not stored"
+            continue
         source = trial.provenance or {}
         group = (source["lead"], source.get("revision"), source.get("window"), source["n"], trial.space_version)
         if group not in known:
@@ -97,6 +101,15 @@ def _propose(coordinator: Coordinator, trials: tuple[Trial, ...], trial: Trial) 
             return coordinator.sampler.suggest(space, history, source["n"], trial_rng(ledger.row.seed, lead))
     except WelltunedError as error:
         raise InvalidValue(f"replay: the search cannot propose trial {trial.number} again: {error}") from error
+
+
+def _holds_code(coordinator: Coordinator, version: int) -> bool:
+    """Tell whether an earlier version of the space had constraints, or choices that only the program can make."""
+    spaces = coordinator.ledger.row.spaces
+    if version >= len(spaces):
+        return False
+    choices = [p for p in coordinator.space.values() if isinstance(p, Choice)]
+    return bool(spaces[version - 1].get("constraints")) or not all(p.choices == p.labels for p in choices)
 
 
 def _version(coordinator: Coordinator, version: int) -> Space:

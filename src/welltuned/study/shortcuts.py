@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 from welltuned.errors import InvalidType
@@ -43,7 +44,7 @@ def maximize(
 
 
 STUDY_OPTIONS = ("storage", "name", "seed", "scheduler", "checkpoints", "lease", "noisy", "optimize_per", "prior")
-RUN_OPTIONS = ("timeout", "workers", "stop", "callbacks", "catch", "executor", "progress")
+RUN_OPTIONS = tuple(signature(Study.optimize).parameters)[3:]  # all but self, objective and n_trials
 
 
 def _one_call(

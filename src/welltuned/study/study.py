@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTrial, StudyStopped, require
-from welltuned.evaluation import Objective, interpret, jsonable
+from welltuned.evaluation import Objective, failure, interpret, jsonable
 from welltuned.executors import check_executor, check_limits, check_workers, count_workers
 from welltuned.history import History, Wishes
 from welltuned.live import LiveTrial, Task
@@ -352,7 +352,7 @@ class Study:
         value: Any = None,
         *,
         state: str | State = State.COMPLETE,
-        error: str | None = None,
+        error: str | BaseException | None = None,
     ) -> Trial:
         """Record how a trial ended.
 
@@ -381,7 +381,10 @@ class Study:
         elif value is not None:
             raise InvalidValue(f"tell: value={value!r} with state={state.value!r}; report it before, or leave it out")
         else:
-            outcome = Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=error)
+            why = failure(Reason.ERROR, error).error if isinstance(error, BaseException) else error
+            if why is not None and not isinstance(why, str):
+                raise InvalidType(f"tell: error={error!r} is neither a text nor an exception")
+            outcome = Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=why)
         if isinstance(trial, LiveTrial):
             outcome = replace(outcome, attributes={**jsonable(trial.attributes), **outcome.attributes})
             if self._ledger.wishes.per == "seconds" and outcome.seconds is None:

@@ -7,6 +7,11 @@ from typing import Any
 
 from welltuned.trial import CONSTRAINTS, Trial
 
+#: columns that an objective of the same name does not replace
+FACTS = frozenset(
+    ("number", "state", "reports", "started", "seconds", "origin", "attempts", "reason", "error")
+)
+
 
 def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return one dict a trial: number, state, metrics, ``params_*`` for each of ``names``, what the objective noted,
@@ -16,7 +21,7 @@ def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
         {
             "number": t.number,
             "state": t.state.value,
-            **{name: t.metrics.get(name) for name in t.objectives},
+            **{f"metrics_{name}" if name in FACTS else name: t.metrics.get(name) for name in t.objectives},
             **{f"params_{name}": (t.params or {}).get(name) for name in names},
             **{f"metrics_{k}": v for k, v in t.metrics.items() if k not in t.objectives},
             **{f"sem_{k}": v for k, v in t.sems.items()},

@@ -13,7 +13,7 @@ from scipy.linalg import lapack
 from scipy.special import expit
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, Prior, centred, condition
+from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, Prior, along, condition, trend
 from welltuned.surrogate.kernels import JITTER, exp, log, matern52, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
@@ -94,7 +94,7 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     k, dk = matern52(r2)
     K = s2[:, None, None] * k
     if layout.trend:
-        U = p.steepness * centred(features, data)
+        U = p.steepness * trend(features, data)
         linear = U @ np.swapaxes(U, 1, 2)
         K += linear
     K[:, diagonal, diagonal] += nz[:, None] + data.known + JITTER
@@ -111,16 +111,16 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     W -= alpha[:, :, None] * alpha[:, None, :]
     d[:, g + 1] -= 0.5 * nz * W[:, diagonal, diagonal].sum(1)
     d[:, g] -= 0.5 * s2 * np.einsum("mij,mij->m", W, k)
-    along = 0.0
+    by_trend: np.ndarray | float = 0.0
     if layout.trend:
         d[:, g + 2] -= 0.5 * np.einsum("mij,mij->m", W, linear)
-        along = p.steepness * (W @ U)
+        by_trend = along(W @ U, U, p.steepness, data)
     W *= dk
     Gz = W.sum(2)[:, :, None] * Z - W @ Z
     Gz *= (2.0 * s2)[:, None, None]
     d[:, :g] += np.einsum("mij,mij->mj", Gz, Z) @ _indicator(data.group, g)
     if layout.k:
-        by_feature = (Gz * w + along)[:, :, : layout.k]
+        by_feature = (Gz * w + by_trend)[:, :, : layout.k]
         d[:, layout.bends : layout.bends + layout.k] -= (by_feature * d_a).sum(1)
         d[:, layout.bends + layout.k :] -= (by_feature * d_b).sum(1)
     bad = ~ok | ~np.isfinite(value)

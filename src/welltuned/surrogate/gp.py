@@ -1,11 +1,11 @@
 """Gaussian processes with a Matérn 5/2 kernel: a stack of M of them over the same observations, differing in theta.
 
 Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006), chapters 2 and 5, with one length scale per
-group of features, and where there is a trend a linear one beside it (section 4.2.2). Everything is a product of n × n
-and n × D matrices; no n × n × D array is ever formed.
+group of features, and where there is a trend a linear one beside it (section 4.2.2) with a bowl in it. Everything is a
+product of n × n and n × D matrices; no n × n × D array is ever formed.
 
 Symbols: Φ features (n, D), V the warped ones; l length scales, w = 1/l; Z = V w[group]; s2 output scale; nz noise
-variance; U = V less the middle of the cube, v variance of the trend; y standardised observations; m the constant mean.
+variance; U features of the trend, v its variance; y standardised observations; m the constant mean.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Observations:
         Variance of each observation that is known, beside the noise that is learned, on the scale of ``y``; shape (n,).
     noise_rate
         How firmly the noise is believed to be small: its prior is Gamma(1.1, rate), of mean 1.1/rate.
+    bowl
+        Where there is a trend, the variance of its bowl before anything is known, as a share of that of its slopes.
     """
 
     phi: np.ndarray
@@ -46,6 +48,7 @@ class Observations:
     numeric: int
     known: np.ndarray
     noise_rate: float = QUIET
+    bowl: float = 0.0
 
     @property
     def n_groups(self) -> int:
@@ -103,7 +106,7 @@ class Layout:
 class View:
     """Features of q points as each process sees them, warped: Z for the Matérn kernel, U for the trend if there is one.
 
-    Both have the shape (M, q, D).
+    Shapes (M, q, D) and (M, q, D + 1).
     """
 
     Z: np.ndarray
@@ -161,7 +164,7 @@ class Prior:
     def steepness(self) -> np.ndarray:
         """Standard deviation of the trend's slope in each feature, shape (M, 1, 1).
 
-        With it the trend has the variance v at a place that is drawn from a cube of g numbers.
+        With it the slopes have the variance v at a place that is drawn from a cube of g numbers.
         """
         return np.sqrt(12.0 / max(self.layout.g, 1) * exp(self.thetas[:, self.layout.g + 2, None, None]))
 
@@ -181,7 +184,7 @@ class Prior:
         if k:
             V = np.repeat(V, len(self), axis=0)
             V[:, :, :k] = warp.kumaraswamy(phi[None, :, :k], *self.warps)
-        return View(V * self.w, centred(V, self.data) * self.steepness if self.layout.trend else None)
+        return View(V * self.w, trend(V, self.data) * self.steepness if self.layout.trend else None)
 
     def matrices(self) -> np.ndarray:
         """Return the covariances of the observations, noise included, shape (M, n, n)."""
@@ -191,11 +194,33 @@ class Prior:
         return K
 
 
-def centred(V: np.ndarray, data: Observations) -> np.ndarray:
-    """Return warped features V, shape (M, q, D), the numbers among them less the middle of the cube."""
-    U = V.copy()
-    U[:, :, : data.numeric] -= 0.5
+def trend(V: np.ndarray, data: Observations) -> np.ndarray:
+    """Return what a trend is a sum of, shape (M, q, D + 1), from warped features V, shape (M, q, D).
+
+    Those features, the numbers among them less the middle of the cube; and a bowl, how far from the middle all numbers
+    are. One bowl for all: whether the middle or the edges are better is worth knowing from a dozen results, and more
+    could not be learned from them.
+    """
+    k = data.numeric
+    U = np.concatenate([V, np.zeros((*V.shape[:2], 1))], axis=2)
+    U[:, :, :k] -= 0.5
+    if data.bowl and k:
+        U[:, :, -1] = _depth(data) * ((U[:, :, :k] ** 2).sum(2) - k / 12.0)
     return U
+
+
+def along(d: np.ndarray, U: np.ndarray, steepness: np.ndarray, data: Observations) -> np.ndarray:
+    """Return derivatives by V, shape (M, q, D), from those by U, the features of the trend times ``steepness``."""
+    k = data.numeric
+    by_V = d[:, :, :-1] * steepness
+    if data.bowl and k:
+        by_V[:, :, :k] += d[:, :, -1:] * (2.0 * _depth(data)) * U[:, :, :k]
+    return by_V
+
+
+def _depth(data: Observations) -> float:
+    """Return what gives the bowl its share: at a place drawn from the cube, g slopes vary by 1/12 each, it by k/180."""
+    return float(np.sqrt(data.bowl * 15.0 * data.n_groups / data.numeric))
 
 
 @dataclass(frozen=True)
@@ -314,11 +339,12 @@ class Slopes:
         p = self.posterior
         C = by_mean @ np.swapaxes(self.alphas, 1, 2)
         C -= (2.0 * by_variance)[:, :, None] * (self.V @ p.Li)
-        trend = 0.0
+        by_trend: np.ndarray | float = 0.0
         if self.at.U is not None:
-            trend = (C @ p.seen.U + 2.0 * by_variance[:, :, None] * self.at.U) * p.steepness
+            by_U = C @ p.seen.U + 2.0 * by_variance[:, :, None] * self.at.U
+            by_trend = along(by_U, self.at.U, p.steepness, p.data)
         C *= self.dk
-        d = (C.sum(2)[:, :, None] * self.at.Z - C @ p.seen.Z) * p.w + trend
+        d = (C.sum(2)[:, :, None] * self.at.Z - C @ p.seen.Z) * p.w + by_trend
         k = p.layout.k
         if k:
             d[:, :, :k] *= warp.slope(self.phi[None, :, :k], *p.warps)

@@ -23,6 +23,7 @@ EVERY_TIME = 50  # up to that many observations, hyperparameters are fitted anew
 NEIGHBOURS = 10  # whose average tells how good a region is
 MOST_WARPED = 30  # where no trial has more parameters, inputs are warped
 EARLY = 24  # up to that many observations, the bad tail is clipped harder, and there may be a trend
+BOWL = 10  # from that many observations on, the trend has a bowl; with fewer, its slopes take all there is to learn
 SUCCESS_SPREAD = 0.1
 
 
@@ -142,8 +143,8 @@ def fit_model(
         Clip the bad tail at Tukey's fence. Each way is better in a regime of its own; a search alternates.
     trend
         Let the objective have a linear trend as long as there are few observations, as far as the evidence is for one.
-        Of a dozen results, which way leads up is most of what can be learned. The warped process of HEBO
-        (Cowen-Rivers et al. 2022) has one too.
+        Of a dozen results, which way leads up is most of what can be learned, and whether the middle of the space is
+        better than its edges. The warped process of HEBO (Cowen-Rivers et al. 2022) has a linear kernel too.
     members
         Processes averaged per objective, at most.
     losses
@@ -219,7 +220,8 @@ class _Fits:
         scaled, centre, scale = self.output(y)
         phi, values = embed(unit[kept]), scaled[kept]
         known = np.minimum(np.nan_to_num(sem[kept] / scale), 2.0) ** 2
-        data = Observations(phi, values, embed.group, len(embed.numeric), known, self.noise_rate)
+        bowl = float(len(y) >= BOWL)
+        data = Observations(phi, values, embed.group, len(embed.numeric), known, self.noise_rate, bowl)
         found = self.thetas(embed, data, unit, y)
         if feigned is not None:
             data = replace(
@@ -285,7 +287,8 @@ def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Gene
 
     ``rng`` must follow from the data: then remembering changes nothing.
     """
-    digest = hashlib.blake2b(repr((layout, members, data.noise_rate, rng.bit_generator.state["state"])).encode())
+    settings = layout, members, data.noise_rate, data.bowl, rng.bit_generator.state["state"]
+    digest = hashlib.blake2b(repr(settings).encode())
     for part in (data.phi, data.y, data.known, data.group):
         digest.update(np.ascontiguousarray(part).tobytes())
     key = digest.digest()
