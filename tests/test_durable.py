@@ -514,7 +514,7 @@ def test_a_trial_at_which_every_process_dies_is_given_up(tmp_path, reporting):
         assert (trial.number, first.state, first.attempts) == (0, State.RUNNING, 15)
         return
     assert (trial.number, first.state, first.reason, first.attempts) == (1, State.FAILED, Reason.LOST, 11)
-    assert first.error == "given up: 10 processes that evaluated it ended without a result"
+    assert first.error == "given up: begun 10 times without a result"
     study.tell(trial, 1.0)
     assert len(study.trials) == 2
 

@@ -825,18 +825,24 @@ def test_looking_at_a_study_changes_nothing(path):
 
 
 @pytest.mark.parametrize("sampler", ["auto", "grid", "random", "tpe", "bayes"])
-def test_define_by_run_ends_when_all_is_tried(sampler):
+@pytest.mark.parametrize("how", ["complete", "failed", "pruned"])
+def test_define_by_run_ends_when_all_is_tried(sampler, how):
     """A proposal for parameters that the objective does not ask for would be the same trial again."""
 
     def by_branch(trial):
+        trial.suggest_int("constant", 5, 5)
         if trial.suggest_categorical("model", ["linear", "deep"]) == "linear":
+            if how == "failed":
+                raise ArithmeticError
+            if how == "pruned":
+                raise wt.Pruned
             return 1.0
         return 1 / trial.suggest_int("depth", 1, 3)
 
     study = wt.Study(seed=0, sampler=sampler)
     study.optimize(by_branch, n_trials=30)
     assert study.stop_reason.startswith("space exhausted")
-    tried = sorted(tuple(t.params.values()) for t in study.trials)
+    tried = sorted(tuple(v for k, v in t.params.items() if k != "constant") for t in study.trials)
     assert tried == [("deep", 1), ("deep", 2), ("deep", 3), ("linear",)]
 
 
@@ -922,11 +928,11 @@ def test_what_a_newer_space_forbids_is_neither_best_nor_proposed_again(noisy):
     rng = np.random.default_rng(0)
     study = wt.Study({"x": (0.0, 1.0)}, noisy=noisy, seed=0)
     study.optimize(lambda t: (t["x"] - 0.9) ** 2 + 0.01 * rng.normal(), 12)
+    study.add({"x": 0.1}, 0.64)
     study.space = wt.Space({"x": (0.0, 1.0)}, constraints=[lambda p: p["x"] <= 0.5])
-    with_room = study.best if any(t.params["x"] <= 0.5 for t in study.trials) else None
-    assert with_room is None or with_room.params["x"] <= 0.5
+    assert study.best.params["x"] <= 0.5
     study.optimize(lambda t: (t["x"] - 0.9) ** 2 + 0.01 * rng.normal(), 24)
-    assert all(t.params["x"] <= 0.5 for t in study.trials[12:])
+    assert all(t.params["x"] <= 0.5 for t in study.trials[13:])
     assert study.best.params["x"] <= 0.5 and study.recommend().params["x"] <= 0.5
 
 
@@ -1013,6 +1019,32 @@ def test_a_training_that_diverged_is_stopped_where_there_is_a_scheduler(schedule
     study = wt.Study({"x": (0.0, 1.0)}, seed=0, scheduler=scheduler)
     study.optimize(diverging, 2, workers=workers)
     assert [(t.attributes["steps"], t.reports) for t in study.trials] == [(steps, ())] * 2
+    assert [t.reason for t in study.trials] == [wt.Reason.NAN if scheduler else None] * 2
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_diverged_after_good_reports_has_failed(asked):
+    """As a pruned trial, its last finite report would be the best result of all."""
+
+    def diverging(trial):
+        for step, value in enumerate((0.1, 0.05, float("nan"), 0.0)):
+            trial.report({"value": value, "rate": 0.1}, step=step)
+            if trial.should_stop():
+                trial.prune()
+        return 1.0
+
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, scheduler="median")
+    if asked:
+        trial = study.ask()
+        with pytest.raises(wt.Pruned):
+            diverging(trial)
+        study.tell(trial, state="pruned")
+    else:
+        study.optimize(diverging, 1)
+    record = study.trials[0]
+    assert (record.state, record.reason) == (State.FAILED, wt.Reason.NAN) and "step 2" in record.error
+    assert study.history.failed.all() and not study.history.observed.any()
+    assert [r.metrics.get("value") for r in record.reports] == [0.1, 0.05, None]
 
 
 def test_an_objective_with_the_name_of_a_column_keeps_its_values():
@@ -1047,3 +1079,40 @@ def test_an_exception_may_be_told():
     assert study.tell(study.ask(), state="failed", error=OSError("disk full")).error == "OSError: disk full"
     with pytest.raises(wt.InvalidType, match="neither a text nor an exception"):
         study.tell(study.ask(), state="failed", error=3)
+
+
+def test_declared_choices_that_a_file_cannot_hold_stay_the_same(tmp_path):
+    """The file has their labels; each resumption took these for further choices."""
+    choices = [(64,), (64, 64), np.tanh]
+
+    def objective(trial):
+        return len(str(trial.suggest_categorical("layers", choices)))
+
+    for n in (3, 6, 9):
+        study = wt.Study(storage=tmp_path / "s.db", seed=0, sampler="random", noisy=True)
+        study.optimize(objective, n)
+        assert list(study.space["layers"].choices) == choices
+    assert study.history.fits.all() and len(study.trials) == 9
+    labels = wt.Study(storage=tmp_path / "s.db").space["layers"].labels
+    assert len(labels) == 3
+
+
+def test_replay_after_a_change_of_a_space_of_arrays():
+    """Comparing arrays with their labels raised an error."""
+    arrays = wt.Categorical([np.zeros(2), np.ones(2)])
+    study = wt.Study({"a": arrays, "x": (0.0, 1.0)}, seed=0, sampler="random")
+    study.optimize(lambda t: t["x"], 3)
+    study.space = {"a": arrays, "x": (0.0, 2.0)}
+    study.optimize(lambda t: t["x"], 5)
+    assert study.replay()
+
+
+def test_one_value_that_is_none_is_refused():
+    trial = wt.Study(seed=0).ask()
+    for low in (2.5, "5", True):
+        with pytest.raises(wt.InvalidType, match="whole number"):
+            trial.suggest_int("n", low, low)
+    study = wt.Study(seed=0)
+    study.enqueue({"c": 7})
+    study.optimize(lambda t: t.suggest_int("c", 5, 5), 1)
+    assert "enqueued with c=7" in study.trials[0].error

@@ -108,7 +108,16 @@ def _completed(outcome: Outcome, trial: LiveTrial, seconds: float) -> Outcome:
         outcome = replace(outcome, params=trial.params, domains=dict(trial.domains))
     if outcome.state is State.COMPLETE and trial.should_stop():
         outcome = replace(outcome, state=State.PRUNED)
+    outcome = unless_diverged(outcome, trial)
     return replace(outcome, seconds=seconds, attributes={**jsonable(trial.attributes), **outcome.attributes})
+
+
+def unless_diverged(outcome: Outcome, trial: LiveTrial) -> Outcome:
+    """Return a pruned trial's outcome as a failure where it was stopped because what it reported was not finite."""
+    if outcome.state is not State.PRUNED or trial.diverged is None:
+        return outcome
+    why = failure(Reason.NAN, f"what was reported at step {trial.diverged} is not finite")
+    return replace(why, params=outcome.params, domains=outcome.domains)
 
 
 def _short(value: Any) -> str:

@@ -292,6 +292,11 @@ class History:
         return self._mask(State.COMPLETE) & self.fits
 
     @cached_property
+    def feasible(self) -> np.ndarray:
+        """Which trials violate no constraint on outcomes, shape (n,)."""
+        return np.asarray(~(self.violations > 0.0).any(axis=1))
+
+    @cached_property
     def observed(self) -> np.ndarray:
         """Which trials fit the space and have a known value of every objective, shape (n,)."""
         return np.isfinite(self.losses).all(axis=1) & self.fits

@@ -50,6 +50,8 @@ class LiveTrial(Mapping[str, Any]):
         self._on_report = on_report
         self.asked = time.time()
         self._stop = False
+        #: the step whose report of an objective was not finite, where a scheduler stopped the trial for it
+        self.diverged: int | None = None
         self._params: dict[str, Any] = {} if task.open_space else dict(task.params)
         self.domains: dict[str, Parameter] = {}
         self.attributes: dict[str, Any] = {}
@@ -91,8 +93,8 @@ class LiveTrial(Mapping[str, Any]):
     def report(self, value: float | Mapping[str, float], step: int) -> None:
         """Report an intermediate value, or several metrics as a dict, at ``step`` (an epoch, say).
 
-        A step that was reported before is left as it was. Values that are not finite are not kept; where there is no
-        other, the training has diverged, and a scheduler stops the trial.
+        A step that was reported before is left as it was. Values that are not finite are not kept; of an objective they
+        say that the training has diverged, and where there is a scheduler the trial is stopped and has failed.
 
         Raises
         ------
@@ -108,11 +110,14 @@ class LiveTrial(Mapping[str, Any]):
             numbers = {str(k): float(v) for k, v in metrics.items()}
         except (TypeError, ValueError, OverflowError):
             raise InvalidType(f"report: {value!r} is neither a number nor a dict of numbers") from None
-        finite = {k: v for k, v in numbers.items() if np.isfinite(v)}
+        finite = [bool(np.isfinite(v)) for v in numbers.values()]
         if int(step) not in self._steps and self._on_report is not None:
-            if finite:
+            if any(finite):
                 self._steps.add(int(step))
-            self._stop = self._on_report(self.task, Report(int(step), finite)) or self._stop
+            stop = self._on_report(self.task, Report(int(step), numbers))
+            self._stop = self._stop or stop
+            if stop and not all(finite):
+                self.diverged = int(step)
 
     def should_stop(self) -> bool:
         """Tell whether the scheduler wants this trial to end now. Return, or call :meth:`prune`."""
@@ -160,24 +165,29 @@ class LiveTrial(Mapping[str, Any]):
     ) -> float:
         """Declare and get a real parameter; see :class:`welltuned.Float`."""
         if low == high:
-            return float(self._only(name, low))
+            return float(self._only(name, low, whole=False))
         return float(self._suggest(name, Float(low, high, log=log, step=step)))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
         """Declare and get a whole-number parameter; see :class:`welltuned.Int`."""
         if low == high:
-            return int(self._only(name, low))
+            return int(self._only(name, low, whole=True))
         return int(self._suggest(name, Int(low, high, log=log, step=step)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Declare and get a choice; see :class:`welltuned.Categorical`."""
         return self._suggest(name, Categorical(list(choices)))
 
-    def _only(self, name: str, value: float) -> Any:
+    def _only(self, name: str, value: Any, *, whole: bool) -> Any:
         """Record the one value that a range of no width has; there is nothing to search, so it declares nothing."""
-        if self.task.open_space:
-            return self._params.setdefault(name, value)
-        return self._active(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or (whole and value != int(value)):
+            raise InvalidType(f"suggest {name!r}: {value!r} is not a {'whole ' * whole}number")
+        if not self.task.open_space:
+            return self._active(name)
+        given = self.task.params.get(name, value)
+        if self.task.fixed and given != value:
+            raise InvalidValue(f"trial {self.number}: it was enqueued with {name}={given!r}, but takes {value!r} only")
+        return self._params.setdefault(name, value)
 
     def _active(self, name: str) -> Any:
         if name not in self._params:

@@ -27,6 +27,7 @@ LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
+MOST_CURVES = 200
 LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
 
 
@@ -187,15 +188,17 @@ def front(source: Any, objectives: tuple[str, str] | None = None) -> Figure:
 
 
 def curves(source: Any, metric: str | None = None) -> Figure:
-    """Draw what each trial reported of a metric, the first objective unless given, over the steps."""
+    """Draw what each trial reported of a metric, the first objective unless given, over the steps.
+
+    Of many trials, the latest 200 and the best.
+    """
     go, seen = _go(), _history(source)
     name = metric or next(iter(seen.directions))
     best = seen.best if len(seen.directions) == 1 else None
     figure = go.Figure()
-    for trial in seen.trials:
+    reporting = [t for t in seen.trials if any(name in r.metrics for r in t.reports)]
+    for trial in [t for t in reporting[:-MOST_CURVES] if t is best] + reporting[-MOST_CURVES:]:
         known = [r for r in trial.reports if name in r.metrics]
-        if not known:
-            continue
         is_best, pruned = best is not None and trial.number == best.number, trial.state is State.PRUNED
         figure.add_trace(
             go.Scatter(
@@ -204,8 +207,8 @@ def curves(source: Any, metric: str | None = None) -> Figure:
                 mode="lines" if len(known) > 1 else "markers",
                 line={"color": BEST if is_best else BAD if pruned else FAINT, "width": 3 if is_best else 1},
                 opacity=1.0 if is_best else 0.6,
-                hoverinfo="text",
-                text=[f"<b>trial {trial.number}</b><br>step {r.step}: {r.metrics[name]:.6g}" for r in known],
+                name=f"trial {trial.number}",
+                hovertemplate="step %{x}: %{y:.6g}",
                 showlegend=False,
             )
         )

@@ -37,7 +37,7 @@ TITLES = {
         "parameter that was not active.",
     ),
     "front": ("Trade-offs", "Every trial by its objectives; of those on the line, none is better than another in all."),
-    "curves": ("Reports", "What trials reported on their way; red ones were pruned, the best one is thick."),
+    "curves": ("Reports", "What trials reported on their way, the latest 200; red ones were pruned, the best one is thick."),
 }
 STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--line:#e4e7eb;--accent:#2563eb;--paper:#fff;--back:#f5f7fa}

@@ -54,7 +54,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Return them as ``optimize`` takes them."""
+    """Return the limits of a trial that the options name, as ``optimize`` takes them."""
     return {
         "trial_timeout": options["trial_timeout"],
         "memory_limit": options["memory_limit"],
@@ -242,6 +242,8 @@ def _directions(given: tuple[str, ...], metric: str) -> dict[str, str]:
         name, separator, direction = text.rpartition("=")
         if direction not in DIRECTIONS or (separator and not name) or (not separator and len(given) > 1):
             raise InvalidValue(f"--direction {text!r} is neither minimize, maximize nor like speed=maximize")
+        if (name or metric) in found:
+            raise InvalidValue(f"--direction: {name or metric!r} is given twice")
         found[name or metric] = direction
     return found
 
@@ -276,13 +278,7 @@ def _search(
         scheduler=options["scheduler"],
     )
     before = sum(t.state.finished for t in study.trials)
-    if before and before >= (options["n_trials"] or before + 1):
-        click.echo(
-            f"study {study.name!r} has {before} finished trials already: give a larger --n-trials to go on, or another "
-            "--name to start anew",
-            err=True,
-        )
-    elif before:
+    if before:
         click.echo(f"study {study.name!r} goes on after {before} finished trials", err=True)
     if isinstance(study.sampler, Grid) and space is not None:
         click.echo(f"the whole grid takes {study.sampler.size(space):,} evaluations", err=True)

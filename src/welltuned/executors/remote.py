@@ -211,7 +211,7 @@ def _load(name: str, fetch: Callable[[], bytes]) -> tuple[Any, tuple[str, ...]]:
 def portable(outcome: Outcome) -> bytes:
     """Pickle an outcome, without its exception where that cannot travel."""
     error = outcome.exception
-    for exception in (error, error and StandIn(type(error), str(outcome.error)), None):
+    for exception in (error, None if error is None else StandIn(type(error), str(outcome.error)), None):
         with contextlib.suppress(Exception):  # an exception's pickling is the user's code
             pickled: bytes = cloudpickle.dumps(replace(outcome, exception=exception))
             pickle.loads(pickled)

@@ -87,9 +87,9 @@ class CMAES:
         strategy, told = _remembered(digest, points, losses) or (strategy, 0)
         while len(losses) - told >= strategy.population_size:
             size = strategy.population_size
-            rows = _filled(points[told : told + size], strategy.mean, space)
+            generation = _filled(points[told : told + size], strategy.mean, space)
             strategy = copy.deepcopy(strategy)
-            strategy.tell(list(zip(rows, losses[told : told + size].tolist(), strict=True)))
+            strategy.tell(list(zip(generation, losses[told : told + size].tolist(), strict=True)))
             told += size
             if not _is_sound(strategy) or strategy.should_stop():
                 strategy = self._begin(space, seed + told, 2 * size, elsewhere=True)
@@ -122,7 +122,7 @@ class CMAES:
 
 
 def _filled(points: np.ndarray, mean: np.ndarray, space: Space) -> np.ndarray:
-    """Return rows of at least two columns, with what is inactive, and says nothing, in the middle of the strategy.
+    """Return rows of at least two columns. What is inactive is set to the strategy's mean, where it moves nothing.
 
     Of a discrete parameter it is the middle of a cell: half-way between two of them, a margin would vanish.
     """

@@ -177,7 +177,7 @@ class Table:
     def read(cls, space: Space, history: History) -> Table:
         """Read a history of one objective."""
         losses = history.losses[:, 0] if len(history) else np.empty(0)
-        losses = np.where([t.feasible for t in history.trials], losses, np.nan)
+        losses = np.where(history.feasible, losses, np.nan) if len(history) else losses
         finite = losses[np.isfinite(losses)]
         sign = -1.0 if "maximize" in history.directions.values() else 1.0
         values: dict[str, tuple[float, dict[str, float] | None]] = {}

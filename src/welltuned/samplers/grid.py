@@ -16,13 +16,13 @@ from welltuned.space import Params, Space, codec
 from welltuned.streams import study_rng
 
 MAX_POINTS = 1_000_000
+BLOCK = 64  # points whose keys are looked at together
 
 
 @functools.lru_cache(maxsize=2)
-def _keys(space: Space, rows: bytes) -> tuple[str, ...]:
-    """Return the keys of a grid's rows, which take longer than all else."""
-    unit = np.frombuffer(rows).reshape(-1, len(space))
-    return tuple(space.key(params) for params in space.decode(unit, activated=True))
+def _keys(space: Space, constraints: tuple[int, ...], resolution: int) -> dict[int, str]:  # noqa: ARG001
+    """Return the keys of a grid's points as far as they were needed: to find them takes longer than all else."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,19 @@ class Grid:
         """See :meth:`Sampler.suggest`."""
         rows = self._rows(space)
         order = study_rng(rng, "grid").permutation(len(rows)) if self.shuffle else np.arange(len(rows))
-        keys, seen, found = _keys(space, rows.tobytes()), set(history.keys), []
-        covered = coverage(space, history)
-        for i in order.tolist():
-            if keys[i] not in seen and not (space.partial and covered(space.decode(rows[i : i + 1])[0])):
-                seen.add(keys[i])
-                found.append(i)
-            if len(found) == n:
-                break
-        return space.decode(rows[found], activated=True) if found else []
+        keys = _keys(space, tuple(map(id, space.constraints)), self.resolution)
+        covered, seen, found = coverage(space, history), set(history.keys), []
+        for block in np.array_split(order, max(1, len(order) // BLOCK)):
+            new = [i for i in block.tolist() if i not in keys]
+            keys.update(zip(new, map(space.key, space.decode(rows[new], activated=True)), strict=True))
+            left = [i for i in block.tolist() if keys[i] not in seen]
+            for params in space.decode(rows[left], activated=True):
+                if (key := space.key(params)) not in seen and not covered(params):
+                    seen.add(key)
+                    found.append(params)
+                if len(found) == n:
+                    return found
+        return found
 
     def _rows(self, space: Space) -> np.ndarray:
         rows = grid_rows(space, self.resolution, MAX_POINTS)

@@ -11,7 +11,6 @@ import numpy as np
 from welltuned.errors import InvalidValue
 from welltuned.history import History
 from welltuned.space import Params, Space, codec
-from welltuned.trial import State
 
 ENUMERABLE = 20_000
 TRIES = 64
@@ -74,7 +73,8 @@ def _grid_rows(space: Space, _constraints: tuple[int, ...], resolution: int | No
     rows = np.full((1, len(space)), np.nan)
     for name in space.order:
         parameter, active = space[name], space.is_active(name, rows)
-        if active.any() and min(codec.cells(parameter) or 2, resolution or np.inf) > limit:
+        cells = codec.cells(parameter)
+        if active.any() and (min(cells or np.inf, resolution) if resolution else cells or 2) > limit:
             return None  # before two thousand million levels are listed to be counted
         levels = codec.levels(parameter, resolution or codec.cells(parameter) or 2)
         counts = np.where(active, len(levels), 1)
@@ -140,7 +140,7 @@ def _unseen(
 
 
 def coverage(space: Space, history: History) -> Callable[[Params], bool]:
-    """Return a function that tells whether a completed trial used no other values than a proposal has.
+    """Return a function that tells whether a trial that has ended used no other values than a proposal has.
 
     Where objectives declare their parameters themselves, a proposal holds all that are known, and a trial those that it
     asked for: the same proposal for others of them would be the same trial again.
@@ -148,8 +148,10 @@ def coverage(space: Space, history: History) -> Callable[[Params], bool]:
     used: dict[tuple[str, ...], set[str]] = {}
     if space.partial and not history.wishes.noisy:
         for trial in history.trials:
-            if trial.state is State.COMPLETE and trial.params:
-                used.setdefault(tuple(sorted(trial.params)), set()).add(trial.key or space.key(trial.params))
+            if trial.state.finished and trial.params:
+                # a constant that a range of one value left is none of the space's parameters
+                known = {name: value for name, value in trial.params.items() if name in space}
+                used.setdefault(tuple(sorted(known)), set()).add(space.key(known))
 
     def covered(params: Params) -> bool:
         return any(

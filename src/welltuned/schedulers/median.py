@@ -48,7 +48,11 @@ class Median:
         if report.step < self.warmup:
             return Continue()
         directions, several = tuple(history.directions.items()), len(history.directions) > 1
-        curves = {t.number: _curve(t.reports, directions).at(report.step) for t in history.trials if t.reports}
+        curves = {
+            t.number: (_remembered if t.state.finished else _read)(t.reports, directions).at(report.step)
+            for t in history.trials
+            if t.reports
+        }
         own = curves.pop(number, None)
         others = [lowest if several else mean for lowest, mean in filter(None, curves.values())]
         if own is None or len(others) < max(self.startup, 1):
@@ -77,26 +81,24 @@ class _Curve:
 
 
 _CURVES: OrderedDict[tuple[int, tuple[tuple[str, str], ...]], _Curve] = OrderedDict()
-_REMEMBERED = 20_000
+MOST = 20_000
 
 
-def _curve(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> _Curve:
-    """Return a trial's curve, remembered: each report of each trial would look at all reports of all trials again."""
+def _remembered(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> _Curve:
+    """Return the curve of a trial that has ended: each report of another would look at all of its reports again."""
     key = id(reports), directions
     curve = _CURVES.get(key)
     if curve is None or curve.reports is not reports:  # while it is remembered, nothing else has its id
-        names, signs = zip(*((name, -1.0 if d == "maximize" else 1.0) for name, d in directions), strict=True)
-        kept = [r for r in reports if all(name in r.metrics for name in names)]
-        rows = np.array([[r.metrics[name] for name in names] for r in kept]).reshape(len(kept), len(names))
-        count = np.arange(1, len(kept) + 1)[:, None]
-        losses = rows * signs
-        curve = _Curve(
-            reports,
-            tuple(r.step for r in kept),
-            np.minimum.accumulate(losses, axis=0),
-            np.cumsum(losses, axis=0) / count,
-        )
-        _CURVES[key] = curve
-        if len(_CURVES) > _REMEMBERED:
+        _CURVES[key] = curve = _read(reports, directions)
+        if len(_CURVES) > MOST:
             _CURVES.popitem(last=False)
     return curve
+
+
+def _read(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> _Curve:
+    names, signs = zip(*((name, -1.0 if d == "maximize" else 1.0) for name, d in directions), strict=True)
+    kept = [r for r in reports if all(name in r.metrics for name in names)]
+    losses = np.array([[r.metrics[name] for name in names] for r in kept]).reshape(len(kept), len(names)) * signs
+    count = np.arange(1, len(kept) + 1)[:, None]
+    steps = tuple(r.step for r in kept)
+    return _Curve(reports, steps, np.minimum.accumulate(losses, axis=0), np.cumsum(losses, axis=0) / count)

@@ -272,9 +272,10 @@ class _ModelSearchCV(StudySearchCV):
         return self._budget()
 
     def _open_study(self, space: Space, name: str, storage: Any, state: Any) -> Study:
-        store = open_storage(storage)
+        store = None if storage is None else open_storage(storage)
         # a generator goes on where it is: what it gave the first time is stored
-        stored = not isinstance(state, (int, np.integer)) and name in {row.name for row in store.studies()}
+        drawn = not isinstance(state, (int, np.integer))
+        stored = drawn and store is not None and name in {row.name for row in store.studies()}
         seed = None if state is None or stored else int(check_random_state(state).randint(2**31 - 1))
         return Study(
             space,

@@ -37,6 +37,11 @@ def make_labels(kind: str, choices: Sequence[Any]) -> tuple[Label, ...]:
     return tuple(labels)
 
 
+def own_labels(choices: Sequence[Any], labels: Sequence[Any]) -> bool:
+    """Tell whether every choice is its own label, so that a file holds the choices themselves."""
+    return all(choice is label for choice, label in zip(choices, labels, strict=True))
+
+
 def ambiguous(choices: Sequence[Any], labels: Sequence[Any]) -> bool:
     """Tell whether some label names its choice by position only, because another choice has the same name."""
     return any(label == f"{_label(choice)}#{i}" for i, (choice, label) in enumerate(zip(choices, labels, strict=True)))

@@ -12,7 +12,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import codec
 from welltuned.space.conditions import Condition, compile_clauses, compile_condition, topological_order
-from welltuned.space.labels import find
+from welltuned.space.labels import find, own_labels
 from welltuned.space.parameters import Choice, Float, Parameter
 
 Params = dict[str, Any]
@@ -360,7 +360,7 @@ class Space(Mapping[str, Parameter]):
         return frozenset(
             name
             for name, parameters in self._by_public.items()
-            if all(not isinstance(p, Choice) or _own_labels(p) for p in parameters)
+            if all(not isinstance(p, Choice) or own_labels(p.choices, p.labels) for p in parameters)
         )
 
     @cached_property
@@ -398,10 +398,6 @@ class Space(Mapping[str, Parameter]):
         from welltuned.space.serialize import space_from_json
 
         return space_from_json(body)
-
-
-def _own_labels(parameter: Any) -> bool:
-    return all(choice is label for choice, label in zip(parameter.choices, parameter.labels, strict=True))
 
 
 def _maker(parameter: Parameter) -> Callable[[float], Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from welltuned.space.labels import find
+from welltuned.space.labels import find, label_key
 from welltuned.space.parameters import Categorical, Float, Int, Parameter
 
 
@@ -23,8 +23,12 @@ def widened(known: Mapping[str, Parameter], declared: Mapping[str, Parameter]) -
 def _united(one: Parameter, other: Parameter) -> Parameter:
     """Return what takes the values of both; the other one where they are not of a kind."""
     if isinstance(one, Categorical) and isinstance(other, Categorical):
-        new = [choice for choice in other.choices if find(one.choices, choice) is None]
-        return Categorical([*one.choices, *new]) if new else one
+        # a file keeps the labels alone; the objective has the choices themselves
+        own = dict(zip(map(label_key, other.labels), other.choices, strict=True))
+        known = [own.get(label_key(label), choice) for label, choice in zip(one.labels, one.choices, strict=True)]
+        new = [choice for choice in other.choices if find(known, choice) is None]
+        same = not new and all(a is b for a, b in zip(known, one.choices, strict=True))
+        return one if same else Categorical([*known, *new])
     for kind in (Float, Int):
         if isinstance(one, kind) and isinstance(other, kind) and (one.log, one.step) == (other.log, other.step):
             offset = 0.0 if one.step is None else (other.low - one.low) / one.step

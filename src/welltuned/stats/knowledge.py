@@ -82,7 +82,7 @@ def model_of(history: History, what: str, *, plain: bool = False, objective: int
 
 def completed(history: History) -> History:
     """Return the history of the completed trials alone: a pruned one has no value, a failed one says nothing of it."""
-    return history.replace(t for t in history.trials if t.state is State.COMPLETE)
+    return history.where(np.array([t.state is State.COMPLETE for t in history.trials], dtype=bool))
 
 
 def single(history: History, what: str) -> History:

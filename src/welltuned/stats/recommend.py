@@ -119,7 +119,7 @@ def _average(history: History, at: np.ndarray) -> tuple[float, float | None]:
 def _as_observed(history: History) -> Recommendation:
     """Recommend the best average: there is too little for a model."""
     _, sign = sign_of(history)
-    valid = history.observed & [t.feasible for t in history.trials]
+    valid = history.observed & history.feasible
     places = [_trials_at(history, row) for row in history.unit[valid]]
     at = min(places, key=lambda at: _average(history, at)[0])
     average, sem = _average(history, at)

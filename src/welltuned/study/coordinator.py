@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -95,7 +96,7 @@ class Coordinator:
         try:
             while hopeless := [t for t in claimed if self._is_hopeless(t)]:
                 for trial in hopeless:
-                    why = f"given up: {trial.attempts - 1} processes that evaluated it ended without a result"
+                    why = f"given up: begun {trial.attempts - 1} times without a result"
                     log.warning("trial %d is %s", trial.number, why)
                     self.ledger.finish(trial.number, trial.token, failure(Reason.LOST, why))
                 claimed = [t for t in claimed if t not in hopeless]
@@ -225,17 +226,19 @@ class Coordinator:
         )
 
     def receive_report(self, task: Task, report: Report) -> bool:
-        """Store a report and return whether the trial should stop. One without a finite value is not stored."""
-        if not report.metrics:
-            return self.scheduler is not None
+        """Store what is finite of a report, and return whether the trial should stop."""
         objectives = tuple(self.ledger.row.directions)
         if len(objectives) == 1 and set(report.metrics) == {"value"}:
             report = replace(report, metrics={objectives[0]: report.metrics["value"]})
+        diverged = any(not math.isfinite(report.metrics.get(name, 0.0)) for name in objectives)
+        report = replace(report, metrics={k: v for k, v in report.metrics.items() if math.isfinite(v)})
+        if not report.metrics:
+            return diverged and self.scheduler is not None
         if not self.ledger.report(task.number, task.token, report):
             log.warning("trial %d was taken over by another process; its report is dropped", task.number)
             return True
-        if self.scheduler is None:
-            return False
+        if self.scheduler is None or diverged:
+            return diverged and self.scheduler is not None
         history = self.ledger.sync()
         if self.window is not None:
             own = [t for t in history.trials if t.number == task.number]

@@ -86,7 +86,8 @@ class _Run:
         self._show()
         reason = self._fill()
         if not self.running and reason is None and self.before and not self._stays():
-            log.warning("study %r: nothing is left to do, it has %d trials", self.study.name, self.before)
+            text = "study %r: nothing is left to do, it has %d trials; more of them go on, another name starts anew"
+            log.warning(text, self.study.name, self.before)
         while self.running or (reason is None and self._stays()):
             if not self.running:
                 self.study.coordinator.ledger.wait(WAIT)

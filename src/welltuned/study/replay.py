@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned.errors import InvalidValue, WelltunedError
 from welltuned.history import History
 from welltuned.space import Params, Space
+from welltuned.space.labels import own_labels
 from welltuned.space.parameters import Choice
 from welltuned.streams import trial_rng
 from welltuned.study.visible import at_revision, within_window
@@ -109,7 +110,8 @@ def _holds_code(coordinator: Coordinator, version: int) -> bool:
     if version >= len(spaces):
         return False
     choices = [p for p in coordinator.space.values() if isinstance(p, Choice)]
-    return bool(spaces[version - 1].get("constraints")) or not all(p.choices == p.labels for p in choices)
+    plain = all(own_labels(p.choices, p.labels) for p in choices)
+    return bool(spaces[version - 1].get("constraints")) or not plain
 
 
 def _version(coordinator: Coordinator, version: int) -> Space:

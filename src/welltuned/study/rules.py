@@ -66,8 +66,7 @@ class Patience:
 
 def _achieved(history: History) -> np.ndarray:
     """Return the losses of the trials that may be the best, shape (n, m); NaN for others."""
-    valid = history.complete & np.array([t.feasible for t in history.trials], dtype=bool)
-    return np.where(valid[:, None], history.losses, np.nan)
+    return np.where((history.complete & history.feasible)[:, None], history.losses, np.nan)
 
 
 def _gain(before: np.ndarray, since: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTrial, StudyStopped, require
-from welltuned.evaluation import Objective, failure, interpret, jsonable
+from welltuned.evaluation import Objective, failure, interpret, jsonable, unless_diverged
 from welltuned.executors import check_executor, check_limits, check_workers, count_workers
 from welltuned.history import History, Wishes
 from welltuned.live import LiveTrial, Task
@@ -385,6 +385,7 @@ class Study:
             if why is not None and not isinstance(why, str):
                 raise InvalidType(f"tell: error={error!r} is neither a text nor an exception")
             outcome = Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=why)
+            outcome = unless_diverged(outcome, trial) if isinstance(trial, LiveTrial) else outcome
         if isinstance(trial, LiveTrial):
             outcome = replace(outcome, attributes={**jsonable(trial.attributes), **outcome.attributes})
             if self._ledger.wishes.per == "seconds" and outcome.seconds is None:
@@ -462,7 +463,7 @@ class Study:
         retries
             How often a trial is tried again by the reason for which it failed, such as ``{"lost": 3, "error": 1}``. A
             lost one, whose worker died, is tried again twice unless given. Where a whole process dies, the next one
-            tries again, ten times at most unless the trial reports something between two deaths.
+            tries again, ten times at most and once more for each report that the trial has made.
         batch
             The objective takes a list of trials and returns a list of results: True, or how many at a time.
         deterministic
@@ -497,7 +498,7 @@ class Study:
         self._ledger.keep_budget()
         self._ledger.workers = options.workers
         self.coordinator.window = options.workers if options.deterministic else None
-        self.coordinator.attempts = max(MOST_DEATHS, options.retries[Reason.LOST] + 1)
+        self.coordinator.attempts = max(MOST_DEATHS, *(n + 1 for n in options.retries.values()))
         self.coordinator.record_stop(None)
         if isinstance(self.sampler, Grid) and self._ledger.space is not None:
             log.info("study %r: the whole grid takes %d evaluations", self.name, self.sampler.size(self.space))

@@ -22,7 +22,7 @@ def is_settled(trials: Iterable[Trial], number: int, window: int) -> bool:
 def within_window(trials: Iterable[Trial], number: int, window: int) -> list[Trial]:
     """Return the trials as trial ``number`` sees them, which has a ``window``.
 
-    How long they took, and in which order they ended, is not among it: they are seen as if in that of their numbers.
+    It does not see how long they took; and they seem to have ended in the order of their numbers.
     """
     return [
         t.but(seconds=None, revision=t.number) if t.number <= number - window else under_way(t)
