@@ -327,9 +327,13 @@ class History:
 
         Trials that violate a constraint on outcomes do not count.
         """
-        done = [t for t, fits in zip(self.trials, self.fits, strict=True) if fits and _known(t) and t.feasible]
+        done = [self.trials[i] for i in self._eligible()]
         sign = -1.0 if next(iter(self.directions.values())) == "maximize" else 1.0
         return min(done, key=lambda t: sign * (t.value or 0.0), default=None)
+
+    def _eligible(self) -> list[int]:
+        """Return the positions of the trials that may be the best."""
+        return [i for i in np.flatnonzero(self.complete & self.feasible).tolist() if self.trials[i].values is not None]
 
     def why_no_best(self) -> str:
         """Say why there is no best trial, in words for an error."""
@@ -349,7 +353,7 @@ class History:
         """The complete trials that no other one dominates."""
         from welltuned.pareto import non_dominated
 
-        done = [i for i, t in enumerate(self.trials) if self.fits[i] and _known(t) and t.feasible]
+        done = self._eligible()
         return tuple(self.trials[done[i]] for i in np.flatnonzero(non_dominated(self.losses[done])))
 
     def where(self, kept: np.ndarray) -> History:
@@ -382,10 +386,6 @@ class History:
                 self.space, trials, self.directions, self.budget, self.workers, self._given, self.wishes
             )
         return self.replace(trials)
-
-
-def _known(trial: Trial) -> bool:
-    return trial.state is State.COMPLETE and trial.values is not None
 
 
 def _metric(trial: Trial, name: str) -> float:

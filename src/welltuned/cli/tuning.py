@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,17 +40,23 @@ from welltuned.trial import State
 MORE_IS_BETTER = ("acc", "accuracy", "auc", "auroc", "roc_auc", "f1", "f1_score", "precision", "recall", "r2", "iou")
 
 
+def _with(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """Add options to a command, in the order in which its help lists them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that bound one trial."""
-    for option in reversed(
+    return _with(
+        command,
         (
             click.option("--trial-timeout", type=float, default=None, help="Seconds after which a trial is killed."),
             click.option("--memory-limit", default=None, help="Memory beyond which a trial is killed, such as 2GB."),
             click.option("--gpus", type=float, default=None, help="GPUs that a trial needs; 0.5 shares one."),
-        )
-    ):
-        command = option(command)
-    return command
+        ),
+    )
 
 
 def limits(options: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +70,8 @@ def limits(options: dict[str, Any]) -> dict[str, Any]:
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that ``run`` and ``tune`` share."""
-    for option in reversed(
+    return _with(
+        command,
         (
             click.option("-n", "--n-trials", type=int, default=None, help="Trials in all, restarts included."),
             click.option("--timeout", type=float, default=None, help="Seconds after which no trial is started."),
@@ -94,10 +101,8 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
             limit_options,
             storage_option,
             json_option,
-        )
-    ):
-        command = option(command)
-    return command
+        ),
+    )
 
 
 @click.command()

@@ -74,9 +74,9 @@ class Grid:
             new = [i for i in block.tolist() if i not in keys]
             keys.update(zip(new, map(space.key, space.decode(rows[new], activated=True)), strict=True))
             left = [i for i in block.tolist() if keys[i] not in seen]
-            for params in space.decode(rows[left], activated=True):
-                if (key := space.key(params)) not in seen and not covered(params):
-                    seen.add(key)
+            for i, params in zip(left, space.decode(rows[left], activated=True), strict=True):
+                if keys[i] not in seen and not covered(params):
+                    seen.add(keys[i])
                     found.append(params)
                 if len(found) == n:
                     return found

@@ -230,15 +230,16 @@ class Coordinator:
         objectives = tuple(self.ledger.row.directions)
         if len(objectives) == 1 and set(report.metrics) == {"value"}:
             report = replace(report, metrics={objectives[0]: report.metrics["value"]})
-        diverged = any(not math.isfinite(report.metrics.get(name, 0.0)) for name in objectives)
+        ill = any(not math.isfinite(report.metrics.get(name, 0.0)) for name in objectives)
+        diverged = ill and self.scheduler is not None
         report = replace(report, metrics={k: v for k, v in report.metrics.items() if math.isfinite(v)})
         if not report.metrics:
-            return diverged and self.scheduler is not None
+            return diverged
         if not self.ledger.report(task.number, task.token, report):
             log.warning("trial %d was taken over by another process; its report is dropped", task.number)
             return True
         if self.scheduler is None or diverged:
-            return diverged and self.scheduler is not None
+            return diverged
         history = self.ledger.sync()
         if self.window is not None:
             own = [t for t in history.trials if t.number == task.number]

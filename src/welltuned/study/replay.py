@@ -52,12 +52,10 @@ def replay(coordinator: Coordinator) -> Replay:
     checked: list[int] = []
     skipped: dict[int, str] = {}
     known: dict[tuple[Any, ...], list[Params]] = {}
+    lost = _versions_with_code(coordinator)
     for trial in trials:
-        if why := _reason_to_skip(trial, coordinator.open_space):
+        if why := _reason_to_skip(trial, coordinator.open_space, lost):
             skipped[trial.number] = why
-            continue
-        if _holds_code(coordinator, trial.space_version):
-            skipped[trial.number] = "its version of the space held code, which is not stored"
             continue
         source = trial.provenance or {}
         group = (source["lead"], source.get("revision"), source.get("window"), source["n"], trial.space_version)
@@ -71,7 +69,7 @@ def replay(coordinator: Coordinator) -> Replay:
     return Replay(tuple(checked), skipped)
 
 
-def _reason_to_skip(trial: Trial, open_space: bool) -> str | None:
+def _reason_to_skip(trial: Trial, open_space: bool, lost: set[int]) -> str | None:
     if trial.origin is not Origin.SAMPLER:
         return trial.origin.value
     if open_space:
@@ -80,6 +78,8 @@ def _reason_to_skip(trial: Trial, open_space: bool) -> str | None:
         return "it has no configuration yet"
     if trial.provenance is None:
         return "an earlier version stored it without where it came from"
+    if trial.space_version in lost:
+        return "its version of the space held code, which is not stored"
     return None
 
 
@@ -104,14 +104,14 @@ def _propose(coordinator: Coordinator, trials: tuple[Trial, ...], trial: Trial) 
         raise InvalidValue(f"replay: the search cannot propose trial {trial.number} again: {error}") from error
 
 
-def _holds_code(coordinator: Coordinator, version: int) -> bool:
-    """Tell whether an earlier version of the space had constraints, or choices that only the program can make."""
-    spaces = coordinator.ledger.row.spaces
-    if version >= len(spaces):
-        return False
+def _versions_with_code(coordinator: Coordinator) -> set[int]:
+    """Return the earlier versions of the space with constraints, or all where only the program can make the choices."""
+    earlier = coordinator.ledger.row.spaces[:-1]
+    if not earlier:
+        return set()
     choices = [p for p in coordinator.space.values() if isinstance(p, Choice)]
     plain = all(own_labels(p.choices, p.labels) for p in choices)
-    return bool(spaces[version - 1].get("constraints")) or not plain
+    return {version for version, body in enumerate(earlier, 1) if body.get("constraints") or not plain}
 
 
 def _version(coordinator: Coordinator, version: int) -> Space:
