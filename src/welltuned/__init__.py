@@ -15,7 +15,7 @@ _HOMES = {
     "welltuned.space": ("Categorical", "Float", "Int", "Ordinal", "Space"),
     "welltuned.study": ("ExpectedGain", "MaxCost", "Patience", "Study", "Target", "maximize", "minimize"),
     "welltuned.samplers": ("CMAES", "NSGA2", "SAMPLERS", "TPE", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
-    "welltuned.schedulers": ("SCHEDULERS", "Median"),
+    "welltuned.schedulers": ("SCHEDULERS", "Halving", "Median"),
     "welltuned.storage": ("STORAGES",),
     "welltuned.executors": ("EXECUTORS",),
     "welltuned.evaluation": ("Result",),
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from welltuned.executors import EXECUTORS
     from welltuned.history import History
     from welltuned.samplers import CMAES, NSGA2, QMC, SAMPLERS, TPE, Auto, Bayes, Gradient, Grid, Random
-    from welltuned.schedulers import SCHEDULERS, Median
+    from welltuned.schedulers import SCHEDULERS, Halving, Median
     from welltuned.space import Categorical, Float, Int, Ordinal, Space
     from welltuned.storage import STORAGES
     from welltuned.study import ExpectedGain, MaxCost, Patience, Study, Target, maximize, minimize
@@ -77,6 +77,7 @@ __all__ = [
     "Float",
     "Gradient",
     "Grid",
+    "Halving",
     "History",
     "Infeasible",
     "Int",

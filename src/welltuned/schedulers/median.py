@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
+from welltuned.schedulers.curves import curves
 from welltuned.schedulers.protocol import Continue, Decision, Stop
 from welltuned.trial import Report
 
@@ -47,58 +46,13 @@ class Median:
         """See :meth:`Scheduler.decide`."""
         if report.step < self.warmup:
             return Continue()
-        directions, several = tuple(history.directions.items()), len(history.directions) > 1
-        curves = {
-            t.number: (_remembered if t.state.finished else _read)(t.reports, directions).at(report.step)
-            for t in history.trials
-            if t.reports
-        }
-        own = curves.pop(number, None)
-        others = [lowest if several else mean for lowest, mean in filter(None, curves.values())]
-        if own is None or len(others) < max(self.startup, 1):
+        several, reported = len(history.directions) > 1, curves(history)
+        places = {n: i for n, curve in reported.items() if (i := curve.up_to(report.step)) is not None}
+        own = places.pop(number, None)
+        if own is None or len(places) < max(self.startup, 1):
             return Continue()
-        better = (np.array(others) < own[0]).all(1).mean()
+        others = [(reported[n].lowest if several else reported[n].mean)[i] for n, i in places.items()]
+        better = (np.array(others) < reported[number].lowest[own]).all(1).mean()
         if better > (DOMINATED if several else 0.5):
             return Stop(f"{better:.0%} of the others were better at step {report.step}")
         return Continue()
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """What a trial reported of all objectives: steps, shape (k,), and the lowest losses and the means up to each of
-    them, shapes (k, m).
-    """
-
-    reports: tuple[Report, ...]
-    steps: tuple[int, ...]
-    lowest: np.ndarray
-    mean: np.ndarray
-
-    def at(self, step: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return lowest and mean up to ``step``, shapes (m,); None if the trial did not get that far."""
-        i = bisect.bisect_right(self.steps, step) - 1
-        return None if i < 0 or self.reports[-1].step < step else (self.lowest[i], self.mean[i])
-
-
-_CURVES: OrderedDict[tuple[int, tuple[tuple[str, str], ...]], _Curve] = OrderedDict()
-MOST = 20_000
-
-
-def _remembered(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> _Curve:
-    """Return the curve of a trial that has ended: each report of another would look at all of its reports again."""
-    key = id(reports), directions
-    curve = _CURVES.get(key)
-    if curve is None or curve.reports is not reports:  # while it is remembered, nothing else has its id
-        _CURVES[key] = curve = _read(reports, directions)
-        if len(_CURVES) > MOST:
-            _CURVES.popitem(last=False)
-    return curve
-
-
-def _read(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> _Curve:
-    names, signs = zip(*((name, -1.0 if d == "maximize" else 1.0) for name, d in directions), strict=True)
-    kept = [r for r in reports if all(name in r.metrics for name in names)]
-    losses = np.array([[r.metrics[name] for name in names] for r in kept]).reshape(len(kept), len(names)) * signs
-    count = np.arange(1, len(kept) + 1)[:, None]
-    steps = tuple(r.step for r in kept)
-    return _Curve(reports, steps, np.minimum.accumulate(losses, axis=0), np.cumsum(losses, axis=0) / count)

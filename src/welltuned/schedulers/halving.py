@@ -1,0 +1,93 @@
+"""Give longer trainings to ever fewer trials: asynchronous successive halving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.history import History
+from welltuned.pareto import fronts
+from welltuned.schedulers.curves import Curve, curves
+from welltuned.schedulers.protocol import Continue, Decision, Stop
+from welltuned.trial import Report
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Let only the best third of the trials go on at steps 1, 3, 9, 27, ….
+
+    Asynchronous successive halving (Li et al., *A System for Massively Parallel Hyperparameter Tuning*, MLSys 2020), in
+    its form without pauses: a trial that reaches such a step, a rung, is judged at once by its best value so far among
+    all that have reached it before. It goes on if it is in the best ``1/factor`` of them, and ends as pruned otherwise;
+    as long as fewer than ``factor`` have been there, all go on. With several objectives, the best are those on the
+    first fronts.
+
+    Parameters
+    ----------
+    factor
+        How many trials reach a rung for each that goes on from it, and how much further the next rung is; at least 2.
+    first
+        The step of the first rung, at least 1. Where the first steps say little of the end, make it larger.
+
+    Examples
+    --------
+    >>> [Halving(factor=4, first=2).rung(after=step - 1, upto=step) for step in (2, 3, 8, 32)]
+    [2, None, 8, 32]
+    """
+
+    factor: int = 3
+    first: int = 1
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("factor", 2), ("first", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InvalidType(f"Halving: {name}={value!r} is not a whole number")
+            if value < lowest:
+                raise InvalidValue(f"Halving: {name}={value!r} must be at least {lowest}")
+
+    def decide(self, history: History, number: int, report: Report) -> Decision:
+        """See :meth:`Scheduler.decide`."""
+        reported = curves(history)
+        own = reported.get(number)
+        at = None if own is None else own.reaching(report.step)
+        if own is None or at is None or own.steps[at] != report.step:  # the report lacks an objective
+            return Continue()
+        rung = self.rung(own.steps[at - 1] if at else 0, report.step)
+        if rung is None:
+            return Continue()
+        others = [v for n, curve in reported.items() if n != number and (v := best_at(curve, rung)) is not None]
+        reached = len(others) + 1
+        ahead = n_ahead(np.array([own.lowest[at], *others]))
+        if reached < self.factor or ahead * self.factor < reached:
+            return Continue()
+        return Stop(f"{ahead} of the other {reached - 1} were better at step {rung}")
+
+    def rung(self, after: int, upto: int) -> int | None:
+        """Return the last rung that lies beyond step ``after`` and not beyond step ``upto``; None without any."""
+        rung = self.first
+        if upto < rung:
+            return None
+        while rung * self.factor <= upto:
+            rung *= self.factor
+        return rung if rung > after else None
+
+
+def best_at(curve: Curve, step: int) -> np.ndarray | None:
+    """Return the lowest losses up to the first report at ``step`` or beyond, shape (m,); None without one."""
+    at = curve.reaching(step)
+    return None if at is None else curve.lowest[at]
+
+
+def n_ahead(losses: np.ndarray) -> int:
+    """Return how many rows of ``losses``, shape (n, m), are better than the first: lower, or on an earlier front."""
+    if losses.shape[1] == 1:
+        return int((losses[1:] < losses[0]).sum())
+    ahead = 0
+    for front in fronts(losses, len(losses)):
+        if 0 in front:
+            break
+        ahead += len(front)
+    return ahead
