@@ -24,6 +24,8 @@ class Task:
 
     ``open_space`` says that the objective suggests its parameters itself; ``params`` are then proposals for those that
     earlier trials suggested. ``fixed`` says that they are what the user enqueued, and nothing else will do.
+
+    ``study`` is the name of the study that the trial belongs to.
     """
 
     number: int
@@ -36,6 +38,7 @@ class Task:
     checkpoint: str | None = None
     reports: tuple[Report, ...] = ()
     domains: Mapping[str, Parameter] = field(default_factory=dict)
+    study: str = ""
 
 
 class LiveTrial(Mapping[str, Any]):

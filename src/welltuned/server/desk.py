@@ -20,7 +20,7 @@ from welltuned.storage.wire import report_to_json, to_json
 from welltuned.study import Study, stored_study
 from welltuned.study.ledger import BUDGET as STORED_BUDGET
 from welltuned.study.ledger import LEASE
-from welltuned.study.loop import BUDGET, EXHAUSTED
+from welltuned.study.reasons import concerns_all
 from welltuned.trial import Outcome, Reason, Report, State, Trial
 
 log = logging.getLogger("welltuned")
@@ -132,7 +132,7 @@ class Desk:
         study = self.study(name)
         if study.coordinator.open_space or not study.has_space:
             raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
-        if (why := study.stop_reason) is not None and not why.startswith((BUDGET, EXHAUSTED)):
+        if concerns_all(why := study.stop_reason):
             raise StudyStopped(f"study {name!r} was stopped: {why}")
         ledger = study.coordinator.ledger
         # by this name nobody takes the claim for one of the server's, which end with its process
@@ -147,7 +147,7 @@ class Desk:
             tasks = [trial.task for trial in study.ask(n)]
             self._storage.renew(self.id(name), [(task.number, task.token) for task in tasks], lease)
         except BaseException:
-            ledger.release_all()
+            ledger.release_all({})
             raise
         for task in tasks:
             del ledger.claims[task.number]

@@ -54,6 +54,8 @@ class MemoryStorage:
         with self._lock:
             for study in self._studies:
                 if study.row.name == row.name:
+                    if row.spaces and not study.row.spaces and not study.trials:  # it was only looked for so far
+                        study.row = replace(row, id=study.row.id, created=study.row.created)
                     return study.row
             stored = replace(row, id=len(self._studies) + 1, created=row.created or time.time())
             self._studies.append(_Study(stored))

@@ -51,7 +51,10 @@ class Storage(Protocol):
     """
 
     def open(self, row: StudyRow) -> StudyRow:
-        """Return the study named ``row.name``; create it from ``row`` when there is none. ``row.id`` is ignored."""
+        """Return the study named ``row.name``; create it from ``row`` when there is none. ``row.id`` is ignored.
+
+        One without space and trials was only looked for so far: a ``row`` with a space says what it is.
+        """
 
     def studies(self) -> list[StudyRow]:
         """Return all studies, oldest first."""

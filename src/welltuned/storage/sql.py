@@ -68,6 +68,8 @@ CREATE_STUDY = """
     INSERT INTO study (name, directions, seed, sampler, stop_reason, created, attributes, digest)
     VALUES (:name, :directions, :seed, :sampler, :stop_reason, :created, :attributes, :digest)
     ON CONFLICT (name) DO NOTHING"""
+DEFINED = ("directions", "seed", "sampler", "attributes", "digest")
+REDEFINE = f"UPDATE study SET {', '.join(f'{name} = :{name}' for name in DEFINED)} WHERE id = :study"
 INSERT_SPACE = "INSERT INTO space (study, version, body, digest) VALUES (:study, :version, :body, :digest)"
 ASSIGN = f"""
     UPDATE trial SET params = :params, key = :key, provenance = :provenance, params_digest = :params_digest,
@@ -186,6 +188,10 @@ class SQLStorage:
             run(CREATE_STUDY, records.study_of(replace(row, created=row.created or time.time())))
             found = self._rows(run, "WHERE name = :name", {"name": row.name})
             if row.spaces and not found[0].spaces:
+                if not run("SELECT 1 FROM trial WHERE study = :study LIMIT 1", {"study": found[0].id}):
+                    # it was only looked for so far; who brings a space says what it is
+                    columns = records.study_of(replace(row, created=found[0].created))
+                    run(REDEFINE, {"study": found[0].id, **{name: columns[name] for name in DEFINED}})
                 for version, body in enumerate(row.spaces, 1):
                     self._put_space(run, found[0].id, version, body)
                 found = self._rows(run, "WHERE name = :name", {"name": row.name})

@@ -88,10 +88,10 @@ def check_lease(lease: Any) -> float:
 
 def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -> None:
     """Refuse to open a study under other directions or another seed than it has."""
-    if dict(row.directions) != dict(directions):
+    if list(row.directions.items()) != list(directions.items()):  # in this order objectives return their values
         raise InvalidValue(
             f"study {row.name!r} exists with direction={dict(row.directions)!r}, not {dict(directions)!r}; "
-            "use the same, or another name="
+            "use the same in the same order, or another name="
         )
     if seed is not None and row.seed != seed:
         raise InvalidValue(
@@ -135,6 +135,12 @@ def warn_of_unused(study: str, searcher: Sampler, wishes: Wishes, space: Space |
     for names in ([*map(public, earlier.space)] for earlier in wishes.earlier):
         if space is not None and not set(names) & {*map(public, space)}:
             log.warning("study %r: prior= has the parameters %r, none of which is in the space", study, names)
+
+
+def warn_of_new(study: str, others: Sequence[str]) -> None:
+    """Say that a study opened without its space is none of those that are there, which a slip of the keys may mean."""
+    if others and study not in others:
+        log.warning("there is no study %r yet, so it is made; the storage has %s", study, ", ".join(map(repr, others)))
 
 
 def check_prior(prior: Any) -> tuple[History, ...]:

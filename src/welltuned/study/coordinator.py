@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from welltuned.errors import InvalidValue, WelltunedError
 from welltuned.evaluation import failure
 from welltuned.history import History
 from welltuned.live import Task
@@ -21,6 +22,7 @@ from welltuned.space.codec import cells
 from welltuned.space.widen import widened
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
+from welltuned.study.reasons import INTERRUPTED, concerns_all
 from welltuned.study.visible import is_settled, provenance, within_window
 from welltuned.surrogate.threads import single_threaded
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
@@ -30,18 +32,14 @@ MOST_DEATHS = 10  # of processes at one trial that reported nothing meanwhile
 
 
 class Coordinator:
-    """Claim trials, give them configurations, judge their reports, store their outcomes.
-
-    ``open_space`` says that the objective suggests its parameters itself.
-    """
+    """Claim trials, give them configurations, judge their reports, store their outcomes."""
 
     def __init__(
-        self, ledger: Ledger, sampler: Sampler, scheduler: Scheduler | None, open_space: bool, checkpoints: Path | None
+        self, ledger: Ledger, sampler: Sampler, scheduler: Scheduler | None, checkpoints: Path | None
     ) -> None:
         self.ledger = ledger
         self.sampler = sampler
         self.scheduler = scheduler
-        self.open_space = open_space
         self._checkpoints = None if checkpoints is None else str(checkpoints)
         self._said: str | None = None
         self._missed = False
@@ -52,12 +50,31 @@ class Coordinator:
         self._held: Trial | None = None
         self._ahead: dict[int, Mapping[str, Any]] = {}  # of trials claimed ahead: where their proposals came from
         self._infinite: tuple[Space, bool] | None = None
+        self._alone = threading.Lock()
+
+    @property
+    def open_space(self) -> bool:
+        """Whether the objective suggests its parameters itself."""
+        return self.ledger.is_open
 
     @property
     def space(self) -> Space:
         """The current version of the space, which must exist."""
         assert self.ledger.space is not None
         return self.ledger.space
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Refuse a second loop on the same study while this one runs: each would end the other's trials."""
+        if not self._alone.acquire(blocking=False):
+            raise InvalidValue(
+                f"optimize: study {self.ledger.row.name!r} is being optimized by this very object, in another thread "
+                "or around this call; use workers=, or open it once more: Study(storage=…, name=…)"
+            )
+        try:
+            yield
+        finally:
+            self._alone.release()
 
     def next_tasks(self, n: int, *, ahead: bool = False) -> tuple[list[Task], bool]:
         """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted.
@@ -75,7 +92,7 @@ class Coordinator:
                 claimed += self._claim(n - len(claimed))
             blank = [t for t in claimed if t.params is None]
             params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
-        except Exception:
+        except BaseException:
             # nobody will evaluate them: a claim that is kept would block its trial for as long as this process lives
             self.ledger.let_go(t.number for t in claimed)
             raise
@@ -87,27 +104,44 @@ class Coordinator:
         return tasks, exhausted
 
     def _claim(self, n: int) -> list[Trial]:
-        """Claim up to ``n`` trials, and give up those of which every process has died that began them.
-
-        One that takes all memory would otherwise end all the workers of a cluster, one after the other. Whose training
-        goes on from its checkpoint reports between two deaths, and is not given up.
-        """
+        """Claim up to ``n`` trials, and end those that cannot be evaluated."""
         claimed = self.ledger.claim(n)
         try:
-            while hopeless := [t for t in claimed if self._is_hopeless(t)]:
-                for trial in hopeless:
-                    why = f"given up: begun {trial.attempts - 1} times without a result"
-                    log.warning("trial %d is %s", trial.number, why)
-                    self.ledger.finish(trial.number, trial.token, failure(Reason.LOST, why))
-                claimed = [t for t in claimed if t not in hopeless]
-                claimed += self.ledger.claim(len(hopeless))
-        except Exception:
+            while ended := {t.number: failed for t in claimed if (failed := self._hopeless(t)) is not None}:
+                for trial in [t for t in claimed if t.number in ended]:
+                    log.warning("trial %d is %s", trial.number, ended[trial.number].error)
+                    self.ledger.finish(trial.number, trial.token, ended[trial.number])
+                claimed = [t for t in claimed if t.number not in ended]
+                claimed += self.ledger.claim(len(ended))
+        except BaseException:
             self.ledger.let_go(t.number for t in claimed)
             raise
-        return claimed
+        return [t.but(params=None) if self._misfit(t) else t for t in claimed]
 
-    def _is_hopeless(self, trial: Trial) -> bool:
-        return (trial.params is not None or self.open_space) and trial.attempts > self.attempts + len(trial.reports)
+    def _hopeless(self, trial: Trial) -> Outcome | None:
+        """Return how a claimed trial ends that is not to be evaluated.
+
+        One is that every process has died that began it: one that takes all memory would otherwise end all the workers
+        of a cluster, one after the other. Whose training goes on from its checkpoint reports between two deaths, and is
+        not given up. The other one waited while the space changed, and is no longer in it; a proposal that has not
+        begun is made anew instead.
+        """
+        begun = trial.params is not None or self.open_space
+        if begun and trial.attempts > self.attempts + len(trial.reports):
+            return failure(Reason.LOST, f"given up: begun {trial.attempts - 1} times without a result")
+        if (why := self._misfit(trial)) and (trial.origin is Origin.ENQUEUED or trial.reports):
+            return failure(Reason.INFEASIBLE, f"no longer in the space: {why}")
+        return None
+
+    def _misfit(self, trial: Trial) -> str:
+        """Say why a claimed trial is no configuration of the space as it is now; nothing if it is one."""
+        if trial.params is None or self.ledger.space is None or self.open_space:
+            return ""
+        try:
+            self.space.validate(trial.params)
+        except WelltunedError as error:
+            return str(error)
+        return ""
 
     def _suggest(self, blank: list[Trial], ahead: bool) -> tuple[dict[int, Params], bool]:
         """Find a configuration for each claimed slot and store it; slots without one are taken back."""
@@ -194,9 +228,21 @@ class Coordinator:
             self._infinite = self.space, any(cells(p) is None for p in self.space.values())
         return self._infinite[1]
 
-    def together(self) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
         """Store all that happens in the block at once, where finding the next configuration takes no time."""
-        return self.ledger.storage.together(self.ledger.row.id) if self.is_blind else contextlib.nullcontext()
+        if not self.is_blind:
+            yield
+            return
+        claims, ahead = self.ledger.held(), dict(self._ahead)
+        try:
+            with self.ledger.storage.together(self.ledger.row.id):
+                yield
+        except BaseException:
+            # nothing of it was stored: what has ended since is as it was before
+            self.ledger.regain(claims)
+            self._ahead = {**ahead, **self._ahead}
+            raise
 
     def _proposals(self, history: History, n: int, number: int) -> list[Params]:
         if self.ledger.space is None:
@@ -223,6 +269,7 @@ class Coordinator:
             trial.origin is Origin.ENQUEUED,
             folder,
             trial.reports,
+            study=self.ledger.row.name,
         )
 
     def receive_report(self, task: Task, report: Report) -> bool:
@@ -280,12 +327,14 @@ class Coordinator:
             self.ledger.release(task.number, drop=self.ledger.is_last(task.number))
 
     def _learn(self, domains: Mapping[str, Any]) -> None:
-        """Widen the space by parameters that an objective has declared."""
-        known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
-        if (wider := widened(known, domains)) != known:
-            space = Space(wider)
-            space.partial = True
-            self.ledger.set_space(space)
+        """Widen the space by parameters that an objective has declared, here or in another process."""
+        with self.ledger.storage.together(self.ledger.row.id):
+            self.ledger.refresh()
+            known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
+            if (wider := widened(known, domains)) != known:
+                space = Space(wider)
+                space.partial = True
+                self.ledger.set_space(space)
 
     def put_back(self, task: Task) -> None:
         """Let a trial whose worker died be tried again."""
@@ -294,18 +343,32 @@ class Coordinator:
             self.ledger.release(task.number)
 
     def record_stop(self, reason: str | None) -> None:
-        """Store why the loop ended, unless a reason is stored already; with None, that the study goes on."""
-        self.ledger.glance()
-        self.ledger.set_stop(None if reason is None else self.ledger.stop_reason or reason)
+        """Store why the loop ended, unless a reason for all is stored already; with None, that the study goes on.
 
-    def interrupt(self) -> None:
-        """Leave no trial running after Ctrl-C."""
-        self.ledger.release_all()
-        self.record_stop("interrupted")
+        What concerns one process alone is not stored while others go on. A reason for all holds until all have ended.
+        """
+        ledger = self.ledger
+        ledger.glance()
+        if concerns_all(ledger.stop_reason):
+            if reason is not None:
+                return
+            ledger.recover()
+            if ledger.is_running(elsewhere=True):
+                log.warning("study %r is ending, trials are running elsewhere: %s", ledger.row.name, ledger.stop_reason)
+                return
+        elif reason is not None and not concerns_all(reason) and ledger.is_running(elsewhere=True):
+            return
+        ledger.set_stop(reason)
 
-    def give_back(self) -> None:
-        """Give back whatever claims an ending loop still holds."""
+    def interrupt(self, before: Mapping[int, int] | None = None) -> None:
+        """Leave no trial running after Ctrl-C, but those that were asked for before."""
+        self.ledger.release_all(before or {})
+        self.record_stop(INTERRUPTED)
+
+    def give_back(self, before: Mapping[int, int] | None = None) -> None:
+        """Give back whatever claims an ending loop still holds, but those that were asked for before."""
         held, self._held = self._held, None
         if held is not None and self.ledger.is_last(held.number):
             self.ledger.release(held.number, drop=True)  # as if it had not been claimed
-        self.ledger.release_all()
+        self.ledger.release_all(before or {})
+        self.window = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 import weakref
@@ -14,6 +15,7 @@ from typing import Any
 from welltuned.errors import StorageError
 from welltuned.history import History, Table, Wishes
 from welltuned.space import Params, Space
+from welltuned.space.widen import widened
 from welltuned.storage import Storage, StudyRow
 from welltuned.study import owner
 from welltuned.trial import Outcome, Report, State, Trial
@@ -27,17 +29,25 @@ log = logging.getLogger("welltuned")
 class Ledger:
     """Claims, results and the history of one study. Trials go in and out with choices; storages see labels."""
 
-    def __init__(self, storage: Storage, row: StudyRow, space: Space | None, lease: float = LEASE) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        row: StudyRow,
+        space: Space | None,
+        lease: float = LEASE,
+        earlier: tuple[History, ...] = (),
+    ) -> None:
         self.storage = storage
         self.row = row
         self.space = space
         self.lease = lease
-        self.owner = owner.current()
+        self.owner = self._self = owner.current()
+        self._process = os.getpid()
         self.stop_reason = row.stop_reason
         self.claims: dict[int, int] = {}
         self.budget: int | None = None
         self.workers = 1
-        self.wishes = Wishes()
+        self.wishes = _wishes(row, earlier)
         self._stored: dict[int, Trial] = {}
         self._trials: dict[int, Trial] = {}
         self._ordered = True
@@ -63,7 +73,11 @@ class Ledger:
         """Read what changed."""
         with self._lock:
             changes = self.storage.read(self.row.id, self._revision)
-            self._revision, self.stop_reason = changes.revision, changes.stop_reason
+            self.stop_reason = changes.stop_reason
+            if changes.n_spaces > len(self.row.spaces) and (self.is_open or self.space is None):
+                self.row = self.storage.open(self.row)
+                self.wishes = _wishes(self.row, self.wishes.earlier)
+                self.use_stored_space()
             for number in changes.dropped:
                 self._stored.pop(number, None)
                 if self._trials.pop(number, None) is not None and self._table is not None:
@@ -75,6 +89,12 @@ class Ledger:
                 if self._table is not None:
                     self._table.put(view)
             self._changed |= bool(changes.trials or changes.dropped)
+            self._revision = changes.revision  # last: whoever is interrupted before reads it all again
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the objective suggests its parameters itself, so that the space grows with what it asks for."""
+        return bool(self.row.attributes.get("open"))
 
     @property
     def revision(self) -> int:
@@ -85,9 +105,10 @@ class Ledger:
         """Wait until somebody has stored something, ``seconds`` at most."""
         self.storage.read(self.row.id, self._revision, wait=seconds)
 
-    def is_running(self) -> bool:
-        """Tell whether anybody evaluates a trial of the study now."""
-        return bool(self.storage.running(self.row.id))
+    def is_running(self, *, elsewhere: bool = False) -> bool:
+        """Tell whether anybody evaluates a trial of the study now; ``elsewhere`` leaves out who holds this ledger."""
+        running = self.storage.running(self.row.id)
+        return any(self.claims.get(number) != token for number, token, _ in running) if elsewhere else bool(running)
 
     def glance(self) -> None:
         """Read whether the study was stopped, and nothing else."""
@@ -152,24 +173,44 @@ class Ledger:
             self._trials = {n: self._view(t) for n, t in self._stored.items()}
             self._history = self._table = None
 
+    def use_stored_space(self) -> None:
+        """Read trials by the newest version of the space; of an open one, by what is known here besides."""
+        stored = Space.from_json(self.row.spaces[-1])
+        if self.is_open and self.space is not None:
+            # a file keeps labels alone, and here are the choices themselves
+            stored = Space(widened(dict(stored.items()), dict(self.space.items())))
+        stored.partial = self.is_open
+        self.use_space(stored)
+
     # claims
 
     def claim(self, n: int) -> list[Trial]:
         """Claim up to ``n`` trials, waiting ones first, then new slots within the budget."""
         with self._lock:
+            self._leave_to_parent()
             claimed = self.storage.claim(self.row.id, self.owner, self.lease, n, self.budget)
             self.claims.update({t.number: t.token for t in claimed})
             self._beat()
             return [self._view(t) for t in claimed]
 
+    def _leave_to_parent(self) -> None:
+        """After a fork, forget the claims: they are still those of the process that was forked."""
+        if self._process != os.getpid():
+            self.owner = self._self = owner.current()
+            self._process, self.claims, self._heart = os.getpid(), {}, None
+
     def recover(self) -> bool:
-        """Give back the claims of processes on this machine that are gone; tell whether there were any."""
+        """Give back the claims of processes on this machine that are gone, and those that were lost track of here, by
+        an interrupt at the wrong moment; tell whether there were any.
+        """
         self._recovered, found = time.monotonic(), False
-        others = [claim for claim in self.storage.running(self.row.id) if self.claims.get(claim[0]) != claim[1]]
-        dead = {name for name in {name for *_, name in others} if owner.is_dead(name)}
-        for number, token, name in others:
-            if name in dead:
-                found |= self.storage.release(self.row.id, number, token, drop=False)
+        with self._lock:
+            self._leave_to_parent()
+            others = [claim for claim in self.storage.running(self.row.id) if self.claims.get(claim[0]) != claim[1]]
+            dead = {name for name in {name for *_, name in others} if name == self._self or owner.is_dead(name)}
+            for number, token, name in others:
+                if name in dead:
+                    found |= self.storage.release(self.row.id, number, token, drop=False)
         return found
 
     @property
@@ -182,10 +223,11 @@ class Ledger:
     ) -> bool:
         """Store the configuration of a claimed slot; False when another trial has it, or the claim is lost."""
         assert self.space is not None
-        return self.storage.assign(
+        token = self.claims.get(number)
+        return token is not None and self.storage.assign(
             self.row.id,
             number,
-            self.claims[number],
+            token,
             self.space.to_labels(params),
             self.space.key(params),
             max(len(self.row.spaces), 1),
@@ -233,10 +275,20 @@ class Ledger:
                 self.release(number)
             self.claims.pop(number, None)
 
-    def release_all(self) -> None:
-        """Give all claims of this process back."""
-        for number in list(self.claims):
-            self.release(number)
+    def held(self) -> dict[int, int]:
+        """Return the claims of this process: number to token."""
+        with self._lock:
+            self._leave_to_parent()
+            return dict(self.claims)
+
+    def release_all(self, but: Mapping[int, int]) -> None:
+        """Give all claims of this process back, ``but`` those that it held before."""
+        self.let_go(number for number, token in self.held().items() if but.get(number) != token)
+
+    def regain(self, claims: Mapping[int, int]) -> None:
+        """Hold these claims again beside those held now: how they ended has not been stored after all."""
+        with self._lock:
+            self.claims = {**claims, **self.claims}
 
     def _beat(self) -> None:
         """Keep the leases alive from a thread of its own, for as long as there are claims."""
@@ -288,6 +340,10 @@ class Ledger:
         """Stop renewing and let go of the storage."""
         self._rest.set()
         self.storage.close()
+
+
+def _wishes(row: StudyRow, earlier: tuple[History, ...]) -> Wishes:
+    return Wishes(bool(row.attributes.get("noisy")), row.attributes.get("per"), earlier)
 
 
 def _beat(reference: weakref.ref[Ledger], rest: threading.Event, seconds: float) -> None:

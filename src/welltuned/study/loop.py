@@ -14,6 +14,7 @@ from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
 from welltuned.study.progress import Progress
+from welltuned.study.reasons import BUDGET, EXHAUSTED, TIMEOUT, concerns_all
 from welltuned.study.rules import Rule
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("welltuned")
 WAIT = 0.5  # seconds between two looks for what other processes are to finish first
 GROUP, GROUP_SECONDS = 32, 0.01  # how many trials, and of how many seconds, are stored together at most
-BUDGET = "budget: all trials are done"
-EXHAUSTED = "space exhausted: every configuration has been tried"
 Callback = Callable[["Study", Trial], object]
 
 
@@ -52,9 +51,9 @@ def run(study: Study, objective: Objective, options: Options) -> None:
         Job(objective, study.objectives, study.coordinator.receive_report, options.limits),
         options.workers,
     )
-    label = f"{study.name}" if study.name else "tuning"
+    before = study.coordinator.ledger.held()  # what was asked for is told by whoever asked
     try:
-        with Progress(label, study.n_trials, options.progress) as progress:
+        with Progress(study.name, study.n_trials, options.progress) as progress:
             loop = _Run(study, executor, options, progress)
             try:
                 loop.until_stopped()
@@ -62,11 +61,11 @@ def run(study: Study, objective: Objective, options: Options) -> None:
                 loop.withdraw()
     except KeyboardInterrupt:
         executor.close()
-        study.coordinator.interrupt()
+        study.coordinator.interrupt(before)
         raise
     finally:
         executor.close()
-        study.coordinator.give_back()
+        study.coordinator.give_back(before)
 
 
 class _Run:
@@ -155,7 +154,7 @@ class _Run:
     def _stays(self) -> bool:
         """Tell whether there may be something to do once other processes have gone on."""
         coordinator = self.study.coordinator
-        return coordinator.waits or (self.options.stay and coordinator.ledger.is_running())
+        return coordinator.waits or (self.options.stay and coordinator.ledger.is_running(elsewhere=True))
 
     def _fill(self) -> str | None:
         """Give the idle workers something to do, unless there is a reason to stop, which is returned."""
@@ -178,11 +177,10 @@ class _Run:
 
     def _should_stop(self) -> str | None:
         stored = self.study.stop_reason
-        # that another process found nothing left to start is no reason not to finish what comes back
-        if stored is not None and not stored.startswith((BUDGET, EXHAUSTED)):
+        if concerns_all(stored):
             return stored
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            return f"timeout: {self.options.timeout:g} seconds are over"
+            return TIMEOUT.format(self.options.timeout)
         history = self.study.coordinator.judged() if self.options.rules else None
         if history is None:
             return None

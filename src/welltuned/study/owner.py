@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 from pathlib import Path
 
 
@@ -37,12 +38,11 @@ def _born(pid: int) -> str | None:
 
 
 def current() -> str:
-    """Return the name of this process."""
-    return f"{_machine()}|{os.getpid()}|{_born(os.getpid())}"
+    """Return a new name of this process: whoever holds claims under one of its own knows which are not its own."""
+    return f"{_machine()}|{os.getpid()}|{_born(os.getpid())}|{secrets.token_hex(4)}"
 
 
 def is_dead(owner: str | None) -> bool:
     """Tell whether ``owner`` was a process of this machine that is gone for certain."""
-    machine, _, rest = (owner or "").partition("|")
-    pid, _, born = rest.partition("|")
+    machine, pid, born, *_ = [*(owner or "").split("|"), "", ""]
     return machine == _machine() and pid.isdigit() and _born(int(pid)) != born

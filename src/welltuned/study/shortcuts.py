@@ -7,14 +7,13 @@ from typing import Any
 
 from welltuned.errors import InvalidType
 from welltuned.evaluation import Objective
-from welltuned.samplers import SAMPLERS
 from welltuned.space import Space
 from welltuned.storage import Storage, StudyRow
 from welltuned.study.study import Study
 
 
 def minimize(
-    objective: Objective, space: Any = None, n_trials: int | None = None, *, sampler: Any = "auto", **options: Any
+    objective: Objective, space: Any = None, n_trials: int | None = None, *, sampler: Any = None, **options: Any
 ) -> Study:
     """Minimise an objective over a space in one call; return the study.
 
@@ -37,7 +36,7 @@ def minimize(
 
 
 def maximize(
-    objective: Objective, space: Any = None, n_trials: int | None = None, *, sampler: Any = "auto", **options: Any
+    objective: Objective, space: Any = None, n_trials: int | None = None, *, sampler: Any = None, **options: Any
 ) -> Study:
     """Maximise an objective over a space in one call; return the study. See :func:`minimize`."""
     return _one_call("maximize", objective, space, n_trials, sampler, options)
@@ -74,5 +73,4 @@ def stored_study(storage: Storage, row: StudyRow, space: Space | None = None, **
     options
         Any other argument of :class:`Study`.
     """
-    sampler = row.sampler if row.sampler.get("name") in SAMPLERS else "auto"
-    return Study(space, direction=row.directions, storage=storage, name=row.name, sampler=sampler, **options)
+    return Study(space, direction=row.directions, storage=storage, name=row.name, **options)

@@ -16,9 +16,9 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTrial, StudyStopped, require
 from welltuned.evaluation import Objective, failure, interpret, jsonable, unless_diverged
 from welltuned.executors import check_executor, check_limits, check_workers, count_workers
-from welltuned.history import History, Wishes
+from welltuned.history import History
 from welltuned.live import LiveTrial, Task
-from welltuned.samplers import Grid, Sampler, describe_sampler, make_sampler
+from welltuned.samplers import SAMPLERS, Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
 from welltuned.schedulers import make_scheduler
 from welltuned.space import Params, Space
@@ -44,6 +44,7 @@ from welltuned.study.checks import (
     check_state,
     check_timeout,
     check_wishes,
+    warn_of_new,
     warn_of_positions,
     warn_of_unused,
 )
@@ -81,7 +82,8 @@ class Study:
     direction
         ``"minimize"`` or ``"maximize"``; a dict of them by objective for several, or a list.
     sampler
-        A name out of ``welltuned.samplers.SAMPLERS``, or a sampler with settings.
+        A name out of ``welltuned.samplers.SAMPLERS``, or a sampler with settings. Unless given, the one that the study
+        was made with; ``"auto"`` for a new one.
     storage
         Nothing for this process's memory, ``"study.db"`` for a file that survives it. A study that is already there
         goes on.
@@ -121,7 +123,7 @@ class Study:
         space: Any = None,
         *,
         direction: str | Mapping[str, str] | Sequence[str] = "minimize",
-        sampler: str | Sampler | Mapping[str, Any] = "auto",
+        sampler: str | Sampler | Mapping[str, Any] | None = None,
         storage: Any = None,
         name: str = "study",
         seed: int | None = None,
@@ -135,7 +137,7 @@ class Study:
     ) -> None:
         parsed = None if space is None else Space.parse(space)
         directions = check_directions(direction)
-        searcher = make_sampler(sampler)
+        searcher = make_sampler("auto" if sampler is None else sampler)
         if len(directions) > 1 and not searcher.several_objectives:
             raise InvalidValue(
                 f"sampler={sampler!r} takes one objective, but there are {list(directions)!r}; use 'auto'"
@@ -158,32 +160,32 @@ class Study:
         store = open_storage(storage)
         if parsed is not None and storage is not None:
             warn_of_positions(parsed)
+        if parsed is None:
+            warn_of_new(self.name, [row.name for row in store.studies()])
         row = store.open(wanted)
+        if sampler is None and row.sampler.get("name") in SAMPLERS:
+            searcher = make_sampler(row.sampler)
         # who opens a study without its space takes its directions from the storage as well
         check_same(row, directions if parsed is not None or direction != "minimize" else row.directions, seed)
-        open_space = bool(row.attributes.get("open"))
-        self._ledger = Ledger(store, row, None, lease)
+        self._ledger = Ledger(store, row, None, lease, earlier)
         check_same_wishes(row, noisy, optimize_per)
-        self._ledger.wishes = Wishes(bool(row.attributes.get("noisy")), row.attributes.get("per"), earlier)
-        self._use(parsed, row, open_space)
+        self._use(parsed, row)
         warn_of_unused(self.name, searcher, self._ledger.wishes, self._ledger.space)
         self._ledger.budget = self._n_trials
         self._asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
         #: what claims trials and stores results, for loops other than ``optimize``
         self.coordinator = Coordinator(
-            self._ledger, searcher, scheduler, open_space, checkpoint_folder(folder, store, self.name)
+            self._ledger, searcher, scheduler, checkpoint_folder(folder, store, self.name)
         )
 
-    def _use(self, parsed: Space | None, row: StudyRow, open_space: bool) -> None:
+    def _use(self, parsed: Space | None, row: StudyRow) -> None:
         if parsed is not None:
             if row.spaces and row.spaces[-1] != parsed.to_json():
                 log.info("study %r: the space changed; this is version %d", self.name, len(row.spaces) + 1)
                 check_related(parsed, Space.from_json(row.spaces[-1]), self.name)
             self._ledger.set_space(parsed)
         elif row.spaces:
-            stored = Space.from_json(row.spaces[-1])
-            stored.partial = open_space
-            self._ledger.use_space(stored)
+            self._ledger.use_stored_space()
 
     def __repr__(self) -> str:
         done = sum(t.state.finished for t in self.trials)
@@ -336,10 +338,12 @@ class Study:
         count = 1 if n is None else check_count("n", n) or 1
         tasks, exhausted = self.coordinator.next_tasks(count)
         if not tasks:
+            running = [t.number for t in self.trials if t.state is State.RUNNING]
             reason = (
                 "every configuration has been tried"
                 if exhausted
                 else f"its budget of {self._n_trials} trials is used up"
+                + (f"; not told yet, or evaluated elsewhere: {running}" if running else "")
             )
             raise StudyStopped(f"study {self.name!r} is over: {reason}")
         trials = [LiveTrial(task, self.coordinator.receive_report) for task in tasks]
@@ -373,6 +377,8 @@ class Study:
         if isinstance(trial, (int, np.integer)) and not isinstance(trial, bool):
             trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
         task = trial.task if isinstance(trial, LiveTrial) else self._running_task(trial)
+        if task.study not in ("", self.name):
+            raise InvalidValue(f"tell: trial {task.number} was asked of study {task.study!r}, not of {self.name!r}")
         state = check_state(state)
         if state is State.COMPLETE:
             outcome = interpret(
@@ -494,15 +500,16 @@ class Study:
             bool(stay),
         )
         self._check_ends(total, options)
-        self._n_trials = self._ledger.budget = total
-        self._ledger.keep_budget()
-        self._ledger.workers = options.workers
-        self.coordinator.window = options.workers if options.deterministic else None
-        self.coordinator.attempts = max(MOST_DEATHS, *(n + 1 for n in options.retries.values()))
-        self.coordinator.record_stop(None)
-        if isinstance(self.sampler, Grid) and self._ledger.space is not None:
-            log.info("study %r: the whole grid takes %d evaluations", self.name, self.sampler.size(self.space))
-        run(self, objective, options)
+        with self.coordinator.alone():
+            self._n_trials = self._ledger.budget = total
+            self._ledger.keep_budget()
+            self._ledger.workers = options.workers
+            self.coordinator.window = options.workers if options.deterministic else None
+            self.coordinator.attempts = max(MOST_DEATHS, *(n + 1 for n in options.retries.values()))
+            self.coordinator.record_stop(None)
+            if isinstance(self.sampler, Grid) and self._ledger.space is not None:
+                log.info("study %r: the whole grid takes %d evaluations", self.name, self.sampler.size(self.space))
+            run(self, objective, options)
 
     def _check_ends(self, total: int | None, options: Options) -> None:
         if total is not None or options.timeout is not None or options.rules or isinstance(self.sampler, Grid):
@@ -540,6 +547,9 @@ class Study:
     def enqueue(self, params: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[int]:
         """Let a configuration, or a list of them, be evaluated next; return the numbers of the trials.
 
+        What has been evaluated, or waits for it, is not tried again unless the study is noisy or it failed: its trial's
+        number is returned, so that the same program can run twice.
+
         Raises
         ------
         InvalidValue
@@ -549,10 +559,14 @@ class Study:
             raise InvalidType(f"enqueue: {params!r} is neither a configuration nor a list of them")
         rows = [params] if isinstance(params, Mapping) else list(params)
         found = [dict(p) if self._ledger.space is None or self.space.partial else self.space.validate(p) for p in rows]
-        return self._ledger.append(
+        new = [
             Trial(0, State.WAITING, p, origin=Origin.ENQUEUED, key=self._key(p), objectives=self.objectives)
             for p in found
-        )
+        ]
+        fixed = not self._ledger.wishes.noisy
+        known = {t.key: t.number for t in self.trials if fixed and t.key and t.state is not State.FAILED}
+        numbers = iter(self._ledger.append(t for t in new if t.key not in known))
+        return [known[t.key] if t.key in known else next(numbers) for t in new]
 
     enqueue_trial = enqueue
 

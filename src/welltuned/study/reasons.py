@@ -1,0 +1,18 @@
+"""Why a study stopped: what is stored as its reason, and whom that concerns."""
+
+from __future__ import annotations
+
+BUDGET = "budget: all trials are done"
+EXHAUSTED = "space exhausted: every configuration has been tried"
+INTERRUPTED = "interrupted"
+TIMEOUT = "timeout: {:g} seconds are over"
+
+
+def concerns_all(reason: str | None) -> bool:
+    """Tell whether a stored reason ends the work of every process on the study.
+
+    That one of them was interrupted, had no more time, or found nothing left to start, is no reason for another one
+    not to go on, nor to finish what comes back.
+    """
+    own = (BUDGET, EXHAUSTED, INTERRUPTED, TIMEOUT.partition(" ")[0])
+    return reason is not None and not reason.startswith(own)
