@@ -1,0 +1,255 @@
+"""Studies that are interrupted, shared and looked at in the middle of things."""
+
+import threading
+
+import pytest
+
+import welltuned as wt
+from welltuned.errors import StorageError
+from welltuned.storage import MemoryStorage, SQLiteStorage
+from welltuned.trial import Origin, Reason, State
+
+SPACE = {"x": (0.0, 1.0)}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "study.db")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage(request, path):
+    return MemoryStorage() if request.param == "memory" else SQLiteStorage(path)
+
+
+def new(storage, **options):
+    return wt.Study(SPACE, storage=storage, **{"sampler": "random", "seed": 0, **options})
+
+
+def x(trial):
+    return trial["x"]
+
+
+def broken(method, at, error):
+    """Return ``method``, which raises in its place at its call number ``at``."""
+    calls = [0]
+
+    def wrapper(*args, **options):
+        calls[0] += 1
+        if calls[0] == at:
+            raise error
+        return method(*args, **options)
+
+    return wrapper
+
+
+@pytest.mark.parametrize("error", [StorageError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize(("method", "at"), [("finish", 40), ("claim", 4), ("assign", 40)])
+def test_what_was_stored_together_and_undone_is_not_lost_track_of(path, method, at, error, monkeypatch):
+    """Trials of no time are stored by the dozen; where that fails, all of them are tried again."""
+    study = new(path)
+    store = study._ledger.storage
+    with monkeypatch.context() as patch:
+        patch.setattr(store, method, broken(getattr(store, method), at, error))
+        with pytest.raises(type(error)):
+            study.optimize(x, n_trials=120)
+    assert not [t for t in study.trials if t.state is State.RUNNING]
+    study.optimize(x, n_trials=120)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 120
+    twin = new(None)
+    twin.optimize(x, n_trials=120)
+    assert [t.params for t in twin.trials] == [t.params for t in study.trials]
+
+
+def test_a_claim_that_was_lost_track_of_is_taken_back(path):
+    study = new(path)
+    study.ask()
+    study._ledger.claims.clear()  # as an interrupt right after the claim was stored would
+    study.optimize(x, n_trials=3)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 3
+
+
+def test_an_interrupt_while_results_are_read_loses_none(path, monkeypatch):
+    mine, other = new(path), new(path)
+    other.optimize(x, n_trials=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(mine._ledger, "_view", broken(mine._ledger._view, 4, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            _ = mine.best
+    assert mine.trials == other.trials and mine.best == other.best
+
+
+def test_a_fork_leaves_the_claims_to_its_parent(path, monkeypatch):
+    study = new(path)
+    trial = study.ask()
+    monkeypatch.setattr("welltuned.study.ledger.os.getpid", lambda: -1)
+    study.optimize(x, n_trials=3)
+    monkeypatch.undo()
+    assert [t.state for t in study.trials] == [State.RUNNING, State.COMPLETE, State.COMPLETE]
+    assert study._ledger.storage.finish(study._ledger.row.id, 0, trial.task.token, wt.trial.Outcome(State.PRUNED))
+
+
+# one loop, and what was asked for beside it
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("stay", [False, True])
+def test_a_loop_leaves_what_was_asked_for_alone(storage, workers, stay):
+    study = new(storage)
+    trial = study.ask()
+    study.optimize(x, n_trials=4, workers=workers, stay=stay)
+    assert [t.state for t in study.trials] == [State.RUNNING, *[State.COMPLETE] * 3]
+    assert study.tell(trial, 0.5).value == 0.5
+
+
+def test_a_study_object_runs_one_loop_at_a_time():
+    study = new(None)
+    seen = []
+
+    def again(study, record):
+        with pytest.raises(wt.InvalidValue, match="being optimized"):
+            study.optimize(x, n_trials=9)
+        thread = threading.Thread(target=lambda: seen.append(pytest.raises(wt.InvalidValue, study.optimize, x, 9)))
+        thread.start()
+        thread.join()
+
+    study.optimize(x, n_trials=2, callbacks=[again])
+    assert len(seen) == 2 and len(study.trials) == 2
+    study.optimize(x, n_trials=3)
+    assert len(study.trials) == 3
+
+
+def test_asking_after_a_deterministic_run():
+    study = new(None, sampler="qmc")
+    study.optimize(x, n_trials=4, deterministic=True)
+    study.n_trials = None
+    assert [study.ask().number for _ in range(3)] == [4, 5, 6]
+
+
+def test_a_trial_is_told_to_the_study_that_it_was_asked_of(path):
+    a, b = new(path, name="a"), new(path, name="b")
+    mine, other = a.ask(), b.ask()
+    with pytest.raises(wt.InvalidValue, match="asked of study 'a', not of 'b'"):
+        b.tell(mine, 0.1)
+    assert a.tell(mine, 0.1).value == 0.1 and b.tell(other, 0.2).value == 0.2
+    again = new(path, name="a")
+    third = a.ask()
+    assert again.tell(third, 0.3).value == 0.3
+
+
+def test_says_which_trials_use_up_the_budget():
+    study = new(None, n_trials=2)
+    study.ask(2)
+    with pytest.raises(wt.StudyStopped, match=r"not told yet, or evaluated elsewhere: \[0, 1\]"):
+        study.ask()
+
+
+# who comes first
+
+
+def test_who_only_looks_does_not_say_what_a_study_is(storage):
+    watching = wt.Study(storage=storage, name="net")
+    study = new(storage, name="net", seed=7, direction={"score": "maximize"}, noisy=True, sampler="qmc")
+    study.optimize(x, n_trials=3)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 3
+    assert watching.best == study.best
+    assert (watching.directions, watching.seed) == ({"score": "maximize"}, 7)
+    assert watching.space == study.space and not watching.coordinator.open_space
+    assert watching._ledger.wishes.noisy
+    with pytest.raises(wt.InvalidValue, match="seed=7"):
+        new(storage, name="net", seed=8, direction={"score": "maximize"})
+
+
+def test_a_name_that_nobody_has_is_worth_a_word(storage, caplog):
+    new(storage, name="net")
+    wt.Study(storage=storage, name="nett")
+    assert "no study 'nett' yet" in caplog.text and "'net'" in caplog.text
+    caplog.clear()
+    wt.Study(storage=storage, name="net")
+    new(storage, name="other")
+    assert not caplog.text
+
+
+def test_a_study_keeps_its_sampler_unless_another_is_given(storage):
+    new(storage, sampler=wt.TPE(initial=7))
+    assert wt.Study(SPACE, storage=storage).sampler == wt.TPE(initial=7)
+    assert wt.Study(SPACE, storage=storage, sampler="random").sampler == wt.Random()
+    assert isinstance(wt.Study(SPACE, storage=storage, name="fresh").sampler, wt.Auto)
+
+
+def test_objectives_in_another_order_are_refused(storage):
+    """An objective that returns a tuple would have its values stored under the wrong names."""
+    new(storage, direction={"loss": "minimize", "time": "minimize"})
+    with pytest.raises(wt.InvalidValue, match="same order"):
+        new(storage, direction={"time": "minimize", "loss": "minimize"})
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_same_program_may_enqueue_twice(storage, noisy):
+    for _ in range(3):
+        study = new(storage, noisy=noisy)
+        numbers = study.enqueue([{"x": 0.5}, {"x": 0.25}])
+        study.optimize(x, n_trials=4)
+    assert noisy or numbers == [0, 1]
+    assert sum(t.origin is Origin.ENQUEUED for t in study.trials) == (6 if noisy else 2)
+
+
+def test_what_failed_may_be_enqueued_again():
+    study = new(None)
+    study.enqueue({"x": 0.5})
+    study.optimize(lambda trial: 1 / 0, n_trials=1)
+    assert study.enqueue({"x": 0.5}) == [1]
+
+
+# what others do meanwhile
+
+
+def test_a_timeout_is_that_of_one_call(path):
+    slow, quick = new(path), new(path)
+    trial = slow.ask()
+    quick.optimize(x, timeout=0.2)
+    assert quick.stop_reason is None
+    slow.tell(trial, 0.1)
+    quick.optimize(x, timeout=0.1)
+    assert quick.stop_reason.startswith("timeout")
+    slow.optimize(x, n_trials=len(slow.trials) + 3, callbacks=[lambda *_: quick.coordinator.record_stop("interrupted")])
+    assert slow.stop_reason.startswith("budget")
+
+
+def test_a_stop_holds_until_all_have_ended(path, caplog):
+    first, second = new(path), new(path)
+    trial = first.ask()
+    second.stop("enough")
+    second.optimize(x, n_trials=5)
+    assert len(first.trials) == 1 and "enough" in caplog.text
+    first.tell(trial, 0.1)
+    second.optimize(x, n_trials=5)
+    assert len(first.trials) == 5
+
+
+def test_what_waits_is_not_evaluated_outside_the_space(path):
+    first = wt.Study({"x": (0.0, 1.0), "k": ["a", "b"]}, storage=path, seed=0, sampler="random")
+    first.enqueue([{"x": 0.9, "k": "a"}, {"x": 0.4, "k": "b"}, {"x": 0.3, "k": "a"}])
+    asked = first.ask(4)
+    for trial in asked:
+        first._ledger.release(trial.number)
+    study = wt.Study({"x": (0.0, 0.5), "k": ["a", "c"]}, storage=path, seed=0, sampler="random")
+    study.optimize(lambda t: t["x"], n_trials=5)
+    states = [(t.state, t.reason) for t in study.trials[:3]]
+    assert states == [(State.FAILED, Reason.INFEASIBLE)] * 2 + [(State.COMPLETE, None)]
+    assert "no longer in the space" in study.trials[0].error and "0.9" in study.trials[0].error
+    rest = study.trials[3:]
+    assert all(t.state is State.COMPLETE and t.params["x"] <= 0.5 and t.params["k"] in "ac" for t in rest)
+
+
+def test_processes_unite_what_their_objectives_declare(storage):
+    """Each knew its own branch alone, and the last one to write took the other's parameters out."""
+    studies = [wt.Study(storage=storage, seed=0, sampler="random") for _ in range(3)]
+    for i, study in enumerate(studies):
+        trial = study.ask()
+        kind = trial.suggest_categorical("kind", ["lin", "deep", "tree"][: i + 1])
+        study.tell(trial, trial.suggest_float(f"{kind}{i}", i, i + 1.0))
+    for study in [*studies, wt.Study(storage=storage)]:
+        assert len(study.trials) == 3 and len(study.space) == 4
+        assert study.space["kind"].choices == ("lin", "deep", "tree")
+        assert study.history.fits.all()
