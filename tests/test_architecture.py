@@ -21,6 +21,7 @@ FLOORS = [
     {"evaluation"},
     {"live"},
     {"history"},
+    {"curves"},
     {"space", "trial", "streams"},
     {"errors"},
 ]

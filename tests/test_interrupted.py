@@ -106,10 +106,15 @@ def test_a_study_object_runs_one_loop_at_a_time():
     study = new(None)
     seen = []
 
+    def beside():
+        with pytest.raises(wt.InvalidValue, match="being optimized"):
+            study.optimize(x, n_trials=9)
+        seen.append(True)
+
     def again(study, record):
         with pytest.raises(wt.InvalidValue, match="being optimized"):
             study.optimize(x, n_trials=9)
-        thread = threading.Thread(target=lambda: seen.append(pytest.raises(wt.InvalidValue, study.optimize, x, 9)))
+        thread = threading.Thread(target=beside)
         thread.start()
         thread.join()
 

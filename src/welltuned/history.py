@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from welltuned.curves import expected_ends
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Space
 from welltuned.trial import Origin, State, Trial
@@ -251,13 +252,26 @@ class History:
 
     @property
     def losses(self) -> np.ndarray:
-        """Objectives to be minimised, shape (n, m); NaN where unknown. A pruned trial counts with its last report."""
-        return self._arrays.losses
+        """Objectives to be minimised, shape (n, m); NaN where unknown.
+
+        A pruned trial counts with what can be expected of its curve; see :func:`welltuned.curves.expected_ends`.
+        """
+        return self._results[0]
 
     @property
     def sems(self) -> np.ndarray:
         """Standard errors of the objectives, shape (n, m); NaN where none was given."""
-        return self._arrays.sems
+        return self._results[1]
+
+    @cached_property
+    def _results(self) -> tuple[np.ndarray, np.ndarray]:
+        arrays = self._arrays
+        if not (arrays.codes == CODES[State.PRUNED]).any():
+            return arrays.losses, arrays.sems
+        losses, sems = arrays.losses.copy(), arrays.sems.copy()
+        pruned, ends, sds = expected_ends(self.trials, self.directions, losses)
+        losses[pruned], sems[pruned] = ends, sds
+        return losses, sems
 
     @property
     def violations(self) -> np.ndarray:
@@ -391,6 +405,4 @@ class History:
 def _metric(trial: Trial, name: str) -> float:
     if trial.state is State.COMPLETE:
         return trial.metrics.get(name, np.nan)
-    if trial.state is State.PRUNED and trial.reports:
-        return trial.reports[-1].metrics.get(name, np.nan)
     return np.nan

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from welltuned.curves import Curve, curves
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.pareto import fronts
-from welltuned.schedulers.curves import Curve, curves
 from welltuned.schedulers.protocol import Continue, Decision, Stop
 from welltuned.trial import Report
 
@@ -50,7 +50,7 @@ class Halving:
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """See :meth:`Scheduler.decide`."""
-        reported = curves(history)
+        reported = curves(history.trials, history.directions)
         own = reported.get(number)
         at = None if own is None else own.reaching(report.step)
         if own is None or at is None or own.steps[at] != report.step:  # the report lacks an objective

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from welltuned.curves import curves
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
-from welltuned.schedulers.curves import curves
 from welltuned.schedulers.protocol import Continue, Decision, Stop
 from welltuned.trial import Report
 
@@ -46,7 +46,7 @@ class Median:
         """See :meth:`Scheduler.decide`."""
         if report.step < self.warmup:
             return Continue()
-        several, reported = len(history.directions) > 1, curves(history)
+        several, reported = len(history.directions) > 1, curves(history.trials, history.directions)
         places = {n: i for n, curve in reported.items() if (i := curve.up_to(report.step)) is not None}
         own = places.pop(number, None)
         if own is None or len(places) < max(self.startup, 1):

@@ -8,6 +8,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.samplers.novel import draw
 from welltuned.space import Space, public
+from welltuned.stats.knowledge import completed
 from welltuned.surrogate.embedding import Embedding, embedding
 from welltuned.surrogate.fit import fit
 from welltuned.surrogate.gp import Posterior, observations
@@ -51,7 +52,7 @@ def importance(
             f"importance: objective={objective!r} is unknown; the study has {list(history.directions)!r}"
         )
     with single_threaded():
-        return _shares(history, objective, samples, seed)
+        return _shares(completed(history), objective, samples, seed)
 
 
 def _shares(history: History, objective: str | None, samples: int, seed: int) -> dict[str, float]:

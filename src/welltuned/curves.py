@@ -1,0 +1,138 @@
+"""What trials reported, as curves of their losses, and where those would have ended that were stopped."""
+
+from __future__ import annotations
+
+import bisect
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from welltuned.trial import Report, State, Trial
+
+MOST = 20_000  # curves of ended trials that are remembered
+MOST_COMPARED = 300  # of the latest trials whose gains are averaged
+MOST_STEPS = 100  # at which they are
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a trial reported of all objectives, to be minimised.
+
+    Attributes
+    ----------
+    steps
+        Those that have a value of every objective, ascending, shape (k,).
+    losses, lowest, mean
+        The losses there, the lowest and the means up to each of them, shapes (k, m).
+    """
+
+    reports: tuple[Report, ...]
+    steps: tuple[int, ...]
+    losses: np.ndarray
+    lowest: np.ndarray
+    mean: np.ndarray
+
+    def up_to(self, step: int) -> int | None:
+        """Return where the last value up to ``step`` is; None if there is none, or the trial did not get that far."""
+        i = bisect.bisect_right(self.steps, step) - 1
+        return None if i < 0 or self.reports[-1].step < step else i
+
+    def reaching(self, step: int) -> int | None:
+        """Return where the first value at ``step`` or beyond is; None if there is none."""
+        i = bisect.bisect_left(self.steps, step)
+        return None if i == len(self.steps) else i
+
+
+def curves(trials: Iterable[Trial], directions: Mapping[str, str]) -> dict[int, Curve]:
+    """Return the curves of all trials that reported anything, by number."""
+    items = tuple(directions.items())
+    return {t.number: (_remembered if t.state.finished else _read)(t.reports, items) for t in trials if t.reports}
+
+
+_CURVES: OrderedDict[tuple[int, tuple[tuple[str, str], ...]], Curve] = OrderedDict()
+
+
+def _remembered(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> Curve:
+    """Return the curve of a trial that has ended: each report of another would look at all of its reports again."""
+    key = id(reports), directions
+    curve = _CURVES.get(key)
+    if curve is None or curve.reports is not reports:  # while it is remembered, nothing else has its id
+        _CURVES[key] = curve = _read(reports, directions)
+        if len(_CURVES) > MOST:
+            _CURVES.popitem(last=False)
+    return curve
+
+
+def _read(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> Curve:
+    names, signs = zip(*((name, -1.0 if d == "maximize" else 1.0) for name, d in directions), strict=True)
+    kept = [r for r in reports if all(name in r.metrics for name in names)]
+    losses = np.array([[r.metrics[name] for name in names] for r in kept]).reshape(len(kept), len(names)) * signs
+    count = np.arange(1, len(kept) + 1)[:, None]
+    steps = tuple(r.step for r in kept)
+    return Curve(reports, steps, losses, np.minimum.accumulate(losses, axis=0), np.cumsum(losses, axis=0) / count)
+
+
+def expected_ends(
+    trials: Sequence[Trial], directions: Mapping[str, str], results: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the curves of pruned trials would have ended, if they had gone on as the others did.
+
+    A report of an early step is no result: compared with those of whole trainings, it makes a place look hopeless
+    that may be the best. What it lacks is what the other trials gained from that step to the next one, from there to
+    the one after it, and so on, each gain averaged over all trials that came so far, as Kaplan and Meier (1958)
+    average survival; and at last, what results differ from last reports.
+
+    Parameters
+    ----------
+    results
+        Losses of the trials, shape (n, m); those of completed trials are used.
+
+    Returns
+    -------
+    positions
+        Of the pruned trials that reported, shape (q,).
+    losses, sds
+        Where they would have ended, and how far the others' gains strayed from their averages, shapes (q, m).
+
+    Examples
+    --------
+    >>> def trial(number, state, *values):
+    ...     return Trial(number, state, reports=tuple(Report(i, {"loss": v}) for i, v in enumerate(values)))
+    >>> trials = [trial(0, State.COMPLETE, 3.0, 2.0, 1.0), trial(1, State.PRUNED, 5.0, 4.5)]
+    >>> expected_ends(trials, {"loss": "minimize"}, np.array([[1.0], [np.nan]]))
+    (array([1]), array([[3.5]]), array([[0.]]))
+    """
+    m, ended = results.shape[1], [t for t in trials if t.state in (State.COMPLETE, State.PRUNED) and t.reports]
+    found = {n: curve for n, curve in curves(ended, directions).items() if curve.steps}
+    pruned = [i for i, t in enumerate(trials) if t.state is State.PRUNED and t.number in found]
+    if not pruned:
+        return np.empty(0, dtype=int), np.empty((0, m)), np.empty((0, m))
+    compared = [t for t in ended if t.number in found][-MOST_COMPARED:]
+    steps = np.unique(np.concatenate([found[t.number].steps for t in compared]))
+    steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).astype(int))]
+    result = {t.number: results[i] for i, t in enumerate(trials) if t.state is State.COMPLETE}
+    last = np.array([result[t.number] - found[t.number].losses[-1] for t in compared if t.number in result])
+    table = np.array([_at(found[t.number], steps) for t in compared])
+    # of all the steps to come, and of the last one
+    average, variance = (
+        np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]
+        for moments, end in zip(_moments(np.diff(table, axis=1)), _moments(last.reshape(-1, 1, m)), strict=True)
+    )
+    reached = [found[trials[i].number] for i in pruned]
+    at = np.minimum(np.searchsorted(steps, [c.steps[-1] for c in reached]), len(steps) - 1)
+    return np.array(pruned), np.array([c.losses[-1] for c in reached]) + average[at], np.sqrt(variance[at])
+
+
+def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:
+    """Return the losses of a curve at ``steps``, between reports on a line, shape (k, m); NaN beyond its ends."""
+    return np.column_stack([np.interp(steps, curve.steps, y, np.nan, np.nan) for y in curve.losses.T])
+
+
+def _moments(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return averages and variances over the first axis of gains, shape (n, k, m); 0 where none is known."""
+    known = np.isfinite(gains)
+    count = np.maximum(known.sum(0), 1)
+    average = np.where(known, gains, 0.0).sum(0) / count
+    return average, np.where(known, (gains - average) ** 2, 0.0).sum(0) / count
