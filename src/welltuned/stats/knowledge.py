@@ -12,10 +12,11 @@ from scipy.special import ndtri
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.surrogate.gp import NOISY
-from welltuned.surrogate.model import Model, fit_model
+from welltuned.surrogate.model import MEMBERS, Model, fit_model
 from welltuned.surrogate.threads import single_threaded
 from welltuned.trial import State
 
+MANY = 16  # processes that are averaged where how sure an answer is matters most
 FEWEST = 4
 
 
@@ -65,7 +66,9 @@ def sign_of(history: History, objective: str | None = None) -> tuple[int, float]
     return j, -1.0 if history.directions[names[j]] == "maximize" else 1.0
 
 
-def model_of(history: History, what: str, *, plain: bool = False, objective: int = 0) -> Model:
+def model_of(
+    history: History, what: str, *, plain: bool = False, objective: int = 0, members: int = MEMBERS
+) -> Model:
     """Fit the processes of one objective to a history of completed trials, or say that there is too little to fit.
 
     Raises
@@ -77,7 +80,15 @@ def model_of(history: History, what: str, *, plain: bool = False, objective: int
         raise InvalidValue(f"{what}: {seen} results are too few for a model; it takes {FEWEST}")
     losses = history.losses[history.observed][:, [objective]]
     with single_threaded():
-        return fit_model(history, np.random.default_rng(0), losses=losses, winsor=True, plain=plain, noise_rate=NOISY)
+        return fit_model(
+            history,
+            np.random.default_rng(0),
+            losses=losses,
+            winsor=True,
+            plain=plain,
+            noise_rate=NOISY,
+            members=members,
+        )
 
 
 def completed(history: History) -> History:
@@ -122,7 +133,7 @@ def predict(
     if not isinstance(params, (Mapping, Sequence)) or isinstance(params, (str, bytes)):
         raise InvalidType(f"predict: {params!r} is neither a configuration nor a list of them")
     j, sign = sign_of(history, objective)
-    model = model_of(completed(history), "predict", plain=True, objective=j)
+    model = model_of(completed(history), "predict", plain=True, objective=j, members=MANY)
     one = isinstance(params, Mapping)
     rows: list[Any] = [params] if one else list(params)
     unit = history.space.encode([history.space.validate(row) for row in rows])

@@ -10,7 +10,7 @@ import numpy as np
 
 from welltuned.errors import NoCompletedTrial
 from welltuned.history import History
-from welltuned.stats.knowledge import FEWEST, model_of, sign_of, single
+from welltuned.stats.knowledge import FEWEST, MANY, model_of, sign_of, single
 from welltuned.surrogate.threads import single_threaded
 
 CAUTION = 0.5  # standard deviations that a configuration's mean is worsened by before configurations are compared
@@ -78,7 +78,7 @@ def recommend(history: History) -> Recommendation:
         return _as_observed(history)
     _, sign = sign_of(history)
     with single_threaded():
-        model = model_of(history, "recommend")
+        model = model_of(history, "recommend", members=MANY)
         at = model.unit[model.eligible]
         mean, sd = model.objective.predict(model.embed(at))
         # beyond some hundred results the model may not know the luckiest
