@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 
 import welltuned as wt
@@ -258,3 +259,60 @@ def test_processes_unite_what_their_objectives_declare(storage):
         assert len(study.trials) == 3 and len(study.space) == 4
         assert study.space["kind"].choices == ("lin", "deep", "tree")
         assert study.history.fits.all()
+
+
+# a space that grows
+
+
+def cost(trial):
+    return (trial["x"] - 0.3) ** 2 + trial.get("decay", 0.0)
+
+
+@pytest.mark.parametrize("sampler", ["bayes", "tpe", "random"])
+def test_earlier_trials_have_the_default_of_what_is_new(storage, sampler, caplog):
+    new(storage, sampler=sampler).optimize(cost, n_trials=12)
+    wider = {"x": (0.0, 1.0), "decay": wt.Float(0.0, 0.1, default=0.0), "more": wt.Int(1, 5, default=2)}
+    study = wt.Study(wider, storage=storage, sampler=sampler, seed=0)
+    assert study.history.observed.all() and study.best.number < 12
+    assert study.recommend().params.keys() == wider.keys()
+    known = {**study.trials[3].params, "decay": 0.0, "more": 2}
+    assert study.space.key(known) in study.history.keys
+    study.optimize(cost, n_trials=20)
+    assert study.history.observed.all() and study.best.value < 0.05
+    assert len({study.space.key(study.space.filled(t.params)) for t in study.trials}) == 20
+    assert study.replay() and not caplog.text
+
+
+def test_what_waits_gets_the_default_of_what_is_new(path):
+    new(path).enqueue({"x": 0.25})
+    study = wt.Study({"x": (0.0, 1.0), "decay": wt.Float(0.0, 0.1, default=0.05)}, storage=path, seed=0)
+    study.optimize(lambda t: t["x"] + t["decay"], n_trials=1)
+    assert study.best.value == pytest.approx(0.3)
+
+
+def test_conditions_decide_what_is_filled(path):
+    first = wt.Study({"k": ["a", "b"], "x": (0.0, 1.0)}, storage=path, seed=0, sampler="random")
+    first.optimize(x, n_trials=10)
+    wider = {
+        "k": ["a", "b"],
+        "x": (0.0, 1.0),
+        "deep": wt.Int(1, 9, default=3, when={"k": "b"}),
+        "deeper": wt.Int(1, 9, default=4, when={"deep": [3, 5]}),
+    }
+    study = wt.Study(wider, storage=path, seed=0)
+    assert study.history.fits.all()
+    at = [study.space.column[name] for name in ("deep", "deeper")]
+    assert [[not np.isnan(u) for u in row] for row in study.history.unit[:, at]] == [
+        [t.params["k"] == "b"] * 2 for t in study.trials
+    ]
+
+
+def test_what_is_new_without_a_default_is_worth_a_word(caplog):
+    study = new(None)
+    study.optimize(x, n_trials=3)
+    study.space = {"x": (0.0, 1.0), "decay": (0.0, 0.1)}
+    assert "no earlier result has 'decay'" in caplog.text and "default=" in caplog.text
+    with pytest.raises(wt.NoCompletedTrial):
+        _ = study.best
+    with pytest.raises(wt.InvalidValue, match="another name"):
+        study.space = {"z": (0.0, 1.0)}

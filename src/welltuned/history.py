@@ -57,14 +57,16 @@ class Table:
             self.sems[number] = [trial.sems.get(name, np.nan) for name in self.names]
         for name, value in trial.constraints.items():
             self._violate(number, name, value)
-        key = None if trial.params is None else trial.key or self.space.key(trial.params)
+        params = None if trial.params is None else self.space.filled(trial.params)
+        earlier = params is not trial.params  # of an earlier version of the space, which lacked something
+        key = None if params is None else (None if earlier else trial.key) or self.space.key(params)
         if key != self._key.get(number):
             self._forget(number)
-            if trial.params is not None and key is not None:
+            if params is not None and key is not None:
                 self._key[number] = key
                 self.keys[key] = self.keys.get(key, 0) + 1
                 with contextlib.suppress(InvalidValue, InvalidType):
-                    row = self.space.encode_row(trial.params)
+                    row = self.space.encode_row(params)
                     # what a newer version of the space forbids is none of its configurations
                     if not np.isnan(row).all() and (self.space.partial or self.space.feasible(row[None])[0]):
                         self.unit[number], self.fits[number] = row, True
@@ -132,7 +134,7 @@ class History:
         The space of length ``p`` that ``unit`` refers to. Trials that do not fit it, or that it forbids, have a row of
         NaN.
     trials
-        Records in any order.
+        Records in any order. What those of an earlier version of the space lack counts as its default.
     directions
         Objective name to ``"minimize"`` or ``"maximize"``.
     budget

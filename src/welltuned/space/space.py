@@ -310,6 +310,31 @@ class Space(Mapping[str, Parameter]):
 
     # configurations as dicts
 
+    def filled(self, params: Params) -> Params:
+        """Return a configuration of an earlier version of the space with the defaults of what is new since.
+
+        Examples
+        --------
+        >>> Space({"x": (0.0, 1.0), "decay": Float(0.0, 0.1, default=0.0)}).filled({"x": 0.5})
+        {'x': 0.5, 'decay': 0.0}
+        """
+        if self.partial or self.hidden or all(name in params for name in self._with_default):
+            return params
+        row, found = np.full((1, len(self)), np.nan), dict(params)
+        try:
+            for name in self.order:
+                if self.is_active(name, row)[0]:
+                    if name not in found:
+                        found[name] = self[name].default
+                    row[0, self.column[name]] = _check_value(name, self[name], found[name])
+        except (InvalidValue, InvalidType):  # some value is none of this space, or what is lacking has no default
+            return params
+        return found if len(found) > len(params) else params
+
+    @cached_property
+    def _with_default(self) -> tuple[str, ...]:
+        return tuple(name for name, parameter in self.items() if parameter.default is not None)
+
     def validate(self, params: Mapping[str, Any]) -> Params:
         """Return ``params`` as this space would have proposed them; refuse what it could not propose.
 

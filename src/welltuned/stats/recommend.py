@@ -89,7 +89,7 @@ def recommend(history: History) -> Recommendation:
     average, sem = _average(history, same)
     trial = history.trials[same[0]]
     return Recommendation(
-        dict(trial.params or {}),
+        history.space.filled(dict(trial.params or {})),
         trial.number,
         float(sign * mean[chosen]),
         float(sd[chosen]),
@@ -127,5 +127,5 @@ def _as_observed(history: History) -> Recommendation:
     value, nan = float(sign * average), float("nan")
     observed = float(sign * history.losses[valid, 0].min())
     return Recommendation(
-        dict(trial.params or {}), trial.number, value, nan, len(at), value, sem, observed, value, nan
+        history.space.filled(dict(trial.params or {})), trial.number, value, nan, len(at), value, sem, observed, value, nan
     )

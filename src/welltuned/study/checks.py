@@ -164,6 +164,13 @@ def check_related(space: Space, stored: Space, name: str) -> None:
             f"study {name!r} exists with the parameters {[public(n) for n in stored]!r}, none of which is in "
             f"{[public(n) for n in space]!r}; give this experiment another name="
         )
+    added = [public(n) for n in space if n not in stored and space[n].default is None and space.conditions[n] is None]
+    if added:
+        log.warning(
+            "study %r: no earlier result has %s, so none counts in the new space; a default= says what it was then",
+            name,
+            ", ".join(map(repr, added)),
+        )
 
 
 def check_state(state: Any) -> State:

@@ -105,18 +105,25 @@ class Coordinator:
 
     def _claim(self, n: int) -> list[Trial]:
         """Claim up to ``n`` trials, and end those that cannot be evaluated."""
-        claimed = self.ledger.claim(n)
+        claimed = self._take(n)
         try:
             while ended := {t.number: failed for t in claimed if (failed := self._hopeless(t)) is not None}:
                 for trial in [t for t in claimed if t.number in ended]:
                     log.warning("trial %d is %s", trial.number, ended[trial.number].error)
                     self.ledger.finish(trial.number, trial.token, ended[trial.number])
                 claimed = [t for t in claimed if t.number not in ended]
-                claimed += self.ledger.claim(len(ended))
+                claimed += self._take(len(ended))
         except BaseException:
             self.ledger.let_go(t.number for t in claimed)
             raise
         return [t.but(params=None) if self._misfit(t) else t for t in claimed]
+
+    def _take(self, n: int) -> list[Trial]:
+        """Claim up to ``n`` trials; what waited while the space grew gets the defaults that it lacks."""
+        claimed = self.ledger.claim(n)
+        if self.ledger.space is None:
+            return claimed
+        return [t if t.params is None else t.but(params=self.space.filled(dict(t.params))) for t in claimed]
 
     def _hopeless(self, trial: Trial) -> Outcome | None:
         """Return how a claimed trial ends that is not to be evaluated.

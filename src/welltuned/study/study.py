@@ -216,7 +216,10 @@ class Study:
 
     @space.setter
     def space(self, space: Any) -> None:
-        self._ledger.set_space(Space.parse(space))
+        parsed = Space.parse(space)
+        if self._ledger.space is not None:
+            check_related(parsed, self._ledger.space, self.name)
+        self._ledger.set_space(parsed)
 
     @property
     def has_space(self) -> bool:
