@@ -126,6 +126,5 @@ def _as_observed(history: History) -> Recommendation:
     trial = history.trials[at[0]]
     value, nan = float(sign * average), float("nan")
     observed = float(sign * history.losses[valid, 0].min())
-    return Recommendation(
-        history.space.filled(dict(trial.params or {})), trial.number, value, nan, len(at), value, sem, observed, value, nan
-    )
+    params = history.space.filled(dict(trial.params or {}))
+    return Recommendation(params, trial.number, value, nan, len(at), value, sem, observed, value, nan)
