@@ -572,7 +572,7 @@ def test_a_result_during_renewal_is_no_loss(caplog):
 
 def test_a_worker_whose_parent_died_first_ends_silently():
     """The parent was killed before it had said where to connect: no traceback from a process that nobody knows."""
-    code = "from welltuned.executors.processes import serve; serve()"
+    code = "from welltuned.executors.worker import serve; serve()"
     for said in (b"", b'{"path": ["'):
         done = subprocess.run([sys.executable, "-c", code], input=said, capture_output=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

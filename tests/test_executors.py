@@ -134,6 +134,27 @@ def test_an_idle_worker_that_died_costs_no_more_than_one_attempt(processes):
     assert finish(executor, [Task(1, 2, {"x": 1})])[1].state is State.COMPLETE
 
 
+def test_a_worker_that_dies_is_lost_though_a_child_holds_its_connection(processes, tmp_path):
+    """A forked child inherits the socket, so that the connection does not end with the worker."""
+
+    def objective(p):
+        if p["x"] == 0:
+            child = os.fork()
+            if child == 0:
+                time.sleep(120)
+                os._exit(0)
+            (tmp_path / "child").write_text(str(child))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(p["x"])
+
+    executor = processes(objective)
+    executor.submit(Task(0, 1, {"x": 0}))
+    lost = wait_for(executor)
+    assert lost.outcome is None and "signal 9" in lost.error
+    assert gone([int((tmp_path / "child").read_text())])
+    assert finish(executor, [Task(1, 1, {"x": 1})])[1].metrics == {"value": 1.0}
+
+
 def test_close_leaves_no_process(processes, tmp_path):
     def objective(p):
         (tmp_path / str(p["x"])).write_text(str(os.getpid()))
@@ -283,6 +304,31 @@ def test_workers_die_with_their_parent(tmp_path, how):
     parent.send_signal(how)
     assert parent.wait(30) != 0
     assert gone(workers)
+
+
+def test_a_long_folder_for_temporary_files_is_no_obstacle(processes, monkeypatch, tmp_path):
+    """The address of a local socket has a hundred characters at most."""
+    folder = tmp_path / ("of_a_job_" * 20)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert run_all(processes(lambda p: 1.0), 1, 1)[0].metrics == {"value": 1.0}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files can be counted on Linux only")
+def test_closing_while_workers_start_leaves_nothing_open(processes):
+    """Neither threads that wait for them nor connections."""
+
+    def held():
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    before = held()
+    for _ in range(3):
+        executor = processes(lambda p: 1.0)
+        for number in range(2):
+            executor.submit(Task(number, 1, {}))
+        executor.close()
+    assert held() == before
 
 
 def test_workers_share_the_cores(processes, monkeypatch):

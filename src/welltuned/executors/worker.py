@@ -1,0 +1,92 @@
+"""What a worker process on this machine runs: the other end of :class:`welltuned.executors.ProcessExecutor`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import cloudpickle
+
+from welltuned.evaluation import evaluate
+from welltuned.executors.remote import portable
+from welltuned.live import LiveTrial, Task
+from welltuned.trial import Report
+
+
+def serve() -> None:
+    """Run a worker process: evaluate what the parent sends that standard input tells of."""
+    content = sys.stdin.buffer.read()
+    if not content.endswith(b"}"):
+        return  # the parent died while it said hello
+    hello = json.loads(content)
+    # an interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path[:], sys.argv[:] = hello["path"], hello["argv"]
+    with contextlib.suppress(OSError):
+        os.chdir(hello["cwd"])
+    threading.Thread(target=_die_with, args=(hello["parent"],), daemon=True).start()
+    os.set_inheritable(hello["connection"], False)
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        _work(Connection(hello["connection"]))
+
+
+def _work(connection: Connection) -> None:
+    connection.send_bytes(cloudpickle.dumps(("started", None)))
+    payload = connection.recv_bytes()
+    try:
+        objective, objectives, memory = pickle.loads(payload)
+    except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
+        connection.recv_bytes()
+        connection.send_bytes(cloudpickle.dumps(("broken", f"{type(error).__name__}: {error}")))
+        return
+
+    def on_report(_: Task, report: Report) -> bool:
+        connection.send_bytes(cloudpickle.dumps(("report", report)))
+        return bool(connection.recv())
+
+    while True:
+        _, task = pickle.loads(connection.recv_bytes())
+        with _capped(memory):
+            outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
+        for stream in (sys.stdout, sys.stderr):  # this process will be killed, and what it printed lost with it
+            with contextlib.suppress(Exception):
+                stream.flush()
+        connection.send_bytes(cloudpickle.dumps(("done", portable(outcome))))
+
+
+@contextlib.contextmanager
+def _capped(memory: int | None) -> Iterator[None]:
+    """Let allocations beyond ``memory`` bytes fail, so that most trials end by an exception, not by a kill."""
+    if memory is None:
+        yield
+        return
+    import resource
+
+    used = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        if line.startswith("VmData:")
+    )
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = used + memory if before[1] == resource.RLIM_INFINITY else min(used + memory, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, even in the middle of an objective."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
