@@ -222,6 +222,22 @@ def test_an_objective_that_cannot_travel_is_refused(make):
         getattr(held, "close", lambda: None)()
 
 
+def test_parameters_that_cannot_travel_are_named(processes):
+    with pytest.raises(wt.InvalidType, match=r"params=.*cannot be sent"):
+        processes(lambda p: 0.0).submit(Task(0, 1, {"x": threading.Lock()}))
+
+
+def test_a_choice_that_cannot_travel_ends_the_study_and_leaves_no_trial_running():
+    class Locked:
+        def __init__(self):
+            self.lock = threading.Lock()
+
+    study = wt.Study({"x": [Locked(), Locked()]}, sampler="random", seed=0)
+    with pytest.raises(wt.InvalidType, match="cannot be sent to worker processes"):
+        study.optimize(lambda p: 0.0, 2, workers=2)
+    assert not [t for t in study.trials if t.state is State.RUNNING]
+
+
 def test_an_objective_that_cannot_be_loaded_is_named(processes, tmp_path, monkeypatch):
     """Its module is there for the parent but raises in the worker."""
     (tmp_path / "fragile.py").write_text(

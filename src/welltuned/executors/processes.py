@@ -26,6 +26,7 @@ import cloudpickle
 
 from welltuned.errors import InvalidType, WelltunedError
 from welltuned.evaluation import failure
+from welltuned.executors import remote
 from welltuned.executors.limits import VISIBLE, device_slots, resident
 from welltuned.executors.protocol import Finished, Job
 from welltuned.live import Task
@@ -96,15 +97,17 @@ class ProcessExecutor:
 
     def submit(self, task: Task) -> None:
         """See :meth:`Executor.submit`."""
+        packed = remote.pack_task(task)
         worker = next((w for w in self._workers if w.task is None), None)
         if worker is None:
-            self._start(task)
+            self._start(task, packed)
             return
         worker.task, worker.began = task, time.monotonic()
-        with contextlib.suppress(OSError):  # a dead worker is noticed by wait()
-            worker.connection.send_bytes(cloudpickle.dumps(("task", task)))
+        if worker.process.poll() is None:  # that it died is noticed by wait()
+            with contextlib.suppress(OSError):
+                worker.connection.send_bytes(packed)
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Task, packed: bytes) -> None:
         """Start a worker for a task. It reads in its own time, so that many start side by side."""
         share = str(max(1, available_cores() // self._size))
         env = {**os.environ, **{v: os.environ.get(v, share) for v in THREAD_VARIABLES}}
@@ -130,8 +133,8 @@ class ProcessExecutor:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(hello).encode())
-        first = (self._payload, cloudpickle.dumps(("task", task)))
-        feeder = threading.Thread(target=_send, args=(ours, first), name="welltuned-worker", daemon=True)
+        arguments = (ours, (self._payload, packed))
+        feeder = threading.Thread(target=_send, args=arguments, name="welltuned-worker", daemon=True)
         feeder.start()
         self._workers.append(_Worker(process, ours, slot, task, time.monotonic(), feeder))
 
@@ -224,7 +227,7 @@ class ProcessExecutor:
         # who kills workers kills some on the way up; who cannot start ends by itself
         if self._failures >= (STARTS if worker.process.returncode >= 0 else 5 * STARTS):
             raise WelltunedError(f"{self._failures} worker processes in a row did not start: {cause}")
-        self._start(task)
+        self._start(task, remote.pack_task(task))
         return []
 
     def _bury(self, worker: _Worker) -> str:

@@ -54,7 +54,7 @@ def _work(connection: Connection) -> None:
         return bool(connection.recv())
 
     while True:
-        _, task = pickle.loads(connection.recv_bytes())
+        task = pickle.loads(connection.recv_bytes())
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
         for stream in (sys.stdout, sys.stderr):  # this process will be killed, and what it printed lost with it
