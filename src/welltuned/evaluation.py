@@ -103,12 +103,13 @@ def _attempt(call: Callable[[], Outcome], what: str) -> Outcome:
 
 
 def _completed(outcome: Outcome, trial: LiveTrial, seconds: float) -> Outcome:
-    """Add what the live trial knows."""
+    """Add what the live trial knows, and end it."""
     if trial.task.open_space:
         outcome = replace(outcome, params=trial.params, domains=dict(trial.domains))
     if outcome.state is State.COMPLETE and trial.should_stop():
         outcome = replace(outcome, state=State.PRUNED)
     outcome = unless_diverged(outcome, trial)
+    trial.end()
     return replace(outcome, seconds=seconds, attributes={**jsonable(trial.attributes), **outcome.attributes})
 
 

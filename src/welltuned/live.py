@@ -114,13 +114,18 @@ class LiveTrial(Mapping[str, Any]):
         except (TypeError, ValueError, OverflowError):
             raise InvalidType(f"report: {value!r} is neither a number nor a dict of numbers") from None
         finite = [bool(np.isfinite(v)) for v in numbers.values()]
-        if int(step) not in self._steps and self._on_report is not None:
+        on_report = self._on_report
+        if int(step) not in self._steps and on_report is not None:
             if any(finite):
                 self._steps.add(int(step))
-            stop = self._on_report(self.task, Report(int(step), numbers))
+            stop = on_report(self.task, Report(int(step), numbers))
             self._stop = self._stop or stop
             if stop and not all(finite):
                 self.diverged = int(step)
+
+    def end(self) -> None:
+        """Take no more reports: the objective has returned. A thread that it left behind is told to stop."""
+        self._on_report, self._stop = None, True
 
     def should_stop(self) -> bool:
         """Tell whether the scheduler wants this trial to end now. Return, or call :meth:`prune`."""

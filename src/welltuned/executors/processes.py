@@ -209,8 +209,11 @@ class ProcessExecutor:
             worker.started, worker.began, self._failures = True, time.monotonic(), 0
             return []
         if kind == "report":
+            claim, report = content
+            # a process that the objective of an earlier trial forked may still report
+            stop = claim != (task.number, task.token) or self._job.on_report(task, report)
             with contextlib.suppress(OSError):
-                worker.connection.send(self._job.on_report(task, content))
+                worker.connection.send(stop)
             return []
         if kind == "broken":
             raise WelltunedError(f"a worker process cannot load the objective: {content}")

@@ -173,7 +173,7 @@ def attempt(name: str, fetch: Callable[[], bytes], task: bytes, key: str, ask: C
     ask
         Send a message to the coordinator and wait for the answer; it raises when there will be none.
     """
-    me, numbers = uuid.uuid4().hex, itertools.count()
+    me, numbers, talking = uuid.uuid4().hex, itertools.count(), threading.Lock()
     abandoned = ask(Message(key, me, next(numbers))) == "leave"
     if abandoned:
         return cloudpickle.dumps(None)
@@ -186,7 +186,8 @@ def attempt(name: str, fetch: Callable[[], bytes], task: bytes, key: str, ask: C
     def on_report(_: Task, report: Report) -> bool:
         nonlocal abandoned
         try:
-            answer: Answer = ask(Message(key, me, next(numbers), report))
+            with talking:  # of messages that overtake each other, the earlier one would count as one that came before
+                answer: Answer = ask(Message(key, me, next(numbers), report))
         except Exception:  # noqa: BLE001 - whatever a broken channel raises
             answer = "leave"
         abandoned = abandoned or answer == "leave"

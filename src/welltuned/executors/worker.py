@@ -49,18 +49,25 @@ def _work(connection: Connection) -> None:
         connection.send_bytes(cloudpickle.dumps(("broken", f"{type(error).__name__}: {error}")))
         return
 
-    def on_report(_: Task, report: Report) -> bool:
-        connection.send_bytes(cloudpickle.dumps(("report", report)))
-        return bool(connection.recv())
+    talking, current = threading.Lock(), None  # threads of the objective may report, some when their trial has ended
+
+    def on_report(task: Task, report: Report) -> bool:
+        with talking:
+            if task is not current:
+                return True
+            connection.send_bytes(cloudpickle.dumps(("report", ((task.number, task.token), report))))
+            return bool(connection.recv())
 
     while True:
-        task = pickle.loads(connection.recv_bytes())
+        current = task = pickle.loads(connection.recv_bytes())
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
         for stream in (sys.stdout, sys.stderr):  # this process will be killed, and what it printed lost with it
             with contextlib.suppress(Exception):
                 stream.flush()
-        connection.send_bytes(cloudpickle.dumps(("done", portable(outcome))))
+        with talking:
+            current = None
+            connection.send_bytes(cloudpickle.dumps(("done", portable(outcome))))
 
 
 @contextlib.contextmanager

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -133,6 +135,33 @@ class ExecutorContract:
         """What ``on_report`` returns is what ``should_stop`` tells from then on."""
         outcome = run_all(start(reporting, lambda _, report: report.step == 2), 1, self.workers)[0]
         assert (outcome.state, outcome.metrics) == (State.PRUNED, {"value": 3.0})
+
+    def test_threads_may_report(self, start: Callable[..., Executor]) -> None:
+        """Reports of several threads all arrive, each once, and leave the trial and the next one as they are."""
+        seen: list[tuple[int, int]] = []
+
+        def on_report(task: Task, report: Report) -> bool:
+            seen.append((task.number, report.step))
+            return False
+
+        outcomes = run_all(start(reporting_from_threads, on_report), 2, 1)
+        assert [outcome.metrics for outcome in outcomes.values()] == [{"value": 4.0}, {"value": 4.0}]
+        assert sorted(seen) == [(number, step) for number in range(2) for step in range(40)]
+
+    def test_reports_of_a_trial_that_has_ended_are_dropped(self, start: Callable[..., Executor]) -> None:
+        """A thread that an objective left behind is told to stop, and what it reports belongs to no other trial."""
+        seen: list[int] = []
+
+        def on_report(task: Task, _: Report) -> bool:
+            seen.append(task.number)
+            return False
+
+        executor = start(reporting_ever_after, on_report)
+        first = finish(executor, [Task(0, 1, {"x": 0})])
+        before = len(seen)
+        assert finish(executor, [Task(1, 1, {"x": 1})])[1].metrics == {"value": 1.0}
+        assert first[0].state is State.COMPLETE
+        assert seen == [0] * before
 
     def test_waiting_for_nothing(self, start: Callable[..., Executor]) -> None:
         """Without tasks there is nothing to wait for."""
@@ -271,6 +300,32 @@ def reporting(trial: LiveTrial) -> float:
         if trial.should_stop():
             return float(step + 1)
     return 5.0
+
+
+def reporting_from_threads(trial: LiveTrial) -> float:
+    """Report ten steps from each of four threads."""
+
+    def report(first: int) -> int:
+        for step in range(first, first + 10):
+            trial.report(float(step), step)
+        return 1
+
+    with ThreadPoolExecutor(4) as pool:
+        return float(sum(pool.map(report, range(0, 40, 10))))
+
+
+def reporting_ever_after(trial: LiveTrial) -> float:
+    """Leave a thread behind that reports as long as it may; the trials after the first one start none."""
+
+    def report() -> None:
+        for step in range(1000):
+            trial.report(float(step), step)
+            time.sleep(0.01)
+
+    if trial["x"] == 0:
+        threading.Thread(target=report, daemon=True).start()
+    time.sleep(0.3)
+    return float(trial["x"])
 
 
 def endless(trial: LiveTrial) -> float:
