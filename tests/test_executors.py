@@ -254,6 +254,51 @@ def test_an_objective_that_cannot_be_loaded_is_named(processes, tmp_path, monkey
         wait_for(executor)
 
 
+def test_loading_the_objective_takes_nothing_of_its_trials_time(tmp_path, monkeypatch):
+    """A module that takes long to import is no reason to kill the first trial of each worker."""
+    (tmp_path / "ponderous.py").write_text(
+        "import os, time\ntime.sleep(4 if os.getpid() != int(os.environ['PARENT']) else 0)\n"
+        "def objective(p): return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PARENT", str(os.getpid()))
+    import ponderous
+
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(ponderous.objective, 2, workers=2, trial_timeout=3)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 2
+
+
+def test_a_worker_that_never_loads_the_objective_is_an_error(processes, tmp_path, monkeypatch):
+    (tmp_path / "stuck.py").write_text(
+        "import os, time\ntime.sleep(120 if os.getpid() != int(os.environ['PARENT']) else 0)\n"
+        "def objective(p): return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PARENT", str(os.getpid()))
+    monkeypatch.setattr("welltuned.executors.processes.START_SECONDS", 3.0)
+    import stuck
+
+    executor = processes(stuck.objective)
+    executor.submit(Task(0, 1, {}))
+    with pytest.raises(wt.WelltunedError, match="did not load the objective within 3 seconds"):
+        wait_for(executor)
+
+
+def test_workers_that_keep_dying_while_they_load_are_an_error(processes, tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(
+        "import os\nif os.getpid() != int(os.environ['PARENT']): os._exit(7)\ndef objective(p): return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PARENT", str(os.getpid()))
+    import deadly
+
+    executor = processes(deadly.objective)
+    executor.submit(Task(0, 1, {}))
+    with pytest.raises(wt.WelltunedError, match="3 worker processes in a row did not start: exit code 7"):
+        wait_for(executor)
+
+
 SCRIPT = """
 import json, os
 import welltuned as wt

@@ -39,7 +39,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-START_SECONDS = 60.0
+START_SECONDS = 600.0  # of a worker, until it has loaded the objective and what that imports
 STARTS = 3
 LOOK = 1.0  # seconds between two looks whether workers live
 WATCH = 0.05  # seconds between two looks at the memory of workers
@@ -56,9 +56,9 @@ class _Worker:
     connection: Connection
     slot: str | None
     task: Task | None
-    began: float
+    began: float  # it, or once it has loaded the objective, its trial
     feeder: threading.Thread
-    started: bool = False  # whether it has said anything
+    loaded: bool = False
 
     def part(self) -> None:
         """Close the connection to a process that is gone, once nobody writes to it any more."""
@@ -78,7 +78,7 @@ class ProcessExecutor:
     InvalidType
         When the objective cannot be pickled, by name or by value.
     WelltunedError
-        When a worker cannot load the objective, or does not start.
+        When a worker cannot load the objective, or does not within ten minutes, or several die on the way up.
     """
 
     def __init__(self, job: Job, workers: int) -> None:
@@ -160,7 +160,7 @@ class ProcessExecutor:
         if deadline is not None:
             until.append(deadline)
         if limits.timeout is not None:
-            until += [w.began + limits.timeout for w in busy]
+            until += [w.began + limits.timeout for w in busy if w.loaded]
         return max(min(until) - now, 0.0)
 
     def _look_after(self, worker: _Worker) -> list[Finished]:
@@ -168,15 +168,15 @@ class ProcessExecutor:
         # a process that it forked may hold its end of the connection, which then does not end
         if worker.process.poll() is not None and not worker.connection.poll():
             return self._lose(worker)
-        if not worker.started and time.monotonic() - worker.began >= START_SECONDS:
-            raise WelltunedError(f"a worker process did not start within {START_SECONDS:g} seconds")
+        if not worker.loaded and time.monotonic() - worker.began >= START_SECONDS:
+            raise WelltunedError(f"a worker process did not load the objective within {START_SECONDS:g} seconds")
         return self._enforce(worker)
 
     def _enforce(self, worker: _Worker) -> list[Finished]:
         """Kill a worker whose trial exceeds a limit."""
         limits, seconds, task = self._job.limits, time.monotonic() - worker.began, worker.task
         assert task is not None
-        if limits.timeout is not None and seconds >= limits.timeout:
+        if limits.timeout is not None and worker.loaded and seconds >= limits.timeout:
             outcome = failure(Reason.TIMEOUT, f"trial_timeout: killed after {limits.timeout:g} seconds")
         elif limits.memory is not None and (used := resident(worker.process.pid)) > limits.memory:
             outcome = failure(
@@ -205,8 +205,8 @@ class ProcessExecutor:
             kind, content = pickle.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
             return self._lose(worker)
-        if kind == "started":
-            worker.started, worker.began, self._failures = True, time.monotonic(), 0
+        if kind == "loaded":
+            worker.loaded, worker.began, self._failures = True, time.monotonic(), 0
             return []
         if kind == "report":
             claim, report = content
@@ -224,7 +224,7 @@ class ProcessExecutor:
         """Give up a worker that died; one that died on the way up is replaced, and its task loses no attempt."""
         task, cause = worker.task, self._bury(worker)
         assert task is not None
-        if worker.started:
+        if worker.loaded:
             return [Finished(task, None, f"the worker process died ({cause})")]
         self._failures += 1
         # who kills workers kills some on the way up; who cannot start ends by itself

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 
@@ -40,14 +41,17 @@ def serve() -> None:
 
 
 def _work(connection: Connection) -> None:
-    connection.send_bytes(cloudpickle.dumps(("started", None)))
+    def tell(kind: str, content: Any = None) -> None:
+        connection.send_bytes(cloudpickle.dumps((kind, content)))
+
     payload = connection.recv_bytes()
     try:
         objective, objectives, memory = pickle.loads(payload)
     except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
         connection.recv_bytes()
-        connection.send_bytes(cloudpickle.dumps(("broken", f"{type(error).__name__}: {error}")))
+        tell("broken", f"{type(error).__name__}: {error}")
         return
+    tell("loaded")
 
     talking, current = threading.Lock(), None  # threads of the objective may report, some when their trial has ended
 
@@ -55,7 +59,7 @@ def _work(connection: Connection) -> None:
         with talking:
             if task is not current:
                 return True
-            connection.send_bytes(cloudpickle.dumps(("report", ((task.number, task.token), report))))
+            tell("report", ((task.number, task.token), report))
             return bool(connection.recv())
 
     while True:
@@ -67,7 +71,7 @@ def _work(connection: Connection) -> None:
                 stream.flush()
         with talking:
             current = None
-            connection.send_bytes(cloudpickle.dumps(("done", portable(outcome))))
+            tell("done", portable(outcome))
 
 
 @contextlib.contextmanager
