@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 import welltuned as wt
-from welltuned.executors import EXECUTORS, Finished, Job, ProcessExecutor, available_cores, check_workers, make_executor
+from welltuned.executors import (
+    EXECUTORS,
+    Finished,
+    Job,
+    Limits,
+    ProcessExecutor,
+    available_cores,
+    check_limits,
+    check_workers,
+    make_executor,
+)
 from welltuned.executors.processes import THREAD_VARIABLES
 from welltuned.live import Task
 from welltuned.testing import ExecutorContract
@@ -390,6 +400,60 @@ def test_closing_while_workers_start_leaves_nothing_open(processes):
             executor.submit(Task(number, 1, {}))
         executor.close()
     assert held() == before
+
+
+STARTING = """
+def objective(p):
+    children = [subprocess.Popen(["sleep", "300"], start_new_session=new) for new in (False, True)]
+    name = os.path.join({folder!r}, str(p.number))
+    with open(name + "~", "w") as file:
+        print(os.getpid(), *(child.pid for child in children), file=file)
+    os.rename(name + "~", name)
+    children[0].wait()
+"""
+
+
+def pids_in(folder, n, seconds=60):
+    """Wait until ``n`` trials have written what they started, and return all process numbers."""
+    deadline = time.monotonic() + seconds
+    while len(files := [f for f in folder.iterdir() if not f.name.endswith("~")]) < n:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return [int(pid) for file in files for pid in file.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="descendants are found on Linux only")
+def test_what_objectives_started_ends_with_the_parent(tmp_path):
+    """Also what has a session of its own."""
+    folder, script = tmp_path / "pids", tmp_path / "script.py"
+    folder.mkdir()
+    script.write_text(
+        "import os, subprocess\nimport welltuned as wt\n"
+        + STARTING.format(folder=str(folder))
+        + "wt.minimize(objective, {'x': (0.0, 1.0)}, 4, workers=2)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)])
+    pids = pids_in(folder, 2)
+    parent.kill()
+    parent.wait()
+    assert len(pids) == 6 and gone(pids)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="descendants are found on Linux only")
+@pytest.mark.parametrize("how", ["limit", "close"])
+def test_what_objectives_started_ends_with_their_worker(tmp_path, how):
+    """Also what has a session of its own."""
+    scope = {"os": os, "subprocess": subprocess}
+    exec(STARTING.format(folder=str(tmp_path)), scope)
+    limits = check_limits(timeout=2) if how == "limit" else Limits()
+    executor = ProcessExecutor(Job(scope["objective"], ("value",), never, limits), 1)
+    with contextlib.closing(executor):
+        executor.submit(Task(0, 1, {}))
+        pids = pids_in(tmp_path, 1)
+        if how == "limit":
+            assert wait_for(executor).outcome.reason is wt.Reason.TIMEOUT
+            assert gone(pids)
+    assert gone(pids)
 
 
 def test_workers_share_the_cores(processes, monkeypatch):

@@ -138,17 +138,3 @@ def device_slots(limits: Limits) -> list[str] | None:
             f"({VISIBLE} and /dev/nvidia* tell)"
         )
     return slots
-
-
-def resident(pid: int) -> int:
-    """Return the resident bytes of a process and its descendants; 0 for one that is gone."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, todo = 0, [pid]
-    while todo:
-        one = todo.pop()
-        try:
-            total += int(Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1]) * page
-            todo += [int(p) for t in Path(f"/proc/{one}/task").iterdir() for p in (t / "children").read_text().split()]
-        except (OSError, ValueError, IndexError):
-            continue
-    return total

@@ -26,8 +26,8 @@ import cloudpickle
 
 from welltuned.errors import InvalidType, WelltunedError
 from welltuned.evaluation import failure
-from welltuned.executors import remote
-from welltuned.executors.limits import VISIBLE, device_slots, resident
+from welltuned.executors import remote, tree
+from welltuned.executors.limits import VISIBLE, device_slots
 from welltuned.executors.protocol import Finished, Job
 from welltuned.live import Task
 from welltuned.trial import Reason
@@ -59,6 +59,13 @@ class _Worker:
     began: float  # it, or once it has loaded the objective, its trial
     feeder: threading.Thread
     loaded: bool = False
+
+    def kill(self) -> None:
+        """End it and all it has started."""
+        if self.process.poll() is None:
+            tree.kill(self.process.pid)
+        else:  # its number may be that of another process by now
+            tree.kill_group(self.process.pid)
 
     def part(self) -> None:
         """Close the connection to a process that is gone, once nobody writes to it any more."""
@@ -178,21 +185,15 @@ class ProcessExecutor:
         assert task is not None
         if limits.timeout is not None and worker.loaded and seconds >= limits.timeout:
             outcome = failure(Reason.TIMEOUT, f"trial_timeout: killed after {limits.timeout:g} seconds")
-        elif limits.memory is not None and (used := resident(worker.process.pid)) > limits.memory:
+        elif limits.memory is not None and (used := tree.resident(worker.process.pid)) > limits.memory:
             outcome = failure(
                 Reason.OUT_OF_MEMORY, f"memory_limit: killed at {used:,} bytes, {limits.memory:,} are allowed"
             )
         else:
             return []
-        self._kill(worker)
+        worker.kill()
         self._bury(worker)
         return [Finished(task, replace(outcome, seconds=seconds))]
-
-    def _kill(self, worker: _Worker) -> None:
-        """End a worker and all it has started."""
-        with contextlib.suppress(OSError):
-            os.killpg(worker.process.pid, signal.SIGKILL)
-        worker.process.kill()
 
     def _free(self, slot: str | None) -> None:
         if slot is not None and self._slots is not None:
@@ -240,7 +241,7 @@ class ProcessExecutor:
             code = worker.process.wait(5)
         except subprocess.TimeoutExpired:
             code = -signal.SIGKILL
-        self._kill(worker)  # what it started, if not itself, may hold the device
+        worker.kill()  # what it started, if not itself, may hold the device
         worker.process.wait()
         worker.part()
         self._free(worker.slot)
@@ -249,7 +250,7 @@ class ProcessExecutor:
     def close(self) -> None:
         """See :meth:`Executor.close`."""
         for worker in self._workers:
-            self._kill(worker)
+            worker.kill()
         for worker in self._workers:
             worker.process.wait()
             worker.part()

@@ -18,6 +18,7 @@ from typing import Any
 import cloudpickle
 
 from welltuned.evaluation import evaluate
+from welltuned.executors import tree
 from welltuned.executors.remote import portable
 from welltuned.live import LiveTrial, Task
 from welltuned.trial import Report
@@ -36,8 +37,10 @@ def serve() -> None:
         os.chdir(hello["cwd"])
     threading.Thread(target=_die_with, args=(hello["parent"],), daemon=True).start()
     os.set_inheritable(hello["connection"], False)
-    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+    with contextlib.suppress(EOFError, OSError):
         _work(Connection(hello["connection"]))
+        return
+    tree.kill(os.getpid())  # the parent is gone
 
 
 def _work(connection: Connection) -> None:
@@ -97,7 +100,7 @@ def _capped(memory: int | None) -> Iterator[None]:
 
 
 def _die_with(parent: int) -> None:
-    """End this process when its parent is gone, even in the middle of an objective."""
+    """End this process and what it has started when its parent is gone, even in the middle of an objective."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    os._exit(1)
+    tree.kill(os.getpid())

@@ -1,0 +1,45 @@
+"""What a process has started, and what that has started: found, measured, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and all below it; where there is no ``/proc``, the process alone."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError, ValueError):
+            found += [
+                int(p) for t in Path(f"/proc/{one}/task").iterdir() for p in (t / "children").read_text().split()
+            ]
+    return found
+
+
+def resident(pid: int) -> int:
+    """Return the resident bytes of a process and its descendants; 0 for one that is gone."""
+    page, total = os.sysconf("SC_PAGE_SIZE"), 0
+    for one in descendants(pid):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total += int(Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1]) * page
+    return total
+
+
+def kill(pid: int) -> None:
+    """End a process that leads a group, its group, and what it started in other ones; this process ends itself last."""
+    if pid != os.getpid():
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGSTOP)  # it must not start anything more meanwhile
+    for one in descendants(pid)[1:]:
+        with contextlib.suppress(OSError):
+            os.kill(one, signal.SIGKILL)
+    kill_group(pid)
+
+
+def kill_group(pid: int) -> None:
+    """End what is left of the group of a process that has ended."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
