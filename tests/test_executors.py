@@ -179,6 +179,35 @@ def test_close_leaves_no_process(processes, tmp_path):
     assert gone([int(f.read_text()) for f in tmp_path.iterdir()], seconds=2)
 
 
+def test_idle_workers_end_as_programs_do(processes, tmp_path):
+    """What is to be done at their exit is done when close() returns, and what they have left running ends."""
+
+    def objective(p):
+        import atexit
+
+        child = subprocess.Popen(["sleep", "300"])
+        atexit.register((tmp_path / str(os.getpid())).write_text, "done")
+        return float(child.pid)
+
+    executor = processes(objective)
+    children = [int(outcome.metrics["value"]) for outcome in run_all(executor, 2, 2).values()]
+    executor.close()
+    workers = list(tmp_path.iterdir())
+    assert workers and all(f.read_text() == "done" for f in workers)
+    assert gone(children)
+
+
+def test_a_worker_that_does_not_end_by_itself_is_killed(processes):
+    def objective(p):
+        threading.Thread(target=time.sleep, args=(300,)).start()
+        return float(os.getpid())
+
+    executor = processes(objective, workers=1)
+    pid = int(run_all(executor, 1, 1)[0].metrics["value"])
+    executor.close()
+    assert gone([pid])
+
+
 def test_a_trial_whose_workers_keep_dying_fails_as_lost():
     """It is tried three times; the study goes on to its budget."""
     study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)

@@ -29,6 +29,7 @@ from welltuned.evaluation import failure
 from welltuned.executors import remote, tree
 from welltuned.executors.limits import VISIBLE, device_slots
 from welltuned.executors.protocol import Finished, Job
+from welltuned.executors.worker import END
 from welltuned.live import Task
 from welltuned.trial import Reason
 
@@ -42,6 +43,8 @@ THREAD_VARIABLES = (
 START_SECONDS = 600.0  # of a worker, until it has loaded the objective and what that imports
 STARTS = 3
 LOOK = 1.0  # seconds between two looks whether workers live
+GRACE = 3.0  # seconds that idle workers have to end by themselves
+LINGER = 1.0  # seconds that what they have started has after them, such as a process that cleans up
 WATCH = 0.05  # seconds between two looks at the memory of workers
 
 
@@ -59,6 +62,19 @@ class _Worker:
     began: float  # it, or once it has loaded the objective, its trial
     feeder: threading.Thread
     loaded: bool = False
+
+    def dismiss(self) -> None:
+        """Tell it, while it is idle, to end by itself."""
+        with contextlib.suppress(OSError):  # it has died
+            self.connection.send_bytes(END)
+
+    def await_end(self, deadline: float) -> None:
+        """Wait until it has ended by itself, and for a moment until its group has."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(deadline - time.monotonic(), 0.0))
+        deadline = min(deadline, time.monotonic() + LINGER)
+        while time.monotonic() < deadline and tree.has_group(self.process.pid):
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """End it and all it has started."""
@@ -248,13 +264,20 @@ class ProcessExecutor:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def close(self) -> None:
-        """See :meth:`Executor.close`."""
-        for worker in self._workers:
-            worker.kill()
-        for worker in self._workers:
-            worker.process.wait()
-            worker.part()
-        self._workers.clear()
+        """See :meth:`Executor.close`. Idle workers end as programs do, with what is to be done at their exit."""
+        workers, self._workers = self._workers, []
+        idle, deadline = [w for w in workers if w.task is None], time.monotonic() + GRACE
+        try:
+            for worker in workers:
+                worker.dismiss() if worker in idle else worker.kill()
+            for worker in idle:
+                worker.await_end(deadline)
+        finally:
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.process.wait()
+                worker.part()
 
 
 def _send(connection: Connection, messages: Sequence[bytes]) -> None:

@@ -45,4 +45,4 @@ class Executor(Protocol):
         """Return tasks that ended, waiting for at least one of them, ``timeout`` seconds at most."""
 
     def close(self) -> None:
-        """End all workers at once, whatever they are doing."""
+        """End all workers; those that are busy at once, whatever they are doing."""

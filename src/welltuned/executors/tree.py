@@ -39,6 +39,15 @@ def kill(pid: int) -> None:
     kill_group(pid)
 
 
+def has_group(pid: int) -> bool:
+    """Tell whether anything is left of the group of a process."""
+    try:
+        os.killpg(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
 def kill_group(pid: int) -> None:
     """End what is left of the group of a process that has ended."""
     with contextlib.suppress(OSError):

@@ -23,6 +23,9 @@ from welltuned.executors.remote import portable
 from welltuned.live import LiveTrial, Task
 from welltuned.trial import Report
 
+#: tells a worker to end, in place of a task; a connection that ends without it tells that the parent has died
+END = b""
+
 
 def serve() -> None:
     """Run a worker process: evaluate what the parent sends that standard input tells of."""
@@ -66,10 +69,13 @@ def _work(connection: Connection) -> None:
             return bool(connection.recv())
 
     while True:
-        current = task = pickle.loads(connection.recv_bytes())
+        content = connection.recv_bytes()
+        if content == END:
+            return
+        current = task = pickle.loads(content)
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
-        for stream in (sys.stdout, sys.stderr):  # this process will be killed, and what it printed lost with it
+        for stream in (sys.stdout, sys.stderr):  # this process may be killed, and what it printed lost with it
             with contextlib.suppress(Exception):
                 stream.flush()
         with talking:
