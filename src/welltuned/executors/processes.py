@@ -235,7 +235,7 @@ class ProcessExecutor:
         if kind == "broken":
             raise WelltunedError(f"a worker process cannot load the objective: {content}")
         worker.task = None
-        return [Finished(task, pickle.loads(content))]
+        return [Finished(task, remote.received(task, content))]
 
     def _lose(self, worker: _Worker) -> list[Finished]:
         """Give up a worker that died; one that died on the way up is replaced, and its task loses no attempt."""

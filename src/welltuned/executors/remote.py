@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import pickle
 import threading
+import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,8 +25,9 @@ from welltuned.evaluation import StandIn, evaluate
 from welltuned.executors.limits import check_limits
 from welltuned.executors.protocol import Finished, Job, OnReport
 from welltuned.live import LiveTrial, Task
-from welltuned.trial import Outcome, Report
+from welltuned.trial import Outcome, Reason, Report
 
+log = logging.getLogger("welltuned")
 Answer: TypeAlias = Literal["go", "stop", "leave"]
 #: objectives that a worker process keeps loaded
 LOADED = 4
@@ -139,12 +142,13 @@ class Desk:
         WelltunedError
             When a worker could not load the objective.
         """
-        returned = pickle.loads(content)
-        if isinstance(returned, str):
+        kind, returned = pickle.loads(content)
+        if kind == "broken":
             raise WelltunedError(f"a worker cannot load the objective: {returned}")
-        if returned is None:
+        if kind == "abandoned":
             return self.lose(key, "the worker died")
-        return Finished(self._asked.pop(key).task, returned)
+        task = self._asked.pop(key).task
+        return Finished(task, received(task, returned))
 
     def lose(self, key: str, error: str) -> Finished:
         """Give up an attempt whose worker died."""
@@ -162,7 +166,7 @@ _loading = threading.Lock()
 
 
 def attempt(name: str, fetch: Callable[[], bytes], task: bytes, key: str, ask: Callable[[Message], Answer]) -> bytes:
-    """Evaluate a task in a worker; return the pickled outcome, None for one that is not wanted, or what is broken.
+    """Evaluate a task in a worker; return, pickled, what became of it with the outcome, or with what is broken.
 
     Parameters
     ----------
@@ -176,12 +180,12 @@ def attempt(name: str, fetch: Callable[[], bytes], task: bytes, key: str, ask: C
     me, numbers, talking = uuid.uuid4().hex, itertools.count(), threading.Lock()
     abandoned = ask(Message(key, me, next(numbers))) == "leave"
     if abandoned:
-        return cloudpickle.dumps(None)
+        return pickle.dumps(("abandoned", None))
     try:
         objective, objectives = _load(name, fetch)
         live: Task = pickle.loads(task)
     except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
-        return cloudpickle.dumps(f"{type(error).__name__}: {error}")
+        return pickle.dumps(("broken", f"{type(error).__name__}: {error}"))
 
     def on_report(_: Task, report: Report) -> bool:
         nonlocal abandoned
@@ -196,7 +200,7 @@ def attempt(name: str, fetch: Callable[[], bytes], task: bytes, key: str, ask: C
         return answer == "stop"
 
     outcome = evaluate(objective, LiveTrial(live, on_report), objectives)
-    return cloudpickle.dumps(None) if abandoned else portable(outcome)
+    return pickle.dumps(("abandoned", None) if abandoned else ("done", portable(outcome)))
 
 
 def _load(name: str, fetch: Callable[[], bytes]) -> tuple[Any, tuple[str, ...]]:
@@ -210,11 +214,28 @@ def _load(name: str, fetch: Callable[[], bytes]) -> tuple[Any, tuple[str, ...]]:
 
 
 def portable(outcome: Outcome) -> bytes:
-    """Pickle an outcome, without its exception where that cannot travel."""
-    error = outcome.exception
-    for exception in (error, None if error is None else StandIn(type(error), str(outcome.error)), None):
-        with contextlib.suppress(Exception):  # an exception's pickling is the user's code
-            pickled: bytes = cloudpickle.dumps(replace(outcome, exception=exception))
-            pickle.loads(pickled)
-            return pickled
-    raise AssertionError("an outcome without its exception is plain data")
+    """Pickle an outcome; :func:`received` reads it.
+
+    Its exception travels by itself, since it may not load where its class is not known, or be rebuilt from its
+    arguments. What stands for it then is tried in turn: its own class, then those that it was derived from.
+    """
+    error, packed, trace = outcome.exception, [], None
+    if error is not None:
+        trace = "".join(traceback.format_exception(error)).rstrip() if outcome.reason is Reason.ERROR else None
+        kinds = [kind for kind in type(error).__mro__ if issubclass(kind, BaseException)]
+        for exception in (error, *(StandIn(kind, str(outcome.error)) for kind in kinds)):
+            with contextlib.suppress(Exception):  # an exception's pickling is the user's code
+                packed.append(cloudpickle.dumps(exception))
+    content: bytes = cloudpickle.dumps((replace(outcome, exception=None), packed, trace))
+    return content
+
+
+def received(task: Task, content: bytes) -> Outcome:
+    """Read an outcome that :func:`portable` has pickled, and tell the log of the exception as if it was raised here."""
+    outcome, packed, trace = pickle.loads(content)
+    if trace is not None:
+        log.debug("trial %d\n%s", task.number, trace)
+    for exception in packed:
+        with contextlib.suppress(Exception):
+            return replace(outcome, exception=pickle.loads(exception))
+    return outcome

@@ -78,9 +78,10 @@ def _work(connection: Connection) -> None:
         for stream in (sys.stdout, sys.stderr):  # this process may be killed, and what it printed lost with it
             with contextlib.suppress(Exception):
                 stream.flush()
+        content = portable(outcome)
         with talking:
             current = None
-            tell("done", portable(outcome))
+            tell("done", content)
 
 
 @contextlib.contextmanager

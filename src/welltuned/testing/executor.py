@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 import pytest
 
 from welltuned.errors import Infeasible, Pruned
+from welltuned.evaluation import StandIn
 from welltuned.executors import Executor, Finished, Job
 from welltuned.live import LiveTrial, Task
 from welltuned.trial import Outcome, Reason, Report, State
@@ -106,6 +111,7 @@ class ExecutorContract:
             ("nan", State.FAILED, Reason.NAN),
             ("text", State.FAILED, Reason.ERROR),
             ("unpicklable", State.FAILED, Reason.ERROR),
+            ("known_there_only", State.FAILED, Reason.ERROR),
             ("pruned", State.PRUNED, None),
         ],
     )
@@ -118,6 +124,21 @@ class ExecutorContract:
             outcome = finish(executor, [Task(number, 1, {"x": number})])[number]
             assert (outcome.state, outcome.reason) == (state, reason)
             assert reason is None or outcome.error
+
+    def test_an_exception_that_cannot_travel_is_known_by_what_it_was_derived_from(
+        self, start: Callable[..., Executor]
+    ) -> None:
+        """Which exceptions a study is to survive can be told, wherever their classes can be imported."""
+        error = run_all(start(known_there_only), 1, self.workers)[0].exception
+        assert issubclass(error.kind if isinstance(error, StandIn) else type(error), LookupError)
+
+    def test_where_an_exception_was_raised_is_logged(
+        self, start: Callable[..., Executor], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """At the level DEBUG, with the lines of the objective."""
+        with caplog.at_level(logging.DEBUG, logger="welltuned"):
+            run_all(start(raises), 1, self.workers)
+        assert 'raise ValueError("on purpose")' in caplog.text
 
     def test_reports_arrive_in_order(self, start: Callable[..., Executor]) -> None:
         """Every report reaches ``on_report`` in this process, with its task, before the outcome."""
@@ -286,6 +307,14 @@ class Stubborn(Exception):
 def unpicklable(trial: LiveTrial) -> float:
     """Raise an exception that pickle cannot bring back."""
     raise Stubborn(1, 2)
+
+
+def known_there_only(trial: LiveTrial) -> float:
+    """Raise an exception of a module that only this process has."""
+    module: Any = types.ModuleType(f"welltuned_known_to_{os.getpid()}")
+    module.Failed = type("Failed", (LookupError,), {"__module__": module.__name__})
+    sys.modules[module.__name__] = module
+    raise module.Failed("on purpose")
 
 
 def pruned(trial: LiveTrial) -> float:
