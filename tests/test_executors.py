@@ -485,6 +485,18 @@ def test_what_objectives_started_ends_with_their_worker(tmp_path, how):
     assert gone(pids)
 
 
+def test_programs_that_objectives_start_can_be_interrupted(processes):
+    """A worker itself survives an interrupt; what it starts does not inherit that."""
+
+    def objective(p):
+        os.kill(os.getpid(), signal.SIGINT)
+        child = subprocess.Popen(["sleep", "300"])
+        child.send_signal(signal.SIGINT)
+        return float(child.wait(60))
+
+    assert run_all(processes(objective), 1, 1)[0].metrics == {"value": float(-signal.SIGINT)}
+
+
 def test_workers_share_the_cores(processes, monkeypatch):
     for variable in THREAD_VARIABLES:
         monkeypatch.delenv(variable, raising=False)

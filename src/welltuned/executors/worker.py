@@ -33,8 +33,8 @@ def serve() -> None:
     if not content.endswith(b"}"):
         return  # the parent died while it said hello
     hello = json.loads(content)
-    # an interrupt at the terminal reaches the whole group; the parent decides what becomes of its workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # the parent decides what becomes of its workers; programs they start would inherit SIG_IGN, but no function
+    signal.signal(signal.SIGINT, lambda *_: None)
     sys.path[:], sys.argv[:] = hello["path"], hello["argv"]
     with contextlib.suppress(OSError):
         os.chdir(hello["cwd"])
