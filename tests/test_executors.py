@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -367,6 +368,37 @@ def test_scripts_need_no_guard(tmp_path):
     assert reason.startswith("space exhausted")
     assert len(errors) == 1 and "Worse: three" in errors[0]
     assert len(starts.read_text().split()) == 1
+
+
+PICKLING = """
+import json, multiprocessing, pickle
+import welltuned as wt
+class Model:
+    def __init__(self, x): self.x = x
+class Choice:
+    def __call__(self, x): return x
+def double(x): return 2 * x
+def objective(trial):
+    model = pickle.loads(pickle.dumps(Model(trial["x"])))
+    choice = pickle.loads(pickle.dumps(trial["choice"]))
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return choice(pool.map(double, [model.x])[0]) if {pool} else choice(model.x)
+study = wt.Study({{"x": [1, 2], "choice": [Choice()]}}, sampler="grid", seed=0)
+study.optimize(objective, workers=2)
+print(json.dumps([sorted(t.value or 0.0 for t in study.trials), [t.error for t in study.trials]]))
+"""
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_objectives_can_pickle_what_their_script_defines(tmp_path, pool):
+    """By name, as ``torch.save`` of a model and pools of processes do."""
+    if pool and multiprocessing.get_all_start_methods()[0] != "fork":
+        pytest.skip("processes that are not forked have no such functions")
+    script = tmp_path / "script.py"
+    script.write_text(PICKLING.format(pool=pool))
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == [[2.0, 4.0] if pool else [1.0, 2.0], [None, None]]
 
 
 def test_programs_from_standard_input_work_too():

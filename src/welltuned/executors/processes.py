@@ -22,9 +22,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-import cloudpickle
-
-from welltuned.errors import InvalidType, WelltunedError
+from welltuned.errors import WelltunedError
 from welltuned.evaluation import failure
 from welltuned.executors import remote, tree
 from welltuned.executors.limits import VISIBLE, device_slots
@@ -108,13 +106,7 @@ class ProcessExecutor:
         self._job = job
         self._size = workers
         self._slots = device_slots(job.limits)
-        try:
-            self._payload = cloudpickle.dumps((job.objective, tuple(job.objectives), job.limits.memory))
-        except Exception as error:
-            raise InvalidType(
-                f"objective={job.objective!r} cannot be sent to worker processes: {error}; leave out what "
-                "holds open files, locks or connections, or create it inside the function"
-            ) from error
+        self._payload = remote.pack(job).content
         self._workers: list[_Worker] = []
         self._failures = 0
 
@@ -140,7 +132,7 @@ class ProcessExecutor:
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", "from welltuned.executors.worker import serve; serve()"],
+                [sys.executable, "-c", "import welltuned.executors.worker as _worker; _worker.serve()"],
                 stdin=subprocess.PIPE,
                 env=env,
                 pass_fds=(theirs.fileno(),),
@@ -148,6 +140,7 @@ class ProcessExecutor:
             )
             hello = {
                 "connection": theirs.fileno(),
+                "memory": self._job.limits.memory,
                 "path": sys.path,
                 "cwd": str(Path.cwd()),
                 "parent": os.getpid(),

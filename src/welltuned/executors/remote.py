@@ -8,14 +8,18 @@ one attempt, and another one is told to leave. Messages are numbered, so that a 
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import logging
+import multiprocessing
 import pickle
+import sys
 import threading
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any, Literal, TypeAlias
 
 import cloudpickle
@@ -64,7 +68,7 @@ def pack(job: Job) -> Parcel:
         When the objective cannot be pickled, by name or by value.
     """
     try:
-        content = cloudpickle.dumps((job.objective, tuple(job.objectives)))
+        content = _dumps((job.objective, tuple(job.objectives)))
     except Exception as error:
         raise InvalidType(
             f"objective={job.objective!r} cannot be sent to worker processes: {error}; leave out what "
@@ -82,10 +86,49 @@ def pack_task(task: Task) -> bytes:
         When a parameter cannot be pickled.
     """
     try:
-        content: bytes = cloudpickle.dumps(task)
+        return _dumps(task)
     except Exception as error:
         raise InvalidType(f"params={dict(task.params)!r} cannot be sent to worker processes: {error}") from error
-    return content
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickle by value what cannot be imported, and keep what that was of the functions and classes of ``__main__``."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.main: dict[str, Any] = {}
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how this is pickled."""
+        name = thing.__name__ if isinstance(thing, (type, FunctionType)) else None
+        if name is not None and vars(sys.modules["__main__"]).get(name) is thing and thing.__module__ == "__main__":
+            self.main[name] = thing
+        return super().reducer_override(thing)
+
+
+def _dumps(thing: Any) -> bytes:
+    """Pickle something, and after it by name what of ``__main__`` it holds, for :func:`loads_with_main`."""
+    file = io.BytesIO()
+    pickler = _Pickler(file)
+    pickler.dump(thing)
+    pickler.dump(dict(pickler.main))
+    return file.getvalue()
+
+
+def loads_with_main(content: bytes) -> Any:
+    """Read something in a process that does nothing else, and add what came with it to ``__main__``.
+
+    So an objective can pickle its own classes and functions by name, as where it was written. Functions are left out
+    where :mod:`multiprocessing` does not fork: its processes would have no such ``__main__``, and a pool that gets a
+    task that it cannot read waits for ever.
+    """
+    loader = pickle.Unpickler(io.BytesIO(content))
+    thing, main = loader.load(), vars(sys.modules["__main__"])
+    forks = (multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]) == "fork"
+    for name, shared in loader.load().items():
+        if forks or isinstance(shared, type):
+            main.setdefault(name, shared)
+    return thing
 
 
 def resources_of(job: Job, resources: Mapping[str, float] | None) -> Mapping[str, float]:

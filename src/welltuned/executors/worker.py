@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ import cloudpickle
 
 from welltuned.evaluation import evaluate
 from welltuned.executors import tree
-from welltuned.executors.remote import portable
+from welltuned.executors.remote import loads_with_main, portable
 from welltuned.live import LiveTrial, Task
 from welltuned.trial import Report
 
@@ -41,18 +40,18 @@ def serve() -> None:
     threading.Thread(target=_die_with, args=(hello["parent"],), daemon=True).start()
     os.set_inheritable(hello["connection"], False)
     with contextlib.suppress(EOFError, OSError):
-        _work(Connection(hello["connection"]))
+        _work(Connection(hello["connection"]), hello["memory"])
         return
     tree.kill(os.getpid())  # the parent is gone
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection, memory: int | None) -> None:
     def tell(kind: str, content: Any = None) -> None:
         connection.send_bytes(cloudpickle.dumps((kind, content)))
 
     payload = connection.recv_bytes()
     try:
-        objective, objectives, memory = pickle.loads(payload)
+        objective, objectives = loads_with_main(payload)
     except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
         connection.recv_bytes()
         tell("broken", f"{type(error).__name__}: {error}")
@@ -72,7 +71,7 @@ def _work(connection: Connection) -> None:
         content = connection.recv_bytes()
         if content == END:
             return
-        current = task = pickle.loads(content)
+        current = task = loads_with_main(content)
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
         for stream in (sys.stdout, sys.stderr):  # this process may be killed, and what it printed lost with it
