@@ -142,6 +142,25 @@ def test_trials_are_tried_again_by_reason(tmp_path):
     assert [(t.state, t.reason, t.attempts) for t in again.trials] == [(State.FAILED, Reason.ERROR, 2)] * 2
 
 
+def test_failures_are_counted_by_their_reason(tmp_path):
+    """Two lost workers use up nothing of what is allowed for errors."""
+
+    def objective(trial):
+        with (tmp_path / str(trial.number)).open("a") as file:
+            file.write("x")
+        attempt = (tmp_path / str(trial.number)).stat().st_size
+        if attempt <= 2:
+            os._exit(1)
+        if attempt == 3:
+            raise OSError("the network is down")
+        return trial["x"]
+
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, sampler="random")
+    retries = {"lost": 2, "error": 1}
+    study.optimize(objective, n_trials=1, executor="processes", retries=retries, progress=False)
+    assert [(t.state, t.attempts) for t in study.trials] == [(State.COMPLETE, 4)]
+
+
 # D15: a batch objective is called once per batch
 
 

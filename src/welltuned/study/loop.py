@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class _Run:
         self.study, self.executor, self.options, self.progress = study, executor, options, progress
         # by claim: a process that was stopped for long may take over its own trial
         self.running: dict[tuple[int, int], Task] = {}
+        self.failures: Counter[tuple[int, Reason]] = Counter()  # by number
         self.deadline = None if options.timeout is None else time.monotonic() + options.timeout
         self.exhausted = False
         self.ahead = 1
@@ -237,16 +239,19 @@ class _Run:
         allowed = self.options.retries.get(reason, 0)
         if not allowed and reason is not Reason.LOST:
             return False
+        self.failures[task.number, reason] += 1
+        # other processes may have tried it too, for all of the reasons together
         attempts = self.study.history.trials_by_number[task.number].attempts
+        failures = max(self.failures[task.number, reason], attempts - sum(self.options.retries.values()) + allowed)
         log.warning(
             "trial %d failed (%s): %s, attempt %d of %d",
             task.number,
             reason.value,
             outcome.error,
-            attempts,
+            failures,
             allowed + 1,
         )
-        if attempts > allowed:
+        if failures > allowed:
             return False
         self.study.coordinator.put_back(task)
         return True
