@@ -562,6 +562,12 @@ def test_workers_have_the_parents_folder_and_path(processes, monkeypatch, tmp_pa
     assert (outcome.metrics, outcome.attributes) == ({"value": 5.0}, {"cwd": str(tmp_path)})
 
 
+def test_a_path_that_is_no_string_is_left_out(processes, monkeypatch, tmp_path):
+    """Python ignores it, and so do workers."""
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    assert run_all(processes(lambda p: 1.0), 1, 1)[0].metrics == {"value": 1.0}
+
+
 def test_tasks_run_side_by_side(processes):
     """Two sleeping tasks overlap."""
 

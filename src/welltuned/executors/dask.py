@@ -27,7 +27,7 @@ from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue, WelltunedError, require
 from welltuned.executors import remote
-from welltuned.executors.processes import THREAD_VARIABLES, available_cores
+from welltuned.executors.processes import THREAD_VARIABLES, available_cores, import_path
 from welltuned.executors.protocol import Finished, Job
 from welltuned.executors.remote import Answer, Desk, Message
 from welltuned.live import Task
@@ -268,7 +268,7 @@ class _LocalCluster:
             "folder": str(self._folder),
             "workers": workers,
             "resources": dict(resources),
-            "path": [p or str(Path.cwd()) for p in sys.path],
+            "path": import_path(),
             "argv": sys.argv,
         }
         self._process = subprocess.Popen(

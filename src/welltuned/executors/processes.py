@@ -51,6 +51,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def import_path() -> list[str]:
+    """Return where this process imports from, for others: absolute, and without what is no string, as Python does."""
+    return [p or str(Path.cwd()) for p in sys.path if isinstance(p, str)]
+
+
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes]
@@ -141,7 +146,7 @@ class ProcessExecutor:
             hello = {
                 "connection": theirs.fileno(),
                 "memory": self._job.limits.memory,
-                "path": sys.path,
+                "path": import_path(),
                 "cwd": str(Path.cwd()),
                 "parent": os.getpid(),
                 "argv": sys.argv,

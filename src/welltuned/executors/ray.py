@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from welltuned.errors import InvalidValue, WelltunedError, require
 from welltuned.executors import remote
-from welltuned.executors.processes import THREAD_VARIABLES, available_cores
+from welltuned.executors.processes import THREAD_VARIABLES, available_cores, import_path
 from welltuned.executors.protocol import Finished, Job
 from welltuned.executors.remote import Answer, Desk, Message
 from welltuned.live import Task
@@ -235,8 +233,7 @@ def _environment(workers: int) -> Iterator[None]:
     Ray itself gives them the script's folder, and one core.
     """
     share, before = str(max(1, available_cores() // workers)), dict(os.environ)
-    path = os.pathsep.join(p or str(Path.cwd()) for p in sys.path)
-    ours = {v: share for v in THREAD_VARIABLES if v not in before} | {"PYTHONPATH": path}
+    ours = {v: share for v in THREAD_VARIABLES if v not in before} | {"PYTHONPATH": os.pathsep.join(import_path())}
     os.environ.update(ours)
     try:
         yield
