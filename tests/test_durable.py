@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import welltuned as wt
@@ -86,6 +88,52 @@ def test_d14_a_greedy_trial_is_out_of_memory_and_the_study_alive(objective):
     study.optimize(objective, n_trials=3, memory_limit="300 MB", progress=False)
     assert [t.state for t in study.trials] == [State.COMPLETE, State.FAILED, State.COMPLETE]
     assert study.trials[1].reason is Reason.OUT_OF_MEMORY
+
+
+def many_threads(trial):
+    """Reserve half a gigabyte for stacks, and use next to nothing of it."""
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    end.set()
+    for thread in threads:
+        thread.join()
+    return 1.0
+
+
+def sparse(trial):
+    array = np.zeros(10**8)
+    array[:1000] = 0.001
+    return float(array[:1000].sum())
+
+
+def sharing(trial):
+    """Let four forked processes read an array of 100 MB."""
+    array = np.ones(12_500_000)
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=lambda: time.sleep(array.sum() / 1.25e7)) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return 1.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is watched on Linux only")
+@pytest.mark.parametrize("objective", [many_threads, sparse, sharing])
+def test_d14_only_memory_that_is_used_counts_and_that_once(objective):
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(objective, n_trials=1, memory_limit="400 MB", progress=False)
+    assert [(t.state, t.error) for t in study.trials] == [(State.COMPLETE, None)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is watched on Linux only")
+def test_d14_one_huge_allocation_fails():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(lambda trial: len(np.empty(10**9)), n_trials=1, memory_limit="400 MB", progress=False)
+    assert study.trials[0].reason is Reason.OUT_OF_MEMORY
+    assert "MemoryError" in study.trials[0].error
 
 
 @pytest.mark.parametrize(

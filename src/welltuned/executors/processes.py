@@ -65,6 +65,16 @@ class _Worker:
     began: float  # it, or once it has loaded the objective, its trial
     feeder: threading.Thread
     loaded: bool = False
+    look: float = 0.0  # when its memory is to be measured again
+
+    def resident(self, limit: int) -> int:
+        """Return the bytes that it and its children use, or 0 if they were measured a short while ago."""
+        before = time.monotonic()
+        if before < self.look:
+            return 0
+        used, now = tree.resident(self.process.pid, limit), time.monotonic()
+        self.look = now + 10 * (now - before)  # where it takes long, it must not take all of the time
+        return used
 
     def dismiss(self) -> None:
         """Tell it, while it is idle, to end by itself."""
@@ -199,7 +209,7 @@ class ProcessExecutor:
         assert task is not None
         if limits.timeout is not None and worker.loaded and seconds >= limits.timeout:
             outcome = failure(Reason.TIMEOUT, f"trial_timeout: killed after {limits.timeout:g} seconds")
-        elif limits.memory is not None and (used := tree.resident(worker.process.pid)) > limits.memory:
+        elif limits.memory is not None and (used := worker.resident(limits.memory)) > limits.memory:
             outcome = failure(
                 Reason.OUT_OF_MEMORY, f"memory_limit: killed at {used:,} bytes, {limits.memory:,} are allowed"
             )

@@ -19,13 +19,30 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def resident(pid: int) -> int:
-    """Return the resident bytes of a process and its descendants; 0 for one that is gone."""
-    page, total = os.sysconf("SC_PAGE_SIZE"), 0
-    for one in descendants(pid):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            total += int(Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1]) * page
-    return total
+def resident(pid: int, limit: int) -> int:
+    """Return the resident bytes of a process and its descendants; 0 for one that is gone.
+
+    Beyond the limit, memory that several of them share counts once, which takes the kernel much longer to find out.
+    """
+    found = descendants(pid)
+    total = sum(map(_resident, found))
+    return total if total <= limit else sum(map(_proportional, found))
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    """Return the resident bytes of a process, with its share of those that others have too."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    except (OSError, ValueError, IndexError, StopIteration):  # not every kernel tells
+        return _resident(pid)
 
 
 def kill(pid: int) -> None:

@@ -24,6 +24,8 @@ from welltuned.trial import Report
 
 #: tells a worker to end, in place of a task; a connection that ends without it tells that the parent has died
 END = b""
+#: how many times its memory limit, and bytes beyond, a trial may reserve
+ROOM = 4, 4 * 2**30
 
 
 def serve() -> None:
@@ -85,7 +87,11 @@ def _work(connection: Connection, memory: int | None) -> None:
 
 @contextlib.contextmanager
 def _capped(memory: int | None) -> Iterator[None]:
-    """Let allocations beyond ``memory`` bytes fail, so that most trials end by an exception, not by a kill."""
+    """Let one huge allocation fail before it takes the machine down.
+
+    This limit counts what is reserved, such as the stacks of threads, not what is used; so it leaves ample room, and
+    what is used is watched from outside.
+    """
     if memory is None:
         yield
         return
@@ -96,8 +102,9 @@ def _capped(memory: int | None) -> Iterator[None]:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         if line.startswith("VmData:")
     )
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = used + memory if before[1] == resource.RLIM_INFINITY else min(used + memory, before[1])
+    before, limit = resource.getrlimit(resource.RLIMIT_DATA), used + ROOM[0] * memory + ROOM[1]
+    if before[1] != resource.RLIM_INFINITY:
+        limit = min(limit, before[1])
     resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
     try:
         yield
