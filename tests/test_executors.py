@@ -294,6 +294,19 @@ def test_an_objective_that_cannot_be_loaded_is_named(processes, tmp_path, monkey
         wait_for(executor)
 
 
+def test_a_parameter_that_cannot_be_loaded_is_named(processes, tmp_path, monkeypatch):
+    """Its module cannot be imported where the worker is, though the objective can."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "nearby.py").write_text("class Choice: pass\n")
+    import nearby
+
+    executor = processes(lambda p: 1.0)
+    monkeypatch.undo()
+    executor.submit(Task(0, 1, {"x": nearby.Choice()}))
+    with pytest.raises(wt.WelltunedError, match=r"cannot load the objective.*nearby"):
+        wait_for(executor)
+
+
 def test_loading_the_objective_takes_nothing_of_its_trials_time(tmp_path, monkeypatch):
     """A module that takes long to import is no reason to kill the first trial of each worker."""
     (tmp_path / "ponderous.py").write_text(

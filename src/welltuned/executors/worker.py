@@ -51,12 +51,15 @@ def _work(connection: Connection, memory: int | None) -> None:
     def tell(kind: str, content: Any = None) -> None:
         connection.send_bytes(cloudpickle.dumps((kind, content)))
 
+    def broken(error: Exception) -> None:
+        tell("broken", f"{type(error).__name__}: {error}")
+
     payload = connection.recv_bytes()
     try:
         objective, objectives = loads_with_main(payload)
     except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
         connection.recv_bytes()
-        tell("broken", f"{type(error).__name__}: {error}")
+        broken(error)
         return
     tell("loaded")
 
@@ -73,7 +76,11 @@ def _work(connection: Connection, memory: int | None) -> None:
         content = connection.recv_bytes()
         if content == END:
             return
-        current = task = loads_with_main(content)
+        try:
+            current = task = loads_with_main(content)
+        except Exception as error:  # noqa: BLE001 - as above, of what a parameter is made of
+            broken(error)
+            return
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
         for stream in (sys.stdout, sys.stderr):  # this process may be killed, and what it printed lost with it
