@@ -310,7 +310,7 @@ class Space(Mapping[str, Parameter]):
 
     # configurations as dicts
 
-    def filled(self, params: Params) -> Params:
+    def filled(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a configuration of an earlier version of the space with the defaults of what is new since.
 
         Examples
