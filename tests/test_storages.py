@@ -22,6 +22,7 @@ from welltuned.storage import STORAGES, MemoryStorage, SQLiteStorage, StudyRow, 
 from welltuned.storage.postgres import PostgresStorage
 from welltuned.storage.schema import VERSION
 from welltuned.storage.sql import SQLStorage
+from welltuned.storage.sqlite import Connection
 from welltuned.testing import StorageContract
 from welltuned.testing.storage import LEASE, finished, study_row, waiting
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
@@ -350,6 +351,121 @@ def test_a_forked_child_opens_its_own_connection(path, opened):
         os._exit(0 if len(storage.claim(study, "child", LEASE)) == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert [t.owner for t in storage.read(study).trials] == ["child"]
+
+
+# interrupts
+
+
+class Interrupted:
+    """Raise what Ctrl-C does right after one statement, once, as where the key is pressed while it runs."""
+
+    def __init__(self, monkeypatch, statement):
+        self.statement, self.hits, execute = statement, 0, Connection.execute
+
+        def interrupted(db, statement, *args):
+            found = execute(db, statement, *args)
+            if statement == self.statement and not self.hits:
+                self.hits += 1
+                raise KeyboardInterrupt
+            return found
+
+        monkeypatch.setattr(Connection, "execute", interrupted)
+
+
+@pytest.mark.parametrize(
+    ("statement", "call"),
+    [
+        ("BEGIN IMMEDIATE", lambda storage, study: storage.claim(study, "me", LEASE)),
+        ("COMMIT", lambda storage, study: storage.claim(study, "me", LEASE)),
+        ("BEGIN", lambda storage, study: storage.studies()),
+    ],
+)
+def test_an_interrupt_leaves_no_transaction_open(statement, call, path, opened, monkeypatch):
+    """Neither this process nor another one is locked out by Ctrl-C, whenever it comes."""
+    storage, other = opened(path, patience=0.2), opened(path, patience=0.2)
+    study = storage.open(study_row()).id
+    stop = Interrupted(monkeypatch, statement)
+    with pytest.raises(KeyboardInterrupt):
+        call(storage, study)
+    assert stop.hits == 1
+    assert len(other.claim(study, "you", LEASE)) == 1
+    seen = len(storage.read(study).trials)
+    assert seen == 1 + (statement == "COMMIT")  # what was committed by then is stored
+    assert len(storage.claim(study, "me", LEASE)) == 1
+    assert len(other.read(study).trials) == seen + 1
+
+
+def test_an_interrupt_while_a_file_is_created_does_no_harm(path, opened, monkeypatch):
+    stop = Interrupted(monkeypatch, "BEGIN IMMEDIATE")
+    with pytest.raises(KeyboardInterrupt):
+        SQLiteStorage(path)
+    assert stop.hits == 1
+    assert opened(path, patience=0.2).open(study_row()).name == "study"
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE"])
+def test_what_an_interrupt_left_open_all_the_same_is_rolled_back(statement, path, opened):
+    """Wherever an interrupt found a gap, the next call begins afresh, and sees what others have stored since."""
+    storage, other = opened(path, patience=0.2), opened(path, patience=0.2)
+    study = storage.open(study_row()).id
+    storage._db().execute(statement)
+    before = storage.read(study)
+    assert len(other.claim(study, "you", LEASE)) == 1
+    storage._db().execute(statement)
+    if statement == "BEGIN":
+        assert storage._db().execute("SELECT COUNT(*) FROM trial").fetchone() == (1,)
+        other.claim(study, "you", LEASE)  # which that snapshot does not have
+    assert len(storage.read(study, before.revision).trials) == (2 if statement == "BEGIN" else 1)
+    storage._db().execute(statement)
+    assert len(storage.claim(study, "me", LEASE)) == 1
+    assert len(other.claim(study, "you", LEASE)) == 1
+
+
+def test_an_interrupted_block_that_is_cleared_away_late_undoes_nothing_else(path, opened):
+    """A traceback can keep a block alive; what goes on meanwhile is no longer its own."""
+    storage = opened(path)
+    study = storage.open(study_row()).id
+    left = storage._transaction(study)
+    left.__enter__()  # interrupted here, between the block and its first statement
+    with storage.together(study):
+        storage.claim(study, "me", LEASE)
+        left.gen.close()
+        storage.claim(study, "me", LEASE)
+    assert len(storage.read(study).trials) == 2
+
+
+def test_what_waits_for_its_turn_lets_go_when_interrupted(path, opened, monkeypatch):
+    """Those that wait stand in a queue; an interrupt gives the place in it back."""
+    fcntl = pytest.importorskip("fcntl")
+    storage, other = opened(path, patience=0.2), opened(path, patience=5.0)
+    study = storage.open(study_row()).id
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    flock = fcntl.flock
+
+    def interrupted(descriptor, operation):
+        flock(descriptor, operation)
+        if operation == fcntl.LOCK_EX:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            storage.claim(study, "me", LEASE)
+    about = path.stat()
+    place = Path(tempfile.gettempdir()) / f"welltuned-{os.getuid()}-{about.st_dev}-{about.st_ino}.lock"
+    with place.open("rb") as file:
+        flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    writer.execute("ROLLBACK")
+    writer.close()
+    assert len(other.claim(study, "you", LEASE)) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_what_went_wrong_is_said_where_a_file_cannot_be_created():
+    with pytest.raises(wt.StorageError) as caught:
+        SQLiteStorage("/dev/full")
+    assert "rollback" not in str(caught.value)
 
 
 # migrations, and files that are none of ours

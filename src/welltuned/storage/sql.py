@@ -129,11 +129,13 @@ class SQLStorage:
         """See :meth:`Storage.together`."""
         with self._transaction(study) as writing:
             writing.changed = False
-            self._open.writing = writing
             try:
+                self._open.writing = writing
                 yield
             finally:
-                self._open.writing = None
+                # an interrupted block may be cleared away later than it ended
+                if getattr(self._open, "writing", None) is writing:
+                    self._open.writing = None
 
     @contextmanager
     def _write(self, study: int | None = None) -> Iterator[Writing]:

@@ -50,6 +50,22 @@ TURN = 0.0003  # seconds between two looks of the one whose turn is next
 CHECKED = 256 << 20  # bytes up to which a file is read through when it is opened
 
 
+class Connection(sqlite3.Connection):
+    """A connection that knows which of its transactions is open."""
+
+    turn = 0
+
+    def begin_turn(self) -> int:
+        """Return the number of the transaction that is about to begin."""
+        self.turn += 1
+        return self.turn
+
+    def undo(self, turn: int | None = None) -> None:
+        """Roll back what is open; of one turn only, since an interrupted block may be cleared away much later."""
+        if self.in_transaction and turn in (None, self.turn):
+            self.execute("ROLLBACK")
+
+
 class SQLiteStorage(SQLStorage):
     """Keep studies in the SQLite file at ``path``, created when missing.
 
@@ -74,7 +90,7 @@ class SQLiteStorage(SQLStorage):
         self.where = f"storage {str(self.path)!r}"
         self._patience = patience
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[Connection] = []
         self._queues: list[int] = []
         weakref.finalize(self, _close, self._queues)
         self._lock = threading.Lock()
@@ -91,7 +107,7 @@ class SQLiteStorage(SQLStorage):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.path), self._patience)
 
-    def _check(self, db: sqlite3.Connection) -> None:
+    def _check(self, db: Connection) -> None:
         """Let SQLite look whether its pages fit together."""
         if self.path.stat().st_size > CHECKED:
             return
@@ -99,10 +115,10 @@ class SQLiteStorage(SQLStorage):
         if found != "ok":
             raise DamagedStorage(f"{self.where} is damaged ({found}); save what can be read: {SALVAGE}")
 
-    def _db(self) -> sqlite3.Connection:
+    def _db(self) -> Connection:
         """Return this thread's connection; a forked child opens its own."""
         if getattr(self._local, "pid", None) != os.getpid():
-            db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+            db = self._connect()
             try:
                 self._prepare(db)
             except BaseException:
@@ -113,18 +129,30 @@ class SQLiteStorage(SQLStorage):
                 self._connections.append(db)
         return self._local.db
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
+    def _connect(self) -> Connection:
+        return sqlite3.connect(
+            self.path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection
+        )
+
+    def _clean_db(self) -> Connection:
+        """Return this thread's connection without a transaction that an interrupted call left open."""
+        db = self._db()
+        if getattr(self._open, "writing", None) is None:  # otherwise it is the one of together()
+            db.undo()
+        return db
+
+    def _prepare(self, db: Connection) -> None:
         run = self._runner(db)
         # a commit writes whole pages, and changes a few hundred bytes of each; files that exist keep their own size
         db.execute(f"PRAGMA page_size = {PAGE}")
         # whose file it is comes first: one of something else is not to be touched
         if not is_current(run, DIALECT, self.where):
-            self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
             try:
+                self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
                 migrate(run, DIALECT, self.where, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()))
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                db.undo()
                 raise
         self._patiently(lambda: db.execute("PRAGMA journal_mode = WAL"))
         db.execute("PRAGMA synchronous = NORMAL")
@@ -144,8 +172,8 @@ class SQLiteStorage(SQLStorage):
             self._local.queue_pid = os.getpid()
             with self._lock:
                 self._queues.append(self._local.queue)
-        fcntl.flock(self._local.queue, fcntl.LOCK_EX)
         try:
+            fcntl.flock(self._local.queue, fcntl.LOCK_EX)
             yield
         finally:
             fcntl.flock(self._local.queue, fcntl.LOCK_UN)
@@ -184,23 +212,23 @@ class SQLiteStorage(SQLStorage):
     def _read(self) -> Iterator[Run]:
         """See :meth:`SQLStorage._read`."""
         with self._guard():
-            db = self._db()
+            db = self._clean_db()
             if db.in_transaction:  # within together()
                 yield self._runner(db)
                 return
-            db.execute("BEGIN")  # one snapshot for all the reads
-            try:
+            turn = db.begin_turn()
+            try:  # an interrupt may come as soon as the transaction has begun
+                db.execute("BEGIN")  # one snapshot for all the reads
                 yield self._runner(db)
             finally:
-                if db.in_transaction:
-                    db.execute("COMMIT")
+                db.undo(turn)
 
     def _look(self, statement: str, args: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """See :meth:`SQLStorage._look`."""
         with self._guard():
-            return self._runner(self._db())(statement, args)
+            return self._runner(self._clean_db())(statement, args)
 
-    def _runner(self, db: sqlite3.Connection) -> Run:
+    def _runner(self, db: Connection) -> Run:
         """Return what runs statements, patiently: a reader waits for one who repairs a log after a crash."""
 
         def run(statement: str, args: Mapping[str, Any] | Sequence[Any] = ()) -> list[Any]:
@@ -218,22 +246,25 @@ class SQLiteStorage(SQLStorage):
     def _transaction(self, study: int | None) -> Iterator[Writing]:
         """See :meth:`SQLStorage._transaction`."""
         with self._guard():
-            db = self._db()
-            try:
-                db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not _is_busy(error):
-                    raise
-                with self._queue():
-                    self._patiently(lambda: db.execute("BEGIN IMMEDIATE"), TURN)
-            try:
+            db = self._clean_db()
+            turn = db.begin_turn()
+            try:  # an interrupt may come as soon as the transaction has begun
+                self._begin(db)
                 writing = self._raise(self._runner(db), study, self._clock())
                 yield writing
                 db.execute("COMMIT" if writing.changed else "ROLLBACK")
             except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
+                db.undo(turn)
                 raise
+
+    def _begin(self, db: Connection) -> None:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise
+            with self._queue():
+                self._patiently(lambda: db.execute("BEGIN IMMEDIATE"), TURN)
 
     def close(self) -> None:
         """See :meth:`Storage.close`."""
