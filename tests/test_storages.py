@@ -353,6 +353,28 @@ def test_a_forked_child_opens_its_own_connection(path, opened):
     assert [t.owner for t in storage.read(study).trials] == ["child"]
 
 
+def test_a_file_stays_where_it_is_when_the_folder_changes(tmp_path, opened, monkeypatch):
+    """An objective may change the folder; threads and processes that open the file later still find it."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    storage = opened("study.db")
+    study = storage.open(study_row()).id
+    monkeypatch.chdir(there)
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(storage.claim(study, "me", LEASE)))
+    thread.start()
+    thread.join()
+    make, arguments = storage.__reduce__()
+    other = make(*arguments)
+    assert [t.number for t in found] == [t.number for t in other.read(study).trials] == [0]
+    other.close()
+    assert list(there.iterdir()) == []
+    assert "'study.db'" in storage.where  # messages keep what was written
+
+
+
 # interrupts
 
 

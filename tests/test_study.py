@@ -592,6 +592,27 @@ def test_checkpoints_survive_an_interrupted_attempt(path):
     assert [t.attempts for t in study.trials] == [1, 2, 1]
 
 
+def test_an_objective_may_change_the_folder(tmp_path, monkeypatch):
+    """Neither the file, nor its leases, nor the checkpoints depend on the folder that the process is in."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    seen = []
+
+    def objective(trial):
+        os.chdir(there)
+        seen.append(trial.checkpoint)
+        time.sleep(0.5)  # longer than the pause after which the lease is renewed, by a thread of its own
+        return trial["x"]
+
+    for options in ({"storage": "study.db", "lease": 0.6}, {"storage": None, "checkpoints": "kept"}):
+        os.chdir(here)
+        wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, **options).optimize(objective, n_trials=1, progress=False)
+    assert list(there.iterdir()) == []
+    assert [path.parents[2] for path in seen] == [here, here]
+
+
 def test_checkpoints_of_studies_are_apart(path, tmp_path):
     folders = {wt.Study(SPACE, storage=path, name=name, seed=0).ask().checkpoint for name in ("a", "b")}
     folders.add(new(checkpoints=tmp_path / "here").ask().checkpoint)

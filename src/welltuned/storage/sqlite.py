@@ -86,8 +86,10 @@ class SQLiteStorage(SQLStorage):
 
     def __init__(self, path: str | os.PathLike[str], patience: float = 60.0) -> None:
         super().__init__()
-        self.path = Path(path).expanduser()
-        self.where = f"storage {str(self.path)!r}"
+        given = Path(path).expanduser()
+        self.where = f"storage {str(given)!r}"
+        # every thread opens the file for itself, and an objective may have changed the folder by then
+        self.path = given.absolute()
         self._patience = patience
         self._local = threading.local()
         self._connections: list[Connection] = []
@@ -98,7 +100,7 @@ class SQLiteStorage(SQLStorage):
             raise InvalidValue(f"storage {str(path)!r} has a null character in it")
         if not self.path.parent.is_dir():
             raise StorageError(
-                f"storage {str(path)!r}: the folder {str(self.path.parent)!r} does not exist; create it first"
+                f"storage {str(path)!r}: the folder {str(given.parent)!r} does not exist; create it first"
             )
         with self._guard():
             wal.check(self.path, self.where)

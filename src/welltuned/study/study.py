@@ -618,8 +618,11 @@ class Study:
 
 
 def checkpoint_folder(given: Any, store: Any, name: str) -> Path | None:
-    """Return where the checkpoints of a study go: as given, or beside its file."""
+    """Return where the checkpoints of a study go: as given, or beside its file.
+
+    It stays where it is when an objective changes the folder that it runs in.
+    """
     if given is not None:
-        return Path(given) / name
+        return Path(given).absolute() / name
     path = getattr(store, "path", None)
     return None if path is None else Path(f"{path}-checkpoints") / name
