@@ -1,7 +1,9 @@
 """Storages: the contract, memory and SQLite side by side, processes on one file, migrations."""
 
 import json
+import math
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -488,6 +490,67 @@ def test_what_went_wrong_is_said_where_a_file_cannot_be_created():
     with pytest.raises(wt.StorageError) as caught:
         SQLiteStorage("/dev/full")
     assert "rollback" not in str(caught.value)
+
+
+# copies
+
+
+def held_by_the_file_alone(path, folder):
+    """The numbers of the trials of each study in a copy of the file, without its log."""
+    copy = Path(tempfile.mkdtemp(dir=folder)) / "copy.db"
+    shutil.copy(path, copy)
+    storage = SQLiteStorage(copy)
+    found = {row.name: [t.number for t in storage.read(row.id).trials] for row in storage.studies()}
+    storage.close()
+    return found
+
+
+def test_a_copy_of_the_file_has_the_study_from_the_first_moment_on(path, tmp_path, opened):
+    storage = opened(path)
+    storage.open(study_row())
+    assert held_by_the_file_alone(path, tmp_path) == {"study": []}
+
+
+def test_a_copy_of_the_file_has_all_of_a_run_that_has_ended(path, tmp_path):
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, name="run", sampler="random", seed=0)
+    study.optimize(lambda t: t["x"], n_trials=12, progress=False)
+    assert held_by_the_file_alone(path, tmp_path) == {"run": list(range(12))}
+
+
+def test_a_copy_of_the_file_has_nearly_all_of_one_that_goes_on(path, tmp_path, opened, monkeypatch):
+    """From time to time, here always, the log is copied into the file."""
+    monkeypatch.setattr("welltuned.storage.sqlite.SETTLE", 0.0)
+    monkeypatch.setattr("welltuned.storage.sqlite.SETTLE_SHARE", math.inf)
+    storage = opened(path)
+    study = storage.open(study_row()).id
+    storage.claim(study, "me", LEASE)
+    with storage.together(study):
+        storage.claim(study, "me", LEASE)
+    assert held_by_the_file_alone(path, tmp_path) == {"study": [0, 1]}
+
+
+def test_closing_leaves_nothing_to_the_log_where_others_go_on(path, tmp_path, opened):
+    storage, _ = opened(path), opened(path)
+    study = storage.open(study_row()).id
+    storage.claim(study, "me", LEASE)
+    storage.close()
+    assert held_by_the_file_alone(path, tmp_path) == {"study": [0]}
+
+
+def test_a_log_that_cannot_be_copied_harms_nothing(path, opened, monkeypatch):
+    execute = Connection.execute
+
+    def full(db, statement, *args):
+        if "wal_checkpoint" in statement:
+            raise sqlite3.OperationalError("database or disk is full")
+        return execute(db, statement, *args)
+
+    monkeypatch.setattr(Connection, "execute", full)
+    storage = opened(path)
+    study = storage.open(study_row()).id
+    storage.update(study, attributes={"a": 1})
+    assert [t.number for t in storage.claim(study, "me", LEASE)] == [0]
+    assert [t.number for t in opened(path).read(study).trials] == [0]
 
 
 # migrations, and files that are none of ours

@@ -10,12 +10,13 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from welltuned.errors import DamagedStorage, InvalidValue, StorageError
 from welltuned.storage import wal
+from welltuned.storage.protocol import StudyRow
 from welltuned.storage.records import SALVAGE
 from welltuned.storage.schema import Dialect, Run, is_current, migrate
 from welltuned.storage.sql import SQLStorage, Writing
@@ -46,6 +47,7 @@ HINTS = {
 }
 PAGE = 2048
 LOG_PAGES = 4000
+SETTLE, SETTLE_SHARE = 1.0, 0.02  # seconds between copies of the log into the file, and their share of the time
 TURN = 0.0003  # seconds between two looks of the one whose turn is next
 CHECKED = 256 << 20  # bytes up to which a file is read through when it is opened
 
@@ -96,6 +98,7 @@ class SQLiteStorage(SQLStorage):
         self._queues: list[int] = []
         weakref.finalize(self, _close, self._queues)
         self._lock = threading.Lock()
+        self._settle_at = 0.0  # by the monotonic clock
         if "\0" in str(path):
             raise InvalidValue(f"storage {str(path)!r} has a null character in it")
         if not self.path.parent.is_dir():
@@ -258,6 +261,23 @@ class SQLiteStorage(SQLStorage):
             except BaseException:
                 db.undo(turn)
                 raise
+            if writing.changed:
+                self._settle(db, now=study is None)  # a new study is there at once
+
+    def _settle(self, db: Connection, *, now: bool = False) -> None:
+        """Copy the log into the file as far as nobody is in the way, unless that was done a moment ago.
+
+        Who copies or renames the file alone then has nearly everything. The file's own time tells when another
+        process did it. That it fails harms nothing: all that was stored is in the log.
+        """
+        began = time.monotonic()
+        if db.in_transaction or (not now and began < self._settle_at):
+            return
+        with suppress(sqlite3.Error, OSError):
+            if now or abs(time.time() - self.path.stat().st_mtime) >= SETTLE:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        ended = time.monotonic()
+        self._settle_at = ended + max(SETTLE, (ended - began) / SETTLE_SHARE)
 
     def _begin(self, db: Connection) -> None:
         try:
@@ -268,9 +288,18 @@ class SQLiteStorage(SQLStorage):
             with self._queue():
                 self._patiently(lambda: db.execute("BEGIN IMMEDIATE"), TURN)
 
+    def update(self, study: int, **changes: Any) -> StudyRow:
+        """See :meth:`Storage.update`. It comes where a run begins or ends, so what it stores is not left to the log."""
+        row = super().update(study, **changes)
+        with self._guard():
+            self._settle(self._db(), now=True)
+        return row
+
     def close(self) -> None:
         """See :meth:`Storage.close`."""
         with self._lock:
+            if getattr(self._local, "pid", None) == os.getpid():
+                self._settle(self._local.db, now=True)  # SQLite does it for the last process only
             for db in self._connections:
                 db.close()
             _close(self._queues)
