@@ -176,6 +176,20 @@ def test_what_is_good_is_saved(files, tmp_path):
     assert sorted(saved)[len(saved) // 2] >= 0.97
 
 
+def test_the_log_is_found_behind_a_symbolic_link(files, tmp_path):
+    """SQLite keeps the log beside the file itself, not beside the link; so it is looked for, and saved, there."""
+    source, truth = files["crashed"]
+    (tmp_path / "real").mkdir()
+    path, link = copy_to(tmp_path / "real", source), tmp_path / "link.db"
+    link.symlink_to(path)
+    saved = salvage(link, tmp_path / "new.db")
+    assert sum(s.finished for s in saved) == sum(t[1].finished for t in truth[1])
+    log = path.with_name("study.db-wal")
+    log.write_bytes(log.read_bytes()[:-3000])
+    with pytest.raises(wt.errors.DamagedStorage, match="write-ahead log"):
+        SQLiteStorage(link)
+
+
 def test_salvage_from_the_command_line(files, tmp_path):
     path = copy_to(tmp_path, files["whole"][0])
     data = bytearray(path.read_bytes())

@@ -20,7 +20,7 @@ from welltuned.errors import DamagedStorage, InvalidValue, StorageError
 from welltuned.storage import records
 from welltuned.storage.protocol import StudyRow
 from welltuned.storage.sqlite import SQLiteStorage
-from welltuned.storage.wal import FRAME, HEADER
+from welltuned.storage.wal import FRAME, HEADER, beside
 from welltuned.trial import State, Trial
 
 TABLE_LEAF, INDEX_LEAF = 0x0D, 0x0A
@@ -89,7 +89,7 @@ def salvage(damaged: Path, rescued: Path) -> list[Salvaged]:
 def _images(path: Path) -> Iterator[tuple[int, Mapping[int, bytes], bytes]]:
     """Return every page that was ever written and is still there, with its age, and the pages of its time."""
     content = path.read_bytes()
-    log = path.with_name(path.name + "-wal")
+    log = beside(path, "-wal")
     frames = log.read_bytes() if log.exists() else b""
     size = _page_size(content, frames)
     pages = {i + 1: content[i * size : (i + 1) * size] for i in range((len(content) + size - 1) // size)}

@@ -10,6 +10,7 @@ The format is described in *Database File Format*, section 4, and *WAL-mode File
 from __future__ import annotations
 
 import functools
+import os
 import struct
 import time
 from pathlib import Path
@@ -24,6 +25,11 @@ MAGIC = 0x377F0682  # the last bit tells the byte order of checksums
 WORD = np.uint64(0xFFFFFFFF)
 
 
+def beside(path: Path, ending: str) -> Path:
+    """Return where SQLite keeps what belongs to a database: beside the file that a symbolic link leads to."""
+    return Path(os.path.realpath(path) + ending)
+
+
 def check(path: Path, where: str) -> None:
     """Refuse a database whose log lost what it held.
 
@@ -32,8 +38,7 @@ def check(path: Path, where: str) -> None:
     DamagedStorage
         With the number of commits, or frames, that would be lost.
     """
-    log = Path(f"{path}-wal")
-    index = Path(f"{path}-shm")
+    log, index = beside(path, "-wal"), beside(path, "-shm")
     for pause in (0.01, 0.05, 0.0):
         trouble = _trouble(log, index)
         if trouble is None:
