@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import welltuned as wt
 from servers import empty_postgres, postgres_url
+from welltuned.cli.app import app
 from welltuned.storage import STORAGES, MemoryStorage, SQLiteStorage, StudyRow, open_storage
 from welltuned.storage.postgres import PostgresStorage
 from welltuned.storage.schema import VERSION
@@ -551,6 +553,87 @@ def test_a_log_that_cannot_be_copied_harms_nothing(path, opened, monkeypatch):
     storage.update(study, attributes={"a": 1})
     assert [t.number for t in storage.claim(study, "me", LEASE)] == [0]
     assert [t.number for t in opened(path).read(study).trials] == [0]
+
+
+# files that can be read only
+
+
+@pytest.fixture
+def frozen():
+    """A finished study in a file and a folder that nobody may write."""
+    folder = Path(tempfile.mkdtemp())  # which other users can enter, unlike those of pytest
+    path = folder / "study ü#?.db"
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, name="done", sampler="random", seed=0)
+    study.optimize(lambda t: t["x"], n_trials=5, progress=False)
+    study._ledger.close()
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    yield path
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def as_nobody(action):
+    """Do something in a child without the rights of root; return what it says."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.getuid() == 0:
+                os.setuid(65534)
+            said = action()
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+def look(path):
+    """What is there, by every way of looking; also in another thread."""
+    shown = CliRunner().invoke(app, ["show", "done", "--storage", str(path)])
+    study = wt.Study(storage=path, name="done")
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(study.trials))
+    thread.start()
+    thread.join()
+    return f"{shown.exit_code} {len(found)} {study.best.number}"
+
+
+def add(path):
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, name="done")
+    study.optimize(lambda t: t["x"], n_trials=9, progress=False)
+    return "it was written"
+
+
+def test_a_finished_study_is_looked_at_where_nothing_may_be_written(frozen):
+    expected = look(frozen)  # as root, this loads all that the other one needs
+    assert expected.startswith("0 5 ")
+    for log in frozen.parent.glob("*-*"):
+        log.unlink()
+    assert as_nobody(lambda: look(frozen)) == expected
+    assert sorted(p.name for p in frozen.parent.iterdir()) == [frozen.name]
+    said = as_nobody(lambda: add(frozen))
+    assert said.startswith("StorageError: ")
+    assert "read-only" in said
+
+
+def test_what_may_not_be_written_is_not_looked_at_without_its_log(frozen):
+    """What was stored last is in the log, and would be missing without a word."""
+    frozen.parent.chmod(0o755)
+    log = frozen.with_name(f"{frozen.name}-wal")
+    log.write_bytes(b"\0" * 32)
+    log.chmod(0o400)
+    storage = object.__new__(SQLiteStorage)
+    storage.path = frozen
+    assert as_nobody(lambda: str(storage._is_frozen())) == "False"
+    log.unlink()
+    frozen.parent.chmod(0o555)
+    assert as_nobody(lambda: str(storage._is_frozen())) == "True"
 
 
 # migrations, and files that are none of ours

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -123,21 +123,40 @@ class SQLiteStorage(SQLStorage):
     def _db(self) -> Connection:
         """Return this thread's connection; a forked child opens its own."""
         if getattr(self._local, "pid", None) != os.getpid():
-            db = self._connect()
             try:
-                self._prepare(db)
-            except BaseException:
-                db.close()
-                raise
+                db = self._connect(str(self.path), self._prepare)
+            except sqlite3.OperationalError:
+                if not self._is_frozen():
+                    raise
+                # SQLite wants to write beside a file even to read it, unless told that nobody changes it
+                db = self._connect(f"{self.path.as_uri()}?mode=ro&immutable=1", self._look_through, uri=True)
             self._local.db, self._local.pid = db, os.getpid()
             with self._lock:
                 self._connections.append(db)
         return self._local.db
 
-    def _connect(self) -> Connection:
-        return sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection
+    def _connect(self, name: str, prepare: Callable[[Connection], None], *, uri: bool = False) -> Connection:
+        db = sqlite3.connect(
+            name, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection, uri=uri
         )
+        try:
+            prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _is_frozen(self) -> bool:
+        """Tell whether there is a file that can be read only, and all that was stored is in it."""
+        file, log = wal.beside(self.path, ""), wal.beside(self.path, "-wal")
+        writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+        return file.is_file() and not writable and not (log.exists() and log.stat().st_size)
+
+    def _look_through(self, db: Connection) -> None:
+        if not is_current(self._runner(db), DIALECT, self.where):
+            raise StorageError(
+                f"{self.where}: {HINTS['readonly']}, and it has to be brought up to date first; open a copy of it"
+            )
 
     def _clean_db(self) -> Connection:
         """Return this thread's connection without a transaction that an interrupted call left open."""
