@@ -430,6 +430,9 @@ def new(path, space=SPACE, **options):
     row("lease=0", lambda p: new(p, lease=0)),
     row("lease=inf", lambda p: new(p, lease=math.inf)),
     row("lease='1'", lambda p: new(p, lease="1"), InvalidType),
+    row("lease=True", lambda p: new(p, lease=True), InvalidType),
+    row("lease=1000", lambda p: new(p, lease=HUGE)),
+    row("'\\ud800'", lambda p: new(p, name="\ud800")),
     row(
         "checkpoints=3",
         lambda p: new(p, checkpoints=3),
@@ -463,6 +466,18 @@ def test_study(stored, words, call, error):
     row(str(VERSION + 1), lambda p: p.parent / "newer.db", StorageError),
     row("cut.db", lambda p: p.parent / "cut.db", StorageError),
     row("a\\x00", lambda p: "a\0.db"),
+    row("\\ud800", lambda p: "\ud800.db"),
+    row("no such user", lambda p: "~nobody-of-this-name/x.db"),
+    row("write storage='x.db'", lambda p: "sqlite:///x.db?timeout=10"),
+    row("write storage='x.db'", lambda p: "sqlite:x.db"),
+    row("write storage='x.db'", lambda p: "SQLite:/x.db"),
+    row("write storage='x.db'", lambda p: "file:x.db?mode=ro"),
+    row("write storage='postgresql://…'", lambda p: "postgresql:/x"),
+    row("write storage='http://…'", lambda p: "http:host"),
+    row("write storage='postgresql://user:password@host", lambda p: "host=localhost dbname=x password=secret"),
+    row("names no file", lambda p: "sqlite:///"),
+    row("xxx", lambda p: "x" * 300 + ".db", StorageError),
+    row("'sqllite'", lambda p: "sqllite:///x.db"),
 )
 def test_storage(stored, words, call, error):
     folder = stored.parent

@@ -379,6 +379,15 @@ def test_a_file_stays_where_it_is_when_the_folder_changes(tmp_path, opened, monk
 
 
 
+def test_a_folder_that_is_gone_is_said(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(wt.StorageError, match="write the whole path"):
+        SQLiteStorage("study.db")
+
+
 # interrupts
 
 
@@ -728,7 +737,9 @@ def test_paths_and_addresses_open_a_file(path, make):
     storage.close()
 
 
-@pytest.mark.parametrize("spec", [None, "memory", "memory://"])
+@pytest.mark.parametrize(
+    "spec", [None, "memory", "memory://", ":memory:", "sqlite://", "sqlite:///:memory:", "sqlite://:memory:"]
+)
 def test_memory_by_name(spec):
     assert isinstance(open_storage(spec), MemoryStorage)
 
@@ -744,6 +755,36 @@ def test_a_storage_is_taken_as_it_is():
 def test_what_is_no_storage(spec, error):
     with pytest.raises(error, match="storage="):
         open_storage(spec)
+
+
+def test_a_password_in_what_is_no_address_is_not_shown():
+    with pytest.raises(wt.InvalidValue) as caught:
+        open_storage("host=localhost password=secret-word dbname=x")
+    assert "secret-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./host=3.db", "hostile=3.db", "files:x.db", "x?.db"])
+def test_names_of_files_that_only_look_like_addresses(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    storage = open_storage(name)
+    storage.open(study_row())
+    storage.close()
+    assert Path(name).is_file()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_no_database_can_hold_is_refused(kind, path):
+    """A text or a number that cannot be stored is an error of ours, and nothing is left open."""
+    storage = STORAGES[kind](empty_postgres() if kind == "postgresql" else str(path))
+    with pytest.raises(wt.InvalidValue, match="cannot be stored"):
+        storage.open(study_row("\ud800"))
+    study = storage.open(study_row()).id
+    token = storage.claim(study, "me", LEASE)[0].token
+    with pytest.raises((wt.InvalidValue, wt.StorageError)):
+        storage.report(study, 0, token, Report(2**63, {"value": 1.0}))
+    assert storage.report(study, 0, token, Report(2**63 - 1, {"value": 1.0}))
+    assert [r.step for r in storage.read(study).trials[0].reports] == [2**63 - 1]
+    storage.close()
 
 
 def test_a_class_is_no_storage():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -989,6 +990,25 @@ def test_a_pruned_or_failed_trial_has_no_value_to_tell():
         study.tell(study.ask(), 0.4, state="pruned")
     with pytest.raises(wt.InvalidType, match="neither a trial"):
         study.tell([1], 0.4)
+
+
+def test_times_are_any_real_numbers(path):
+    """What comes out of NumPy is a number of seconds like another one."""
+    for number in (np.int64(600), np.float32(600.0), Fraction(1200, 2), 600):
+        study = new(storage=path, name=str(type(number)).translate(str.maketrans("<'>.", "____")), lease=number)
+        study.optimize(value, n_trials=1, timeout=number, progress=False)
+        assert len(study.trials) == 1
+
+
+@pytest.mark.parametrize("storage", [None, "study.db"])
+def test_steps_have_64_bits(storage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trial = new(storage=storage).ask()
+    for step in (2**63, -(2**63) - 1, 10**400):
+        with pytest.raises(wt.InvalidValue, match=f"step={step}"):
+            trial.report(1.0, step=step)
+    trial.report(1.0, step=2**63 - 1)
+    trial.report(1.0, step=-(2**63))
 
 
 def test_a_study_says_that_it_cannot_be_pickled():

@@ -17,6 +17,8 @@ from welltuned.space import Categorical, Float, Int, Parameter, codec
 from welltuned.space.labels import find
 from welltuned.trial import CONSTRAINTS, Report
 
+MOST_STEPS = 2**63  # what storages can hold
+
 
 @dataclass(frozen=True)
 class Task:
@@ -101,11 +103,13 @@ class LiveTrial(Mapping[str, Any]):
 
         Raises
         ------
-        InvalidType
-            When ``value`` is neither a number nor a dict of numbers, or ``step`` is no whole number.
+        InvalidType, InvalidValue
+            When ``value`` is neither a number nor a dict of numbers, or ``step`` is no whole number of 64 bits.
         """
         if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
             raise InvalidType(f"report: step={step!r} is not a whole number")
+        if not -MOST_STEPS <= step < MOST_STEPS:
+            raise InvalidValue(f"report: step={step!r} has more than 64 bits; count epochs or batches")
         metrics = {"value": value} if not isinstance(value, Mapping) else value
         try:
             if any(isinstance(v, (str, bytes)) for v in metrics.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,9 @@ STORAGES: dict[str, Callable[[str], Storage]] = {
     "https": _http,
 }
 SERVERS = {"postgresql", "postgres", "http", "https"}
+ADDRESS = re.compile(rf"({'|'.join((*STORAGES, 'file'))}):", re.IGNORECASE)
+#: how libpq writes an address without a scheme
+KEYWORDS = re.compile(r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode)\s*=", re.IGNORECASE)
 
 
 def open_storage(spec: Any) -> Storage:
@@ -58,13 +62,46 @@ def open_storage(spec: Any) -> Storage:
         raise InvalidValue("storage='' is empty; write storage='study.db', or leave it out to keep the study in memory")
     scheme, separator, rest = spec.partition("://")
     if not separator:
+        _refuse_address(spec)
         return SQLiteStorage(spec)
     if scheme not in STORAGES:
         raise InvalidValue(f"storage={spec!r} has the unknown scheme {scheme!r}; known are {sorted(STORAGES)!r}")
     if scheme in SERVERS:
         return STORAGES[scheme](spec)
     # as in sqlite:///relative.db and sqlite:////absolute.db
-    return STORAGES[scheme](rest[1:] if rest.startswith("/") else rest)
+    path = rest[1:] if rest.startswith("/") else rest
+    if scheme == "sqlite" and (not rest or path == ":memory:"):  # as SQLAlchemy writes it
+        return MemoryStorage()
+    if scheme == "sqlite":
+        _check_file(spec, path)
+    return STORAGES[scheme](path)
+
+
+def _check_file(spec: str, path: str) -> None:
+    if not path:
+        raise InvalidValue(f"storage={spec!r} names no file; write storage='sqlite:///study.db'")
+    if "?" in path:
+        raise InvalidValue(
+            f"storage={spec!r}: options of SQLite are not read; write storage={path.partition('?')[0]!r}, or the path "
+            "alone where '?' belongs to the file's name"
+        )
+
+
+def _refuse_address(spec: str) -> None:
+    """Refuse what looks like an address but would be the name of a file."""
+    if found := ADDRESS.match(spec):
+        scheme, rest = found[1].lower(), spec[found.end() :].lstrip("/") or "study.db"
+        what = repr(rest.partition("?")[0]) if scheme in ("sqlite", "file", "memory") else f"'{scheme}://…'"
+        raise InvalidValue(f"storage={spec!r} is not how an address is written; write storage={what}")
+    if KEYWORDS.match(spec):
+        raise InvalidValue(
+            f"storage={_without_password(spec)!r} is not how an address is written; "
+            "write storage='postgresql://user:password@host:5432/database'"
+        )
+
+
+def _without_password(spec: str) -> str:
+    return re.sub(r"(password\s*=\s*)\S+", r"\1…", spec, flags=re.IGNORECASE)
 
 
 __all__ = [

@@ -83,7 +83,7 @@ class PostgresStorage(SQLStorage):
         self._ear_lock = threading.Lock()
         try:
             psycopg.conninfo.conninfo_to_dict(url)
-        except psycopg.Error as error:
+        except (psycopg.Error, UnicodeEncodeError) as error:
             raise InvalidValue(
                 f"{self.where} cannot be read ({_line(error)}); write postgresql://user:password@host:5432/database"
             ) from None
@@ -363,7 +363,10 @@ class PostgresStorage(SQLStorage):
 
 def _runner(db: psycopg.Connection[Any]) -> Run:
     def run(statement: str, args: Mapping[str, Any] | None = None) -> list[Any]:
-        cursor = db.execute(_psycopg(statement), args)
+        try:
+            cursor = db.execute(_psycopg(statement), args)
+        except UnicodeEncodeError as error:
+            raise records.unstorable("the storage", error) from None
         return cursor.fetchall() if cursor.description else []
 
     return run

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from welltuned.errors import DamagedStorage
+from welltuned.errors import DamagedStorage, InvalidValue
 from welltuned.storage.protocol import StudyRow
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
@@ -59,6 +59,13 @@ def clean(text: str | None) -> str | None:
     if text is None or (text.isascii() and "\0" not in text):
         return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def unstorable(where: str, error: UnicodeEncodeError | OverflowError) -> InvalidValue:
+    """Return the error for a text or a number that no database takes."""
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidValue(f"{where}: {error.object!r} has a character in it that cannot be stored ({error.reason})")
+    return InvalidValue(f"{where}: a whole number has more than 64 bits and cannot be stored")
 
 
 def result_of(number: int, outcome: Outcome | Trial) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from welltuned.errors import DamagedStorage, InvalidValue, StorageError
 from welltuned.storage import wal
 from welltuned.storage.protocol import StudyRow
-from welltuned.storage.records import SALVAGE
+from welltuned.storage.records import SALVAGE, unstorable
 from welltuned.storage.schema import Dialect, Run, is_current, migrate
 from welltuned.storage.sql import SQLStorage, Writing
 
@@ -88,10 +88,13 @@ class SQLiteStorage(SQLStorage):
 
     def __init__(self, path: str | os.PathLike[str], patience: float = 60.0) -> None:
         super().__init__()
-        given = Path(path).expanduser()
+        given = _expanded(path)
         self.where = f"storage {str(given)!r}"
-        # every thread opens the file for itself, and an objective may have changed the folder by then
-        self.path = given.absolute()
+        try:  # every thread opens the file for itself, and an objective may have changed the folder by then
+            self.path = given.absolute()
+        except OSError:
+            gone = f"{self.where}: the folder that this process is in is gone; write the whole path"
+            raise StorageError(gone) from None
         self._patience = patience
         self._local = threading.local()
         self._connections: list[Connection] = []
@@ -99,8 +102,6 @@ class SQLiteStorage(SQLStorage):
         weakref.finalize(self, _close, self._queues)
         self._lock = threading.Lock()
         self._settle_at = 0.0  # by the monotonic clock
-        if "\0" in str(path):
-            raise InvalidValue(f"storage {str(path)!r} has a null character in it")
         if not self.path.parent.is_dir():
             raise StorageError(
                 f"storage {str(path)!r}: the folder {str(given.parent)!r} does not exist; create it first"
@@ -150,7 +151,10 @@ class SQLiteStorage(SQLStorage):
         """Tell whether there is a file that can be read only, and all that was stored is in it."""
         file, log = wal.beside(self.path, ""), wal.beside(self.path, "-wal")
         writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
-        return file.is_file() and not writable and not (log.exists() and log.stat().st_size)
+        try:
+            return not writable and file.is_file() and not (log.exists() and log.stat().st_size)
+        except OSError:  # a name that is too long, say
+            return False
 
     def _look_through(self, db: Connection) -> None:
         if not is_current(self._runner(db), DIALECT, self.where):
@@ -263,6 +267,8 @@ class SQLiteStorage(SQLStorage):
                 if not _is_busy(error):
                     raise
                 return self._patiently(lambda: db.execute(statement, args).fetchall())
+            except (UnicodeEncodeError, OverflowError) as error:
+                raise unstorable(self.where, error) from None
 
         return run
 
@@ -324,6 +330,19 @@ class SQLiteStorage(SQLStorage):
             _close(self._queues)
             self._connections.clear()
             self._local = threading.local()
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder in it, refused where no file can have such a name."""
+    if "\0" in str(path):
+        raise InvalidValue(f"storage {str(path)!r} has a null character in it")
+    try:
+        os.fsencode(path)
+        return Path(path).expanduser()
+    except UnicodeEncodeError:
+        raise InvalidValue(f"storage {str(path)!r} has a character in it that no file's name can have") from None
+    except RuntimeError:
+        raise InvalidValue(f"storage {str(path)!r}: there is no such user; write the whole path") from None
 
 
 def _close(descriptors: list[int]) -> None:

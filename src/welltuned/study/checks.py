@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import numbers
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -79,11 +81,19 @@ def check_seed(seed: Any) -> int:
 
 def check_lease(lease: Any) -> float:
     """Return the length of a lease in seconds."""
-    if isinstance(lease, bool) or not isinstance(lease, (int, float)):
+    if isinstance(lease, bool) or not isinstance(lease, numbers.Real):
         raise InvalidType(f"Study: lease={lease!r} is not a number of seconds")
-    if not 0 < lease < float("inf"):
+    seconds = _seconds(lease)
+    if not 0 < seconds < math.inf:
         raise InvalidValue(f"Study: lease={lease!r} must be a finite number of seconds above 0")
-    return float(lease)
+    return seconds
+
+
+def _seconds(number: numbers.Real) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
 
 
 def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -> None:
@@ -202,9 +212,11 @@ def check_checkpoints(given: Any) -> Path | None:
 
 def check_timeout(timeout: Any) -> float | None:
     """Return a time limit in seconds, where there is one."""
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not _seconds(timeout) > 0:
         raise InvalidValue(f"optimize: timeout={timeout!r} must be a number of seconds above 0")
-    return timeout
+    return _seconds(timeout)
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable[..., object], ...]:
