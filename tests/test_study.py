@@ -1,6 +1,7 @@
 """The study: from outside by ask and tell, and its own loop."""
 
 import contextlib
+import copy
 import os
 import pickle
 import signal
@@ -10,10 +11,12 @@ import threading
 import time
 from fractions import Fraction
 
+import cloudpickle
 import numpy as np
 import pytest
 
 import welltuned as wt
+from welltuned.live import LiveTrial, Task
 from welltuned.storage import SQLiteStorage
 from welltuned.study import Added
 from welltuned.trial import Origin, State
@@ -1009,6 +1012,30 @@ def test_steps_have_64_bits(storage, tmp_path, monkeypatch):
             trial.report(1.0, step=step)
     trial.report(1.0, step=2**63 - 1)
     trial.report(1.0, step=-(2**63))
+
+
+@pytest.mark.parametrize("storage", [None, "study.db"])
+def test_a_trial_says_that_it_cannot_be_pickled(storage, tmp_path, monkeypatch):
+    """What reports to a study of this process cannot leave it; its parameters can, and so can one without a study."""
+    monkeypatch.chdir(tmp_path)
+    study = new(storage=storage)
+    trial = study.ask()
+    for leave in (pickle.dumps, cloudpickle.dumps, copy.deepcopy):
+        with pytest.raises(wt.InvalidType, match=r"trial 0 .*trial\.params"):
+            leave(trial)
+    assert pickle.loads(pickle.dumps(trial.params)) == dict(trial)
+    assert copy.copy(trial).params == trial.params
+    alone = LiveTrial(Task(3, 1, {"x": 0.5}))
+    assert pickle.loads(pickle.dumps(alone)).params == {"x": 0.5}
+    study.tell(copy.copy(trial), 0.5)
+
+
+def test_a_trial_in_a_worker_can_be_pickled():
+    """Where the way back can travel, the trial can too."""
+    trial = LiveTrial(Task(3, 1, {"x": 0.5}), lambda task, report: report.step > 1)
+    again = pickle.loads(cloudpickle.dumps(trial))
+    again.report(1.0, step=2)
+    assert again.should_stop()
 
 
 def test_a_study_says_that_it_cannot_be_pickled():

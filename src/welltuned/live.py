@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, Pruned
@@ -73,6 +74,22 @@ class LiveTrial(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"LiveTrial({self.number}, {self._params!r})"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse where the way back to the study cannot be pickled; within a worker process it may be."""
+        try:
+            cloudpickle.dumps(self._on_report)
+        except Exception:  # noqa: BLE001 - whatever the study's parts raise
+            raise InvalidType(
+                f"trial {self.number} cannot be pickled, since it reports to a study of this process; pass on "
+                "trial.params, and report and tell here"
+            ) from None
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> LiveTrial:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     @property
     def number(self) -> int:
