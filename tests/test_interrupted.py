@@ -316,3 +316,28 @@ def test_what_is_new_without_a_default_is_worth_a_word(caplog):
         _ = study.best
     with pytest.raises(wt.InvalidValue, match="another name"):
         study.space = {"z": (0.0, 1.0)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_objective_that_never_works_does_not_use_up_the_budget(path, workers, caplog):
+    study = new(path)
+    study.optimize(lambda t: t["y"], n_trials=99, workers=workers)
+    assert 10 <= len(study.trials) < 50  # trials of no time are stored by the dozen
+    assert "KeyError" in study.stop_reason and "failed in the same way" in study.stop_reason
+    assert [r.levelname for r in caplog.records if "no trial has succeeded" in r.message] == ["ERROR"]
+    study.optimize(x, n_trials=50, workers=workers)
+    assert len(study.trials) == 50 and study.best.state is State.COMPLETE
+    # failures of their own kind, or after a success, are what a search learns from
+    other = new(None)
+    other.optimize(lambda t: 1 / 0 if t.number else 1.0, n_trials=30)
+    assert len(other.trials) == 30
+
+
+def test_checkpoints_are_those_of_one_study(tmp_path):
+    """A study made anew found the files of the one before it, whose trials had other configurations."""
+    folders = {new(None, checkpoints=tmp_path, seed=seed).ask().checkpoint for seed in (0, 1)}
+    folders |= {new(tmp_path / f"{name}.db").ask().checkpoint for name in "ab"}
+    assert len(folders) == 4
+    again = new(tmp_path / "a.db")
+    again._ledger.storage.release(1, 0, 1)
+    assert again.ask().checkpoint in folders

@@ -15,7 +15,7 @@ from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
 from welltuned.study.progress import Progress
-from welltuned.study.reasons import BUDGET, EXHAUSTED, TIMEOUT, concerns_all
+from welltuned.study.reasons import BROKEN, BUDGET, EXHAUSTED, TIMEOUT, concerns_all
 from welltuned.study.rules import Rule
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("welltuned")
 WAIT = 0.5  # seconds between two looks for what other processes are to finish first
+MOST_ALIKE = 10  # errors, all of them the same, after which an objective that has never returned anything is given up
 GROUP, GROUP_SECONDS = 32, 0.01  # how many trials, and of how many seconds, are stored together at most
 Callback = Callable[["Study", Trial], object]
 
@@ -77,6 +78,7 @@ class _Run:
         # by claim: a process that was stopped for long may take over its own trial
         self.running: dict[tuple[int, int], Task] = {}
         self.failures: Counter[tuple[int, Reason]] = Counter()  # by number
+        self.alike, self.last_error = 0, ""  # how many trials in a row have failed in the same way
         self.deadline = None if options.timeout is None else time.monotonic() + options.timeout
         self.exhausted = False
         self.ahead = 1
@@ -98,6 +100,8 @@ class _Run:
                 reason = self._fill()
             if reason is not None:
                 self.withdraw()
+        if reason is not None and reason == self._broken():
+            log.error("study %r stopped: %s", self.study.name, reason)
         self.study.coordinator.record_stop(reason or self._natural_end())
 
     def _collect(self, reason: str | None) -> list[Finished]:
@@ -183,11 +187,19 @@ class _Run:
             return stored
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return TIMEOUT.format(self.options.timeout)
+        if (broken := self._broken()) is not None:
+            return broken
         history = self.study.coordinator.judged() if self.options.rules else None
         if history is None:
             return None
         reasons = (rule.reason(history) for rule in self.options.rules)
         return next((why for why in reasons if why is not None), None)
+
+    def _broken(self) -> str | None:
+        """Say that the objective seems to be: the rest of the budget would teach nothing."""
+        if self.alike < MOST_ALIKE or self.study.history.complete.any():
+            return None
+        return BROKEN.format(self.alike, self.last_error)
 
     def _natural_end(self) -> str | None:
         """Return why there is nothing left to start; None while other processes still evaluate."""
@@ -226,6 +238,8 @@ class _Run:
                 "trial %d failed (%s): %s", task.number, outcome.reason.value if outcome.reason else "?", outcome.error
             )
             self._maybe_raise(outcome)
+            same = outcome.reason is Reason.ERROR and outcome.error == self.last_error
+            self.alike, self.last_error = self.alike + 1 if same else 1, outcome.error or ""
         self._show()
         if outcome.state is not State.FAILED and log.isEnabledFor(logging.INFO):
             values = ", ".join(f"{name} {value:.6g}" for name, value in outcome.metrics.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 BUDGET = "budget: all trials are done"
 EXHAUSTED = "space exhausted: every configuration has been tried"
 INTERRUPTED = "interrupted"
+BROKEN = "no trial has succeeded, and the last {} failed in the same way: {}"
 TIMEOUT = "timeout: {:g} seconds are over"
 
 

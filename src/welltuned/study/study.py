@@ -175,7 +175,7 @@ class Study:
         self._asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
         #: what claims trials and stores results, for loops other than ``optimize``
         self.coordinator = Coordinator(
-            self._ledger, searcher, scheduler, checkpoint_folder(folder, store, self.name)
+            self._ledger, searcher, scheduler, checkpoint_folder(folder, store, row)
         )
 
     def _use(self, parsed: Space | None, row: StudyRow) -> None:
@@ -617,12 +617,14 @@ class Study:
         return pd.DataFrame(flat_rows(self.trials, list(dict.fromkeys(n for t in self.trials for n in t.params or {}))))
 
 
-def checkpoint_folder(given: Any, store: Any, name: str) -> Path | None:
+def checkpoint_folder(given: Any, store: Any, row: StudyRow) -> Path | None:
     """Return where the checkpoints of a study go: as given, or beside its file.
 
-    It stays where it is when an objective changes the folder that it runs in.
+    It stays where it is when an objective changes the folder that it runs in. When the study was made belongs to its
+    name: one that is made anew must not go on from the checkpoints of other configurations.
     """
+    folder = f"{row.name}-{round(1e3 * row.created):x}"
     if given is not None:
-        return Path(given).absolute() / name
+        return Path(given).absolute() / folder
     path = getattr(store, "path", None)
-    return None if path is None else Path(f"{path}-checkpoints") / name
+    return None if path is None else Path(f"{path}-checkpoints") / folder
