@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import fractions
+import json
 import math
 
 import numpy as np
@@ -143,6 +144,60 @@ def test_a_dict_of_metrics_puts_the_objective_first():
 def test_several_objectives(returned):
     outcome = outcome_of(returned, ("a", "b"))
     assert list(outcome.metrics.items()) == [("a", 1.0), ("b", 2.0)]
+
+
+class Scalar:
+    """A number of another library, as a tensor without dimensions is one."""
+
+    def item(self):
+        return 7
+
+
+class Itself:
+    """Its list holds what has a list again."""
+
+    def tolist(self):
+        return [self]
+
+    def __repr__(self):
+        return "Itself()"
+
+
+@pytest.mark.parametrize(
+    ("noted", "kept"),
+    [
+        (np.float32(0.25), 0.25),
+        (np.float64(0.25), 0.25),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (np.arange(3), [0, 1, 2]),
+        (np.array(2.5), 2.5),
+        (Scalar(), 7),
+        ((1, 2), [1, 2]),
+        ({np.int64(1): np.float32(0.5), 2: np.True_}, {"1": 0.5, "2": True}),
+        ([np.bool_(False), {"c": np.arange(2)}], [False, {"c": [0, 1]}]),
+        ([1.0, np.float64("nan")], [1.0, "nan"]),
+        ({"a": {1}}, {"a": "{1}"}),
+        (np.float32, repr(np.float32)),
+        (Itself(), "Itself()"),
+        (None, None),
+        ("text", "text"),
+    ],
+    ids=plain,
+)
+def test_what_is_noted_becomes_what_json_holds(noted, kept):
+    outcome = outcome_of(Result(1.0, attributes={"noted": noted}))
+    found = outcome.attributes["noted"]
+    assert found == kept and type(found) is type(kept)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_value_that_becomes_text_is_said_once(caplog):
+    for number in (10**5000, 10**5000 + 1):
+        outcome = outcome_of(Result(1.0, attributes={"digits": number, "fine": 1}))
+        assert isinstance(outcome.attributes["digits"], str)
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 1 and "'digits'" in said[0] and "int" in said[0]
 
 
 def test_attributes_of_a_result_are_kept():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -250,15 +251,62 @@ def _is_nested(gradient: Any) -> bool:
 
 
 def jsonable(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what JSON can hold and describe the rest."""
+    """Keep what JSON can hold, turn numbers and arrays of any library into Python's, and describe the rest."""
     if not isinstance(attributes, Mapping):
         raise InvalidType(f"attributes={_short(attributes)} is not a dict")
-    return {str(k): v if _is_json(v) else repr(v) for k, v in attributes.items()}
+    return {str(k): _jsonable(str(k), v) for k, v in attributes.items()}
+
+
+def _jsonable(name: str, value: Any) -> Any:
+    try:
+        return _plain(name, value)
+    except RecursionError:  # it holds itself, or goes on for ever
+        return _described(name, value)
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(name, v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, v) for v in value]
+    found = _as_python(value)
+    if found is not value:
+        return _plain(name, found)
+    return value if _is_json(value) else _described(name, value)
+
+
+def _as_python(value: Any) -> Any:
+    """Return the number or the nested list that a scalar, an array or a tensor stands for; others as they are."""
+    for method in ("tolist", "item"):
+        # a class has the methods too, but nothing to call them on
+        if hasattr(value, method) and not isinstance(value, type):
+            try:
+                return getattr(value, method)()
+            except RecursionError:
+                raise
+            except Exception:  # noqa: BLE001 - a tensor without data, or what another class means by the name
+                continue
+    return value
+
+
+def _described(name: str, value: Any) -> str:
+    """Return the text that stands for a value which JSON cannot hold."""
+    _say_described(name, type(value).__name__)
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - of a whole number of five thousand digits, or by the user's code
+        return _short(value)
+
+
+@functools.cache
+def _say_described(name: str, kind: str) -> None:
+    """Warn that a value is kept as text; once for each name and type, not in every trial."""
+    log.warning("the attribute %r holds a value of type %s, which JSON cannot hold; its text is kept", name, kind)
 
 
 def _is_json(value: Any) -> bool:
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False
     return True
