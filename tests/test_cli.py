@@ -21,7 +21,9 @@ from click.testing import CliRunner
 import welltuned as wt
 from welltuned.cli import main
 from welltuned.cli.app import app
-from welltuned.cli.program import ProgramFailed, fill, read_metric
+from welltuned.cli.program import Program, ProgramFailed, fill, read_metric
+from welltuned.evaluation import evaluate
+from welltuned.live import LiveTrial, Task
 from welltuned.report import render
 
 PYTHON = sys.executable
@@ -364,6 +366,97 @@ def test_tune_of_several_metrics():
     found = run_json("tune", "--space", "x.yaml", *goals, "-n", 4, "--json", "--", PYTHON, "two.py", "{x}")
     assert len(found["front"]) == 4 and all(t["speed"] == 2 * t["loss"] for t in found["front"])
     assert "Pareto front" in run("show", "two")
+
+
+def evaluated(source, metrics=("value",), on_report=None):
+    """Run a Python program on one trial; return the outcome, and the reports that it made."""
+    Path("watched.py").write_text(source)
+    reports = []
+
+    def receive(task, report):
+        reports.append((report.step, report.metrics))
+        return on_report is not None and on_report(report)
+
+    program = Program((PYTHON, "watched.py", "{x}"), metrics, ("x",))
+    return evaluate(program, LiveTrial(Task(0, 1, {"x": 1}), receive), metrics), reports
+
+
+def test_each_line_with_the_metric_is_a_report():
+    outcome, reports = evaluated("for i in range(3): print(f'epoch {i}\\nvalue={i / 4}')\nprint('bye')")
+    assert outcome.metrics == {"value": 0.5}
+    assert reports == [(1, {"value": 0.0}), (2, {"value": 0.25}), (3, {"value": 0.5})]
+
+
+def test_a_report_of_several_metrics_has_all_of_them():
+    source = "for i in range(2): print(f'loss={i}\\nnothing\\nspeed={-i}')\nprint('loss=7')"
+    outcome, reports = evaluated(source, ("loss", "speed"))
+    assert outcome.metrics == {"loss": 7.0, "speed": -1.0}
+    assert reports == [(1, {"loss": 0.0, "speed": 0.0}), (2, {"loss": 1.0, "speed": -1.0})]
+
+
+def test_a_program_of_many_errors_is_not_held_up():
+    outcome, _ = evaluated("import sys\nprint('\\n'.join(['much'] * 50_000), file=sys.stderr)\nprint('value=1')")
+    assert outcome.metrics == {"value": 1.0}
+    outcome, _ = evaluated("import sys\nprint('much\\n' * 50_000, file=sys.stderr)\nsys.exit('the last word')")
+    assert outcome.error.endswith("exit code 1: much | much | the last word")
+
+
+ENDLESS = """
+import os, signal, subprocess, sys, time
+ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", ignore], stdout=subprocess.PIPE)
+child.stdout.readline()
+open("pids.txt", "w").write(f"{os.getpid()} {child.pid}")
+for i in range(10):
+    print(f"value={i}")
+time.sleep(600)
+"""
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_a_stopped_program_is_ended_with_what_it_started(monkeypatch):
+    """Its child does not listen to SIGTERM."""
+    monkeypatch.setattr("welltuned.cli.process.GRACE", 0.3)
+    outcome, reports = evaluated(ENDLESS, on_report=lambda report: report.step == 2)
+    assert outcome.state is wt.State.PRUNED
+    assert [step for step, _ in reports] == [1, 2]
+    pids = Path("pids.txt").read_text().split()
+    while any(is_running(pid) for pid in pids):
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_a_program_does_not_outlive_an_error_of_ours(monkeypatch):
+    monkeypatch.setattr("welltuned.cli.process.GRACE", 0.3)
+
+    def interrupted(report):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(ENDLESS, on_report=interrupted)
+    pids = Path("pids.txt").read_text().split()
+    while any(is_running(pid) for pid in pids):
+        time.sleep(0.05)
+
+
+def test_tune_with_a_scheduler_prunes():
+    Path("epochs.py").write_text("import sys\nfor epoch in range(4): print(f'value={sys.argv[1]}')\n")
+    Path("x.yaml").write_text("x: {low: 0.0, high: 1.0}\n")
+    options = ["--scheduler", "median", "--sampler", "random", "--seed", 0, "-n", 14]
+    run("tune", "--space", "x.yaml", *options, "--", PYTHON, "epochs.py", "{x}")
+    trials = wt.Study(storage="welltuned.db", name="epochs").trials
+    assert {t.state for t in trials} == {wt.State.COMPLETE, wt.State.PRUNED}
+    for t in trials:
+        steps = [1] if t.state is wt.State.PRUNED else [1, 2, 3, 4]
+        assert [r.step for r in t.reports] == steps
+        assert all(r.metrics == {"value": pytest.approx(t.params["x"])} for r in t.reports)
 
 
 @pytest.mark.parametrize("direction", [["up"], ["=minimize"], ["minimize", "maximize"], ["a=minimize", "a=maximize"]])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-import subprocess
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from welltuned.cli.process import KEPT, Process
 from welltuned.errors import InvalidValue, WelltunedError
+from welltuned.live import LiveTrial
 
 # ${HOME} is the shell's, {{name}} stands for {name}
 PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][A-Za-z0-9_.-]*)\}(?!\})")
@@ -47,17 +50,39 @@ class Program:
                 "of them as JSON"
             )
 
-    def __call__(self, trial: Mapping[str, Any]) -> dict[str, float]:
-        """Run the program once and return its metrics."""
+    def __call__(self, trial: LiveTrial) -> dict[str, float]:
+        """Run the program once and return its metrics.
+
+        Each time it has printed all of them is a report, at step 1, 2, 3, …; a trial that is to stop is ended.
+        """
+        last: deque[str] = deque(maxlen=KEPT)
+        found: dict[str, float] = {}
+        fresh: dict[str, float] = {}  # since the last report
+        step = 0
         try:
-            done = subprocess.run(
-                fill(self.command, trial), capture_output=True, text=True, errors="replace", check=False
-            )
+            process = Process(fill(self.command, trial))
         except OSError as error:
             raise ProgramFailed(f"cannot run {self.command[0]!r}: {error.strerror or error}") from error
-        if done.returncode != 0:
-            raise ProgramFailed(f"exit code {done.returncode}: {_last_lines(done.stderr or done.stdout)}")
-        return {metric: read_metric(done.stdout, metric) for metric in self.metrics}
+        with process:
+            for line in process.lines():
+                last.append(line)
+                fresh |= {m: value for m in self.metrics if (value := find_metric(line, m)) is not None}
+                if len(fresh) < len(self.metrics):
+                    continue
+                step, found, fresh = step + 1, fresh, {}
+                trial.report(found, step)
+                if trial.should_stop():
+                    break
+            else:
+                code, errors = process.wait()
+        if trial.should_stop():
+            trial.prune()
+        output = "\n".join(last)
+        if code != 0:
+            raise ProgramFailed(f"exit code {code}: {_last_lines(errors or output)}")
+        if missing := [metric for metric in self.metrics if metric not in found | fresh]:
+            raise _no_metric(missing[0], output)
+        return found | fresh
 
 
 def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
@@ -93,17 +118,36 @@ def read_metric(output: str, metric: str) -> float:
     >>> read_metric("epoch 1\\naccuracy=0.5\\naccuracy=0.75\\n", "accuracy")
     0.75
     """
-    plain = re.compile(
+    for line in reversed(output.splitlines()):
+        if (value := find_metric(line, metric)) is not None:
+            return value
+    raise _no_metric(metric, output)
+
+
+def find_metric(line: str, metric: str) -> float | None:
+    """Return the metric that a line of output holds; None where it holds none.
+
+    Examples
+    --------
+    >>> find_metric("epoch 3: loss=0.25", "loss"), find_metric("epoch 3", "loss")
+    (0.25, None)
+    """
+    value = _from_json(line, metric)
+    if value is None and (found := _plain(metric).findall(line)):
+        value = float(found[-1])
+    return value
+
+
+@functools.cache
+def _plain(metric: str) -> re.Pattern[str]:
+    return re.compile(
         rf"(?:^|[\s,;]){re.escape(metric)}\s*[=:]\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)\b",
         re.IGNORECASE,
     )
-    for line in reversed(output.splitlines()):
-        value = _from_json(line, metric)
-        if value is None and (found := plain.findall(line)):
-            value = float(found[-1])
-        if value is not None:
-            return value
-    raise ProgramFailed(
+
+
+def _no_metric(metric: str, output: str) -> ProgramFailed:
+    return ProgramFailed(
         f"the program printed neither a JSON line with {metric!r} nor a line {metric}=value; its last line was "
         f"{_last_lines(output, 1)!r}"
     )

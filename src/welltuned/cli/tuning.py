@@ -138,8 +138,8 @@ def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> N
 
     Each {name} becomes the value of that parameter; {params} becomes all of them as JSON. An argument whose
     parameter is not active is left out together with the flag before it. The program prints its result as a line of
-    JSON that holds the metric, or as a line metric=value; the last one counts. An exit code other than 0 is a failed
-    trial. Several metrics: --direction loss=minimize --direction speed=maximize.
+    JSON that holds the metric, or as a line metric=value; the last one counts, and each is a report for --scheduler.
+    An exit code other than 0 is a failed trial. Several metrics: --direction loss=minimize --direction speed=maximize.
     """
     parsed = _space(space, None)
     assert parsed is not None

@@ -1,0 +1,117 @@
+"""A child process whose output is read while it runs, and that can be ended together with all that it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+GRACE = 5.0  # seconds between asking a program to end and killing it
+KEPT = 100  # lines of standard error, for the reason of a failure
+
+
+class Process:
+    """Run a command; leaving the ``with`` block ends it if it still runs.
+
+    It stays in the process group of its parent, so that whoever kills a worker's group, or presses Ctrl-C, ends the
+    program as well.
+
+    Raises
+    ------
+    OSError
+        When the command cannot be run.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        # a Python program that fills a buffer first would be heard only at its end
+        env = {"PYTHONUNBUFFERED": "1", **os.environ}
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=env
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._out: IO[str] = self._process.stdout
+        self._errors: deque[str] = deque(maxlen=KEPT)
+        # read at the same time: a full pipe of errors would stop the program
+        self._reader = threading.Thread(target=self._read_errors, args=(self._process.stderr,), daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            end(self._process)
+        self._out.close()
+
+    def _read_errors(self, stream: IO[str]) -> None:
+        with stream:
+            self._errors.extend(stream)
+
+    def lines(self) -> Iterator[str]:
+        """Yield each line of standard output as soon as it is there."""
+        for line in self._out:
+            yield from line.splitlines()
+
+    def wait(self) -> tuple[int, str]:
+        """Return the exit code, and the last lines of standard error."""
+        code = self._process.wait()
+        self._reader.join()
+        return code, "".join(self._errors)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a process and all that it has started to end, and kill after some seconds what has not."""
+    others = {pid: _born(pid) for pid in _descendants(process.pid)}
+
+    def left() -> list[int]:
+        return [pid for pid, born in others.items() if born is not None and _born(pid) == born]
+
+    process.terminate()
+    _send(left(), signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    try:
+        while (process.poll() is None or left()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        if process.poll() is None:
+            others |= {pid: _born(pid) for pid in _descendants(process.pid)}
+            process.kill()
+        _send(left(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+
+
+def _send(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have; none where that is not told."""
+    found, todo = [], [pid]
+    while todo:
+        one = todo.pop()
+        with contextlib.suppress(OSError, ValueError):
+            todo += [int(p) for t in Path(f"/proc/{one}/task").iterdir() for p in (t / "children").read_text().split()]
+        found.append(one)
+    return found[1:]
+
+
+def _born(pid: int) -> str | None:
+    """Return when a process started, by which it is told from a later one of its number; None when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
