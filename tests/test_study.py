@@ -1073,6 +1073,38 @@ def test_to_frame_holds_what_was_noted():
     assert list(frame["reports"]) == [1, 1] and (frame["started"] > 1e9).all()
 
 
+def lacking(caplog, directions, reported, **options):
+    """Return what is said of reports that lack objectives."""
+
+    def objective(trial):
+        for step in range(3):
+            trial.report(reported, step)
+        return dict.fromkeys(directions, trial["x"])
+
+    study = wt.Study({"x": (0.0, 1.0)}, direction=directions, sampler="random", seed=0, **options)
+    study.optimize(objective, n_trials=3)
+    return [r.getMessage() for r in caplog.records if "lack" in r.getMessage()]
+
+
+@pytest.mark.parametrize(
+    ("names", "reported", "words"),
+    [
+        (("loss", "speed", "size"), {"loss": 1.0}, "['size', 'speed'], as in trial 0"),
+        (("loss",), {"lss": 1.0}, "['loss']"),
+        (("loss", "speed"), 1.0, "['loss', 'speed']"),
+    ],
+)
+def test_reports_that_no_scheduler_can_judge_are_said_once(caplog, names, reported, words):
+    said = lacking(caplog, dict.fromkeys(names, "minimize"), reported, scheduler="median")
+    assert len(said) == 1 and words in said[0]
+
+
+@pytest.mark.parametrize("reported", [1.0, {"loss": 1.0, "more": 2.0}, {"loss": float("nan")}])
+def test_reports_that_can_be_judged_are_not_remarked(caplog, reported):
+    assert lacking(caplog, {"loss": "minimize"}, reported, scheduler="median") == []
+    assert lacking(caplog, {"loss": "minimize"}, {"other": 1.0}) == []
+
+
 @pytest.mark.parametrize(("scheduler", "steps"), [("median", 1), (None, 20)])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_that_diverged_is_stopped_where_there_is_a_scheduler(scheduler, steps, workers):

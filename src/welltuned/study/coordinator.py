@@ -42,7 +42,7 @@ class Coordinator:
         self.scheduler = scheduler
         self._checkpoints = None if checkpoints is None else str(checkpoints)
         self._said: str | None = None
-        self._missed = False
+        self._missed = self._lacked = False
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
         self.window: int | None = None
         #: how often a trial is begun before it is given up; each of its reports is worth one more
@@ -284,6 +284,9 @@ class Coordinator:
         objectives = tuple(self.ledger.row.directions)
         if len(objectives) == 1 and set(report.metrics) == {"value"}:
             report = replace(report, metrics={objectives[0]: report.metrics["value"]})
+        if self.scheduler is not None and not self._lacked and (lacked := sorted({*objectives} - {*report.metrics})):
+            self._lacked = True
+            log.warning("reports lack %r, as in trial %d; the scheduler cannot judge them and stops nothing", lacked, task.number)
         ill = any(not math.isfinite(report.metrics.get(name, 0.0)) for name in objectives)
         diverged = ill and self.scheduler is not None
         report = replace(report, metrics={k: v for k, v in report.metrics.items() if math.isfinite(v)})
