@@ -455,6 +455,23 @@ def test_comparison_has_a_line_for_each_study(mixed):
     assert np.all(np.diff(figure.data[1].y) <= 0)
 
 
+def test_comparison_counts_every_trial_that_ended():
+    """A study that prunes seemed to need fewer of them."""
+    values = iter([None, 3.0, None, 1.0, 2.0, None])
+
+    def objective(trial):
+        value = next(values)
+        trial.report(9.0, 1)
+        return trial.prune() if value is None else value
+
+    study = tuned({"x": (0.0, 1.0)}, objective, 6)
+    study.n_trials = 7
+    study.ask()
+    line = plots.comparison({"one": study, "none": Study({"x": (0.0, 1.0)}, seed=0)}).data[0]
+    assert list(line.x) == [2, 3, 4, 5, 6]
+    assert list(line.y) == [3.0, 3.0, 1.0, 1.0, 1.0]
+
+
 def test_importance_figure_is_sorted(mixed):
     bars = plots.importance(mixed).data[0]
     assert list(bars.x) == sorted(bars.x)

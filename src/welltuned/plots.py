@@ -5,6 +5,7 @@ Each takes a :class:`welltuned.Study` or a :class:`welltuned.History`.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,17 +133,22 @@ def history(source: Any, objective: str | None = None) -> Figure:
 
 
 def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
-    """Draw the best so far of several studies over their trials, one line each."""
+    """Draw the best so far of several studies over their trials, those without a value included, one line each."""
     go = _go()
     figure = go.Figure()
     for label, source in sources.items():
         seen = _history(source)
         name = _objective(seen, objective)
+        # a trial that was pruned or failed has been paid for, and brought nothing better
         done = _done(seen, name)
+        best = dict(zip([t.number for t in done], _best_so_far(seen, name, done).tolist(), strict=True))
+        ended = [t.number for t in seen.trials if t.state.finished and done and t.number >= done[0].number]
+        for before, number in pairwise(ended):
+            best.setdefault(number, best[before])
         figure.add_trace(
             go.Scatter(
-                x=list(range(1, len(done) + 1)),
-                y=_best_so_far(seen, name, done),
+                x=[number + 1 for number in ended],
+                y=[best[number] for number in ended],
                 mode="lines",
                 name=label,
                 line={"shape": "hv", "width": 2.5},

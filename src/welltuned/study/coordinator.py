@@ -286,7 +286,7 @@ class Coordinator:
             report = replace(report, metrics={objectives[0]: report.metrics["value"]})
         if self.scheduler is not None and not self._lacked and (lacked := sorted({*objectives} - {*report.metrics})):
             self._lacked = True
-            log.warning("reports lack %r, as in trial %d; the scheduler cannot judge them and stops nothing", lacked, task.number)
+            log.warning("reports lack %r, as in trial %d; the scheduler cannot judge them", lacked, task.number)
         ill = any(not math.isfinite(report.metrics.get(name, 0.0)) for name in objectives)
         diverged = ill and self.scheduler is not None
         report = replace(report, metrics={k: v for k, v in report.metrics.items() if math.isfinite(v)})
