@@ -461,3 +461,19 @@ def test_defaults_make_an_allowed_configuration():
     assert space.defaults == {"x": 0.1, "c": "b"}
     assert Space({"x": Float(0.0, 1.0)}).defaults is None
     assert Space({"x": Float(0.0, 1.0, default=0.1)}, forbidden=[{"x": "< 0.5"}]).defaults is None
+
+
+def test_without_a_default_an_unordered_choice_is_the_first_one():
+    """It has no middle; a search would begin with ``booster="dart"``, which nobody means by the defaults."""
+    space = Space(
+        {
+            "lr": Float(0.0, 1.0, default=0.1),
+            "booster": Categorical(["gbtree", "dart", "gblinear"]),
+            "batch": Ordinal([16, 32, 64]),
+            "n": Int(1, 9),
+            "l2": Float(0.0, 1.0, when={"booster": "gbtree"}),
+        }
+    )
+    assert space.defaults == {"lr": 0.1, "booster": "gbtree", "batch": 32, "n": 5, "l2": 0.5}
+    weighted = Space({"x": Float(0.0, 1.0, default=0.1), "c": Categorical(["a", "b"], prior=[0.1, 0.9])})
+    assert weighted.defaults == {"x": 0.1, "c": "a"}

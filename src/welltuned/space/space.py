@@ -13,7 +13,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import codec
 from welltuned.space.conditions import Condition, compile_clauses, compile_condition, topological_order
 from welltuned.space.labels import find, own_labels
-from welltuned.space.parameters import Choice, Float, Parameter
+from welltuned.space.parameters import Categorical, Choice, Float, Parameter
 
 Params = dict[str, Any]
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -144,10 +144,13 @@ class Space(Mapping[str, Parameter]):
 
     @cached_property
     def defaults(self) -> Params | None:
-        """The configuration made of all defaults, or None when no parameter has one. Others take their middle."""
+        """The configuration made of all defaults, or None when no parameter has one.
+
+        Others take their middle, or where choices have no order the first of them.
+        """
         if all(p.default is None for p in self.values()):
             return None
-        unit = [0.5 if p.default is None else float(codec.to_unit(p, [p.default])[0]) for p in self.values()]
+        unit = [_usual(p) for p in self.values()]
         params = self.decode(np.array([unit]))[0]
         # exactly the default, not its image through the codec
         params |= {n: p.default for n, p in self.items() if n in params and p.default is not None}
@@ -447,6 +450,13 @@ def _plain_number(value: Any) -> float:
     if type(value) is float or type(value) is int:
         return float(value)
     raise TypeError
+
+
+def _usual(parameter: Parameter) -> float:
+    """Return where on the unit interval the default lies; without one the middle, or the first of unordered choices."""
+    if parameter.default is not None:
+        return float(codec.to_unit(parameter, [parameter.default])[0])
+    return 0.0 if isinstance(parameter, Categorical) else 0.5
 
 
 def public(column: str) -> str:
