@@ -656,6 +656,25 @@ def test_the_study_tells_the_story(cls):
     assert fitted.study_.best_params == fitted.best_params_
     assert fitted.stop_reason_
     assert [len(t.reports) for t in fitted.study_.trials] == [2, 2]
+    assert all(set(t.metrics) == {"score"} for t in fitted.study_.trials)
+    for t in fitted.study_.trials:
+        times = [r.metrics["fit_time"] + r.metrics["score_time"] for r in t.reports]
+        assert t.seconds == pytest.approx(sum(times)) and t.seconds > 0
+
+
+def test_a_candidate_that_fails_took_its_time_too():
+    with pytest.warns(FitFailedWarning), pytest.warns(UserWarning, match="non-finite"):
+        fitted = search(GridSearchCV, KNN, {"n_neighbors": [1, -1]}, 2).fit(X, y)
+    failed = next(t for t in fitted.study_.trials if t.state is wt.State.FAILED)
+    assert failed.seconds > 0 and failed.reason is wt.Reason.ERROR and "n_neighbors" in failed.error
+
+
+def test_several_scores_keep_their_means():
+    options = {"scoring": ["accuracy", "f1_macro"], "refit": "f1_macro"}
+    fitted = search(GridSearchCV, KNN, {"n_neighbors": [1, 3]}, 2, **options).fit(X, y)
+    for t in fitted.study_.trials:
+        assert set(t.metrics) == {"score", "mean_accuracy", "mean_f1_macro"}
+        assert t.metrics["score"] == t.metrics["mean_f1_macro"]
 
 
 # every form of a space

@@ -6,6 +6,7 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import indexable
 
-from welltuned.errors import InvalidType, InvalidValue, StudyStopped
+from welltuned.errors import InvalidType, InvalidValue, LeaseLost, StudyStopped
+from welltuned.evaluation import Result, failure, interpret
 from welltuned.live import LiveTrial
 from welltuned.sklearn.compat import MultimetricScorer, check_method_params, check_multimetric_scoring
 from welltuned.sklearn.folds import Fold, Plan, fit_fold
@@ -26,7 +28,7 @@ from welltuned.space import Space
 from welltuned.space.labels import stable_repr
 from welltuned.study import Study
 from welltuned.study.progress import Progress
-from welltuned.trial import State, Trial
+from welltuned.trial import Outcome, Reason, Trial
 
 Evaluate = Callable[[int], bool]
 
@@ -258,16 +260,20 @@ class _Search:
         means = {name: float(np.mean([f.test.get(name, self._error_score()) for f in folds])) for name in names}
         chosen = self._refit_metric if self._refit_metric in means else next(iter(means), None)
         if chosen is None or not np.isfinite(means[chosen]):
-            self.study.tell(
-                trial,
-                state=State.FAILED,
-                error=_last_line(self.failures) or f"the mean score is {means.get(chosen or '')}",
-            )
+            why = _last_line(self.failures) or f"the mean score is {means.get(chosen or '')}"
+            self._record(trial, failure(Reason.ERROR, why), folds)
             return
         scores = [f.test.get(chosen, self._error_score()) for f in folds]
         sem = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
-        metrics = {"score": means[chosen], **{f"mean_{k}": v for k, v in means.items() if np.isfinite(v)}}
-        self.study.tell(trial, _result(metrics, sem))
+        others = {f"mean_{k}": v for k, v in means.items() if np.isfinite(v) and names != ["score"]}
+        result = Result({"score": means[chosen], **others}, sem=sem)
+        self._record(trial, interpret(result, self.study.objectives, list(trial)), folds)
+
+    def _record(self, trial: LiveTrial, outcome: Outcome, folds: list[Fold]) -> None:
+        """Store how a candidate ended; it took what its folds took, wherever and whenever they ran."""
+        seconds = sum(f.fit_time + f.score_time for f in folds)
+        if not self.study.coordinator.receive_outcome(trial.task, replace(outcome, seconds=seconds)):
+            raise LeaseLost(f"candidate {trial.number} was taken over by another process; its record is unchanged")
 
     def _error_score(self) -> float:
         return np.nan if self.search.error_score == "raise" else float(self.search.error_score)
@@ -324,12 +330,6 @@ class _Search:
 
 def _indexed_fit(plan: Plan, params: Mapping[str, Any], candidate: int, fold: int) -> tuple[int, int, Fold]:
     return candidate, fold, fit_fold(plan, params, fold)
-
-
-def _result(metrics: dict[str, float], sem: float) -> Any:
-    from welltuned.evaluation import Result
-
-    return Result(metrics, sem=sem)
 
 
 def _last_line(failures: list[str]) -> str | None:
