@@ -401,6 +401,82 @@ def test_history_shows_what_was_pruned_and_curves_what_was_reported():
     assert "Reports" in page(study).headings
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (8, 128, ["8", "16", "32", "64", "128"]),
+        (16, 512, ["16", "64", "256"]),
+        (10, 300, ["10", "20", "50", "100", "200"]),
+        (100, 2000, ["100", "200", "500", "1000", "2000"]),
+        (1, 1000, ["1", "10", "100", "1000"]),
+        (1000, 10_000_000, ["1000", "10000", "1e5", "1e6", "1e7"]),
+        (3, 4, ["3", "3.5", "4"]),
+    ],
+)
+def test_log_axes_label_round_numbers(low, high, labels):
+    study = tuned({"n": Int(low, high, log=True)}, lambda p: p["n"], 3)
+    axis = plots.slices(study).layout.xaxis
+    assert list(axis.ticktext) == labels
+    assert list(axis.tickvals) == [float(label) for label in labels]
+
+
+def test_log_axes_of_small_numbers():
+    study = tuned({"lr": Float(1e-7, 1e-3, log=True), "x": Float(0.02, 0.6, log=True)}, lambda p: p["lr"], 3)
+    layout = plots.slices(study).layout
+    assert list(layout.xaxis.ticktext) == ["1e-7", "1e-6", "1e-5", "0.0001", "0.001"]
+    assert list(layout.xaxis2.ticktext) == ["0.02", "0.05", "0.1", "0.2", "0.5"]
+
+
+def test_long_choices_are_cut_and_told_apart():
+    names = ["short", "adam_with_decay", "adam_with_decay_and_more", "a" * 50]
+    figure = plots.slices(tuned({"c": Categorical(names)}, lambda p: len(p["c"]), 4))
+    labels = figure.layout.xaxis.ticktext
+    assert labels[0] == "short" and all(len(label) <= 12 for label in labels)
+    assert len(set(labels)) == 4
+    assert any("adam_with_decay_and_more" in text for text in figure.data[0].text)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["minimize", "maximize"])
+def test_one_very_bad_trial_flattens_no_figure(sign):
+    values = iter([sign * v for v in (1.0, 1e9, 3.0, 2.0, 2.5, 1.5, 2.0)])
+    study = tuned(
+        {"x": (0.0, 1.0), "y": (0.0, 1.0)}, lambda p: next(values), 7, direction="minimize" if sign > 0 else "maximize"
+    )
+    for figure in (plots.history(study), plots.slices(study)):
+        ends = sorted(sign * v for v in figure.layout.yaxis.range)
+        assert ends[0] < 1.0 and 3.0 < ends[1] < 10.0
+        assert "outside: 1 worse" in figure.layout.yaxis.title.text
+    assert plots.slices(study).layout.yaxis2.range == plots.slices(study).layout.yaxis.range
+    assert max(abs(v) for v in trace(plots.history(study), "trial").y) == 1e9
+
+
+def test_figures_of_ordinary_values_show_all_of_them(mixed):
+    for figure in (plots.history(mixed), plots.slices(mixed)):
+        assert figure.layout.yaxis.range is None
+        assert figure.layout.yaxis.title.text == "value"
+
+
+def test_what_pruned_trials_reported_does_not_set_the_range():
+    def objective(trial):
+        trial.report(1e6 if trial.number % 2 else trial["x"], 1)
+        if trial.number == 3:
+            raise ArithmeticError
+        return trial.prune() if trial.number % 2 else trial["x"]
+
+    figure = plots.history(tuned({"x": (0.0, 1.0)}, objective, 12))
+    assert max(figure.layout.yaxis.range) < 1.2
+    assert "outside: 5 worse" in figure.layout.yaxis.title.text
+    assert trace(figure, "failed").y[0] < 1.2
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308, 0.0, 1.0, 2.0, 1e308], [0.0] * 6, [0.0] * 5 + [1.0]])
+def test_ranges_of_extreme_values(values):
+    left = iter(values)
+    study = tuned({"x": (0.0, 1.0)}, lambda p: next(left), 6)
+    for name in ("history", "slices", "parallel"):
+        FIGURES[name](study).to_json()
+
+
 def test_front_draws_what_no_other_trial_beats(several):
     figure = plots.front(several)
     assert sorted(trace(figure, "front").x) == sorted(t.metrics["loss"] for t in several.best_trials)

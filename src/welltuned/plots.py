@@ -29,6 +29,8 @@ LAYOUT = {
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
 MOST_CURVES = 200
+FEW = 5  # fewer values than these are all shown
+LABEL = 12  # characters of a choice's name on an axis; all of it appears over the points
 LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
 
 
@@ -70,6 +72,33 @@ def show(value: Any) -> str:
         return f"{value:.4g}"
     text = getattr(value, "__qualname__", None) or str(value)
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _focus(values: np.ndarray, direction: str, others: np.ndarray | None = None) -> dict[str, Any]:
+    """Return the range of an axis of completed trials' ``values``, so that a few very bad ones flatten no figure.
+
+    It reaches from the best value to three times as far beyond the median as that is from the best, and holds nine of
+    ten values. ``others``, of trials that did not complete, have no say. Where all are inside, nothing is returned.
+    """
+    if len(values) == 0:
+        return {}
+    sign = -1.0 if direction == "maximize" else 1.0
+    losses = sign * values
+    with np.errstate(over="ignore", invalid="ignore"):
+        best, median, most = losses.min(), np.median(losses), np.quantile(losses, 0.9)
+        limit = max(median + 3 * (median - best), most) if len(losses) >= FEW else losses.max()
+        top = losses[losses <= limit].max(initial=best)
+        pad = 0.06 * (top - best) or 0.06 * abs(best) or 1.0
+        low, high = best - pad, top + pad
+        if not np.isfinite(high - low):
+            return {}
+    shown = np.concatenate([losses, sign * (np.empty(0) if others is None else others)])
+    above, below = int((shown > high).sum()), int((shown < low).sum())
+    if not above + below:
+        return {}
+    ends = sorted([sign * low, sign * high])
+    beyond = [f"{n} {where}" for n, where in ((above, "worse"), (below, "better")) if n]
+    return {"range": ends, "note": f"outside: {', '.join(beyond)}", "worst": sign * top}
 
 
 def history(source: Any, objective: str | None = None) -> Figure:
@@ -116,8 +145,10 @@ def history(source: Any, objective: str | None = None) -> Figure:
             )
         )
     failed = [t for t in seen.trials if t.state is State.FAILED]
+    reported = np.array([t.reports[-1].metrics[name] for t in pruned])
+    focus = _focus(y, seen.directions[name], reported)
     if failed and done:
-        floor = y.min() if seen.directions[name] == "maximize" else y.max()
+        floor = focus.get("worst", y.min() if seen.directions[name] == "maximize" else y.max())
         figure.add_trace(
             go.Scatter(
                 x=[t.number for t in failed],
@@ -129,7 +160,12 @@ def history(source: Any, objective: str | None = None) -> Figure:
                 text=[f"<b>trial {t.number}</b> failed<br>{t.error or t.reason}" for t in failed],
             )
         )
-    return figure.update_layout(**LAYOUT, xaxis_title="trial", yaxis_title=name, legend=LEGEND)
+    figure.update_yaxes(range=focus.get("range"), title_text=_titled(name, focus))
+    return figure.update_layout(**LAYOUT, xaxis_title="trial", legend=LEGEND)
+
+
+def _titled(name: str, focus: dict[str, Any]) -> str:
+    return f"{name}<br><sup>({focus['note']})</sup>" if focus else name
 
 
 def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
@@ -260,7 +296,9 @@ def slices(source: Any, objective: str | None = None) -> Figure:
                 **at,
             )
         figure.update_xaxes(title_text=parameter, **_axis(seen.space, parameter), **at)
-    figure.update_yaxes(title_text=name, col=1)
+    focus = _focus(np.array([t.metrics[name] for t in done]), seen.directions[name])
+    figure.update_yaxes(range=focus.get("range"))
+    figure.update_yaxes(title_text=_titled(name, focus), col=1)
     return figure.update_layout(**LAYOUT, height=250 * rows + 40)
 
 
@@ -278,7 +316,7 @@ def _axis(space: Space, name: str) -> dict[str, Any]:
     columns = [p for n, p in space.items() if public(n) == name]
     if not all(isinstance(p, (Float, Int)) for p in columns):
         order = list(dict.fromkeys(show(c) for p in columns for c in getattr(p, "choices", ())))
-        labels = {"tickvals": order, "ticktext": [_short(name) for name in order]}
+        labels = {"tickvals": order, "ticktext": _short(order)}
         return {"type": "category", "categoryorder": "array", "categoryarray": order, **labels}
     if any(p.log for p in columns if isinstance(p, (Float, Int))):
         return {
@@ -294,13 +332,41 @@ def _axis(space: Space, name: str) -> dict[str, Any]:
 
 
 def _log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Label whole powers of ten, at most five of them; on less than two decades, the ends and the middle."""
-    first, last = int(np.ceil(np.log10(low) - 1e-9)), int(np.floor(np.log10(high) + 1e-9))
-    if last - first < 2:
-        values: np.ndarray = np.geomspace(low, high, 3)
-    else:
-        values = 10.0 ** np.arange(first, last + 1, max(1, -(-(last - first) // 4)))
-    return {"tickvals": values.tolist(), "ticktext": [f"{v:.2g}" for v in values]}
+    """Label round numbers, at most five: powers of ten; on less than two decades those of two, or 1, 2, 5, 10, ….
+
+    Powers of two are for ranges between two of them. Where a narrow range holds no two such numbers, the ends and the
+    middle.
+    """
+    tens = _powers(10.0, low, high)
+    if len(tens) < 3:
+        between = all(v >= 1 and np.log2(v) % 1 == 0 for v in (low, high))
+        decade = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1), [1, 2, 5]).ravel()
+        tens = _powers(2.0, low, high) if between else decade[(decade >= low * 0.999) & (decade <= high * 1.001)]
+    if len(tens) < 2:
+        tens = np.array([float(f"{v:.1e}") for v in np.geomspace(low, high, 3)])
+    values = tens[:: -(-len(tens) // 5)].tolist()
+    return {"tickvals": values, "ticktext": [written(v) for v in values]}
+
+
+def _powers(base: float, low: float, high: float) -> np.ndarray:
+    """Return the whole powers of ``base`` from ``low`` to ``high``."""
+    first, last = np.log([low, high]) / np.log(base)
+    return np.asarray(base ** np.arange(np.ceil(first - 1e-9), np.floor(last + 1e-9) + 1))
+
+
+def written(value: float, digits: int = 3) -> str:
+    """Write a number as people do, rounded to some digits.
+
+    Examples
+    --------
+    >>> written(128), written(90.51), written(0.0001), written(3e-7), written(1860.7), written(1e6)
+    ('128', '90.5', '0.0001', '3e-7', '1860', '1e6')
+    """
+    rounded = f"{value:.{digits - 1}e}"
+    if value == 0 or 1e-4 <= abs(float(rounded)) < 1e5:
+        return f"{float(rounded):.10g}"
+    mantissa, exponent = rounded.split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
 
 
 def _axis_value(space: Space, name: str, value: Any) -> Any:
@@ -317,7 +383,9 @@ def parallel(source: Any, objective: str | None = None) -> Figure:
     dimensions = [_dimension(seen.space, parameter, done) for parameter in _names(seen.space)]
     dimensions.append({"label": name, "values": values})
     good_is_low = seen.directions[name] == "minimize"
+    ends = _focus(np.array(values), seen.directions[name]).get("range")  # or one very bad trial takes all shades
     line = {
+        **({} if ends is None else {"cmin": ends[0], "cmax": ends[1]}),
         "color": values,
         "colorscale": [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]],
         "reversescale": good_is_low,
@@ -350,7 +418,7 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
             ticks = np.linspace(low, high, 4)
             body |= {
                 "tickvals": [*([below] if missing else []), *ticks],
-                "ticktext": [*(["–"] if missing else []), *(f"{10**v if log else v:.3g}" for v in ticks)],
+                "ticktext": [*(["–"] if missing else []), *(written(10**v if log else v) for v in ticks)],
             }
         return body
     shown = [show(v) if name in (t.params or {}) else "–" for v, t in zip(values, done, strict=True)]
@@ -362,13 +430,18 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
         "label": name,
         "values": [order.index(s) for s in shown],
         "tickvals": list(range(len(order))),
-        "ticktext": [_short(name) for name in order],
+        "ticktext": _short(order),
     }
 
 
-def _short(name: str) -> str:
-    """Cut a choice's name to what does not run into the next panel."""
-    return name if len(name) <= 14 else name[:13] + "…"
+def _short(names: list[str]) -> list[str]:
+    """Cut choices' names to what does not run into the next panel; what begins alike is told by its end."""
+    cut = [name if len(name) <= LABEL else name[: LABEL - 1] + "…" for name in names]
+    half = LABEL // 2
+    return [
+        f"{name[: half - 1]}…{name[-half:]}" if cut.count(short) > 1 and len(name) > LABEL else short
+        for name, short in zip(names, cut, strict=True)
+    ]
 
 
 def importance(source: Any, objective: str | None = None) -> Figure:

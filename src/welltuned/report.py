@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 TITLES = {
     "history": (
         "History",
-        "Every trial in its order; the line is the best so far. A pruned trial is where its last report was.",
+        "Every trial in its order; the line is the best so far. A pruned trial is where its last report was. "
+        "A double click shows those outside, too.",
     ),
     "importance": (
         "What mattered",
         "Share of the objective's variance that involves each parameter, interactions included, by a "
         "Gaussian process fitted to the trials. With few trials it is rough.",
     ),
-    "slices": ("Each parameter", "One panel a parameter; later trials are darker, the star is the best."),
+    "slices": (
+        "Each parameter",
+        "One panel a parameter; later trials are darker, the star is the best. A double click shows those outside, too.",
+    ),
     "parallel": (
         "All parameters together",
         "One line a trial, darker is better; drag along an axis to select. A dash marks a "
