@@ -248,3 +248,15 @@ def test_some_of_the_trials_are_a_history_of_their_own():
     assert some.keys == anew.keys
     for name in ("unit", "fits", "losses", "sems", "violations", "observed", "failed", "pending", "numbers"):
         np.testing.assert_array_equal(getattr(some, name), getattr(anew, name), err_msg=name)
+
+
+def test_a_history_and_a_trial_are_shown_in_a_line():
+    complete = Trial(0, State.COMPLETE, {"x": 0.5}, {"loss": 1.0, "aux": 2.0}, objectives=("loss",), seconds=0.25)
+    complete = complete.but(owner="host|7|1", token=4, provenance={"revision": 3}, attributes={"note": "x" * 500})
+    assert repr(complete) == "Trial(0, complete, loss=1.0, params={'x': 0.5}, seconds=0.25)"
+    several = complete.but(objectives=("loss", "aux"))
+    assert repr(several) == "Trial(0, complete, metrics={'loss': 1.0, 'aux': 2.0}, params={'x': 0.5}, seconds=0.25)"
+    failed = Trial(1, State.FAILED, {"x": 0.1}, reason=Reason.ERROR, error="ValueError: no")
+    assert repr(failed) == "Trial(1, failed, reason='error', error='ValueError: no', params={'x': 0.1})"
+    assert repr(Trial(2, State.WAITING)) == "Trial(2, waiting)"
+    assert repr(History(Space({"x": (0.0, 1.0)}), [complete, failed])) == "History: 2 trials, 1 complete"

@@ -296,6 +296,13 @@ def test_several_objectives_in_the_loop(sampler):
         assert not any(b.values[0] < a.values[0] and b.values[1] > a.values[1] for b in study.trials)
 
 
+def test_progress_in_a_notebook_needs_no_widgets(monkeypatch, capsys):
+    """Rich warned that ipywidgets is missing, which is an error here, and showed nothing."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0).optimize(lambda p: p["x"], n_trials=3, progress=True)
+    assert "3/3" in capsys.readouterr().err
+
+
 def test_to_frame():
     study = new()
     study.optimize(lambda p: {"value": value(p), "size": 2} if p.number else 1 / 0, 3)

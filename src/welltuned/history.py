@@ -190,6 +190,10 @@ class History:
     def __len__(self) -> int:
         return len(self.trials)
 
+    def __repr__(self) -> str:
+        done = sum(t.state is State.COMPLETE for t in self.trials)
+        return f"History: {len(self)} trials, {done} complete"
+
     @property
     def _version_holds(self) -> bool:
         return self._given is not None and self._given.version == self._version

@@ -113,6 +113,26 @@ class Trial:
     assigned: int | None = None
     provenance: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """Say in a line what a notebook should show; the rest is there by attribute.
+
+        Examples
+        --------
+        >>> Trial(3, State.COMPLETE, {"lr": 0.1}, {"value": 0.25}, owner="host|7", seconds=1.5)
+        Trial(3, complete, value=0.25, params={'lr': 0.1}, seconds=1.5)
+        """
+        single = len(self.objectives) == 1 and self.objectives[0] in self.metrics
+        found = [(n, self.metrics[n]) for n in self.objectives] if single else [("metrics", dict(self.metrics) or None)]
+        facts = [
+            ("reason", None if self.reason is None else self.reason.value),
+            ("error", self.error),
+            *found,
+            ("params", None if self.params is None else dict(self.params)),
+            ("seconds", self.seconds),
+        ]
+        told = [f"{name}={value!r}" for name, value in facts if value is not None]
+        return f"Trial({', '.join([str(self.number), self.state.value, *told])})"
+
     def but(self, **changes: Any) -> Trial:
         """Return the trial with some fields changed; what ``dataclasses.replace`` does, at a tenth of its cost."""
         other = object.__new__(Trial)

@@ -47,7 +47,8 @@ class Progress:
                 TimeElapsedColumn(),
                 TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
+                # in a notebook too: there, rich asks for ipywidgets with a warning and prints nothing without them
+                console=Console(stderr=True, force_jupyter=False),
                 transient=False,
             )
             self._bar.start()
