@@ -911,6 +911,27 @@ def test_a_claim_is_the_workers_own(server, study, inner):
     assert call(server, "/study/ask", {})["trials"][0]["number"] == 3
 
 
+def test_a_long_lease_stays_long(server, study, inner):
+    """Whoever asked for an hour has it after a report as well, and after a restart what is left of it."""
+
+    def left(number):
+        return inner.read(1).trials[number].lease_until - time.time()
+
+    one, two = call(server, "/study/ask", {"n": 2, "lease": 3600})["trials"]
+    report = {"token": one["token"], "value": 1}
+    assert call(server, "/study/trials/0/report", {**report, "step": 1}) == {"stop": False}
+    assert left(0) > 3000
+    assert call(server, "/study/trials/1/renew", {"token": two["token"]}) == {"lease": 3600}
+    server.use(inner)
+    assert call(server, "/study/trials/0/report", {**report, "step": 2}) == {"stop": False}
+    assert call(server, "/study/trials/1/renew", {"token": two["token"]})["lease"] > 3000
+    assert min(left(0), left(1)) > 3000
+    assert call(server, "/study/trials/1/renew", {"token": two["token"], "lease": 5}) == {"lease": 5}
+    assert call(server, "/study/trials/1/renew", {"token": two["token"]}) == {"lease": 5}
+    (three,) = call(server, "/study/ask", {})["trials"]
+    assert call(server, "/study/trials/2/renew", {"token": three["token"]}) == {"lease": 60}
+
+
 def test_asking_twice_under_one_key_is_asking_once(server, study):
     one, two = (
         send(server.port, "POST", "/v1/studies/study/ask", {}, headers={"Idempotency-Key": "ask-1"}) for _ in "ab"

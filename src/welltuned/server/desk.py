@@ -34,6 +34,7 @@ class Desk:
         self._storage = storage
         self._scheduler = scheduler
         self._ids: dict[str, int] = {}
+        self._leases: dict[tuple[str, int], tuple[int, float]] = {}  # study, number -> token, seconds asked for
         self._studies: dict[str, tuple[Study, int]] = {}
 
     def row(self, name: str) -> StudyRow:
@@ -151,6 +152,7 @@ class Desk:
             raise
         for task in tasks:
             del ledger.claims[task.number]
+            self._leases[name, task.number] = task.token, lease
         return {
             "trials": [
                 {
@@ -172,7 +174,7 @@ class Desk:
         step: int,
         value: float | None,
         metrics: Mapping[str, float],
-        lease: float,
+        lease: float | None,
     ) -> dict[str, Any]:
         """Store a report, renew the claim, and tell whether the trial should stop."""
         study = self.study(name)
@@ -183,8 +185,7 @@ class Desk:
         task = study.coordinator.task(trial.but(token=token))
         numbers = {metric: float(v) for metric, v in given.items()}
         stop = study.coordinator.receive_report(task, Report(step, numbers))
-        if self._storage.renew(self.id(name), [(number, token)], lease):
-            raise _lost(number)
+        self.renew(name, number, token, lease)
         return {"stop": stop}
 
     def tell(self, name: str, number: int, token: int, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,18 +202,31 @@ class Desk:
         task = study.coordinator.task(trial.but(token=token))
         if not _is_told(trial, token, outcome) and not study.coordinator.receive_outcome(task, outcome):
             raise _lost(number)
+        self._leases.pop((name, number), None)
         return to_json(self._trial(study, number))
 
-    def renew(self, name: str, number: int, token: int, lease: float) -> dict[str, Any]:
-        """Extend a claim."""
+    def renew(self, name: str, number: int, token: int, lease: float | None) -> dict[str, Any]:
+        """Extend a claim, by the seconds that were asked for last unless others are named."""
+        lease = self._lease(name, number, token) if lease is None else lease
         if self._storage.renew(self.id(name), [(number, token)], lease):
             raise _lost(number)
+        self._leases[name, number] = token, lease
         return {"lease": lease}
+
+    def _lease(self, name: str, number: int, token: int) -> float:
+        """Return how long a claim is to hold from now."""
+        known, lease = self._leases.get((name, number), (None, LEASE))
+        if known != token:  # asked of the server before it was started anew: whatever is left of the claim is kept
+            trials = self._storage.read(self.id(name)).trials
+            until = next((t.lease_until for t in trials if t.number == number), None)
+            lease = max(LEASE, 0.0 if until is None else until - time.time())
+        return lease
 
     def release(self, name: str, number: int, token: int) -> dict[str, Any]:
         """Give a claim back: another worker will evaluate the trial."""
         if not self._storage.release(self.id(name), number, token):
             raise _lost(number)
+        self._leases.pop((name, number), None)
         return {}
 
     def enqueue(self, name: str, params: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ async def _ask(hub: Hub, a: Arguments) -> Any:
 
 
 async def _report(hub: Hub, a: Arguments) -> Any:
-    given = a["step"], a.get("value"), a.get("metrics", {}), a.get("lease", USUAL)
+    given = a["step"], a.get("value"), a.get("metrics", {}), a.get("lease")
     return await hub.search(a["name"], hub.desk.report, a["name"], a["number"], a["token"], *given)
 
 
@@ -62,7 +62,7 @@ async def _tell(hub: Hub, a: Arguments) -> Any:
 
 
 async def _renew(hub: Hub, a: Arguments) -> Any:
-    return await hub.work(hub.desk.renew, a["name"], a["number"], a["token"], a.get("lease", USUAL))
+    return await hub.work(hub.desk.renew, a["name"], a["number"], a["token"], a.get("lease"))
 
 
 async def _release(hub: Hub, a: Arguments) -> Any:
@@ -80,6 +80,10 @@ async def _stop(hub: Hub, a: Arguments) -> Any:
 ONE = "/v1/studies/{name}"
 TRIAL_PATH = f"{ONE}/trials/{{number}}"
 PATH: dict[str, Schema] = {"name": NAME, "number": COUNT}
+RENEWED: Schema = {
+    **LEASE,
+    "description": "Seconds until the claim runs out, from now; as long as it was asked for, unless given.",
+}
 TOKEN: Schema = {**COUNT, "description": "What the answer to ask named; it grows when another worker takes over."}
 ASKED = record(
     "number token params reports lease",
@@ -141,7 +145,7 @@ OPERATIONS = (
                 "maximum": 2**53,
                 "description": "The number of trials of the study in all; as it was given before, unless given.",
             },
-            lease=LEASE,
+            lease={**LEASE, "description": f"Seconds until the claim runs out; {USUAL:g} unless given."},
             worker={"type": "string", "maxLength": 200, "description": "Who evaluates; the address unless given."},
         ),
         changes=True,
@@ -153,7 +157,7 @@ OPERATIONS = (
         "Report an intermediate value; the answer says whether to stop.",
         _report,
         record("stop", stop={"type": "boolean"}),
-        record("token step", token=TOKEN, step=STEP, value=NUMBER, metrics=NUMBERS, lease=LEASE),
+        record("token step", token=TOKEN, step=STEP, value=NUMBER, metrics=NUMBERS, lease=RENEWED),
         changes=True,
         what="Renews the claim as well.",
     ),
@@ -185,7 +189,7 @@ OPERATIONS = (
         "Extend a claim.",
         _renew,
         record("lease", lease=LEASE),
-        record("token", token=TOKEN, lease=LEASE),
+        record("token", token=TOKEN, lease=RENEWED),
         changes=True,
     ),
     Operation(
