@@ -8,6 +8,7 @@ import pickle
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -448,6 +449,54 @@ def test_other_changes_may_be_repeated_after_a_restart(losing, inner):
     losing.lose_next()
     assert losing.claim(study, "me", LEASE)[0].number == 2  # 1 is nobody's until its lease runs out
     assert losing.has_lost()
+
+
+def test_another_storage_behind_the_same_address_is_refused(server, storage, inner):
+    """Its studies have the same numbers, and are others: nothing is written to them."""
+    alpha = storage.open(study_row("alpha", created=0.0)).id
+    token = storage.claim(alpha, "me", LEASE)[0].token
+    other = MemoryStorage()
+    other.claim(other.open(study_row("beta", created=0.0)).id, "you", LEASE)
+    same_name = MemoryStorage()
+    same_name.open(study_row("alpha", created=12.5))
+    travelled = pickle.loads(pickle.dumps(storage))
+    for served in (other, same_name, MemoryStorage()):
+        server.use(served)
+        before = [served.read(row.id) for row in served.studies()]
+        for client in (storage, travelled):
+            for act in (
+                lambda c=client: c.claim(alpha, "me", LEASE),
+                lambda c=client: c.finish(alpha, 0, token, complete(1.0)),
+                lambda c=client: c.read(alpha),
+                lambda c=client: c.running(alpha),
+                lambda c=client: c.update(alpha, stop_reason="x"),
+                lambda c=client: c.add(alpha, [finished()]),
+            ):
+                with pytest.raises(wt.StorageError, match=r"serves another storage.*'alpha'"):
+                    act()
+        assert [served.read(row.id) for row in served.studies()] == before
+    server.use(other)
+    with pytest.raises(wt.StorageError, match="serves another storage"):
+        storage.studies()
+    server.use(inner)
+    assert storage.finish(alpha, 0, token, complete(1.0))
+    travelled.close()
+
+
+def test_an_older_copy_behind_the_same_address_is_refused(server, storage, tmp_path):
+    study = storage.open(study_row()).id
+    with sqlite3.connect(tmp_path / "study.db") as source, sqlite3.connect(tmp_path / "copy.db") as target:
+        source.backup(target)
+    source.close()
+    target.close()
+    storage.claim(study, "me", LEASE, 5)
+    seen = storage.read(study).revision
+    copy = SQLiteStorage(tmp_path / "copy.db")
+    server.use(copy)
+    for since in (0, seen, None):
+        with pytest.raises(wt.StorageError, match=rf"older copy.*revision 0.*after {seen}"):
+            storage.read(study, since)
+    copy.close()
 
 
 def test_the_same_key_is_done_once(server, storage, inner):
@@ -1047,6 +1096,8 @@ def test_the_description_is_kept(described, operation, mode):
                 case.path_parameters["number"] %= 5
             if isinstance(body.get("study"), (int, float)):
                 body["study"] = 1
+                for identity in ("name", "created"):
+                    body.pop(identity, None)
         if isinstance(body.get("wait"), (int, float)):
             body["wait"] = min(body["wait"], 0.1)
         response = case.call(headers={"Authorization": f"Bearer {TOKEN}"})

@@ -16,7 +16,7 @@ from welltuned.evaluation import Result, interpret, jsonable
 from welltuned.schedulers import Scheduler
 from welltuned.server.refusals import NotFound
 from welltuned.storage import Storage, StudyRow
-from welltuned.storage.wire import report_to_json, to_json
+from welltuned.storage.wire import another_storage, report_to_json, to_json
 from welltuned.study import Study, stored_study
 from welltuned.study.ledger import BUDGET as STORED_BUDGET
 from welltuned.study.ledger import LEASE
@@ -34,6 +34,7 @@ class Desk:
         self._storage = storage
         self._scheduler = scheduler
         self._ids: dict[str, int] = {}
+        self._known: dict[int, tuple[str, float]] = {}  # study -> name, created
         self._leases: dict[tuple[str, int], tuple[int, float]] = {}  # study, number -> token, seconds asked for
         self._studies: dict[str, tuple[Study, int]] = {}
 
@@ -61,12 +62,19 @@ class Desk:
         """
         return self._ids[name] if name in self._ids else self.row(name).id
 
-    def check_id(self, study: int) -> None:
-        """Refuse the number of a study that does not exist."""
-        if study not in self._ids.values():
-            self._ids = {row.name: row.id for row in self._storage.studies()}
-            if study not in self._ids.values():
-                raise NotFound(f"the storage behind the server: there is no study {study}", StorageError)
+    def check_id(self, study: int, name: str | None = None, created: float | None = None) -> None:
+        """Refuse the number of a study that does not exist, or is not the one of this name that was created then.
+
+        Numbers alone would lead a client into any other study, where the server was started with another storage.
+        """
+        if study not in self._known:
+            self._known = {row.id: (row.name, row.created) for row in self._storage.studies()}
+        found = self._known.get(study)
+        if found is None and name is None:
+            raise NotFound(f"the storage behind the server: there is no study {study}", StorageError)
+        wanted = name, created
+        if found is None or any(w is not None and w != f for w, f in zip(wanted, found, strict=True)):
+            raise NotFound(another_storage(study, name), StorageError)
 
     def study(self, name: str) -> Study:
         """Return the study of this name, opened anew where its space has a new version."""

@@ -59,7 +59,7 @@ class Hub:
         try:
             while since is not None and (left := deadline - time.monotonic()) > 0 and not self.closing():
                 event.clear()
-                if (await self.work(self.storage.read, study, None)).revision > since:
+                if (await self.work(self.storage.read, study, None)).revision != since:
                     break
                 try:
                     await asyncio.wait_for(event.wait(), min(left, GLANCE))

@@ -14,6 +14,8 @@ from welltuned.server.shapes import (
     COUNT,
     FLAG,
     FREE,
+    NAME,
+    NUMBER,
     OUTCOME,
     OWNER,
     PARAMS,
@@ -118,14 +120,14 @@ def _release(storage: Storage, a: Arguments) -> Any:
 
 
 async def _read(hub: Hub, a: Arguments) -> Any:
-    await hub.work(hub.desk.check_id, a["study"])
+    await hub.work(hub.desk.check_id, a["study"], a.get("name"), a.get("created"))
     return changes_to_json(await hub.read(a["study"], a.get("since", 0), a.get("wait", 0.0)))
 
 
 def _threaded(action: Callable[[Storage, Arguments], Any]) -> Handler:
     def act(hub: Hub, a: Arguments) -> Any:
         if isinstance(a.get("study"), int):
-            hub.desk.check_id(a["study"])
+            hub.desk.check_id(a["study"], a.get("name"), a.get("created"))
         return action(hub.storage, a)
 
     async def handler(hub: Hub, a: Arguments) -> Any:
@@ -147,8 +149,13 @@ def _operation(
     return Operation("POST", path, summary, _threaded(action), answer, body, changes=changes)
 
 
-ID = COUNT
-HELD = {"study": ID, "number": COUNT, "token": COUNT}
+#: which study: its number, and what tells it from another study that has this number in another storage
+ONE: dict[str, Schema] = {
+    "study": COUNT,
+    "name": {**NAME, "description": "Refused unless the study of this number has this name."},
+    "created": {**NUMBER, "description": "Refused unless the study of this number was created then."},
+}
+HELD = {**ONE, "number": COUNT, "token": COUNT}
 OPERATIONS = (
     _operation("open", "Find a study by its name, or create it.", _open, record("study", study=STUDY), STUDY),
     _operation("studies", "List the studies.", _studies, record(), several(STUDY), changes=False),
@@ -158,7 +165,7 @@ OPERATIONS = (
         _update,
         record(
             "study",
-            study=ID,
+            **ONE,
             space=maybe(FREE),
             stop_reason=maybe(TEXT),
             clear_stop=FLAG,
@@ -174,7 +181,7 @@ OPERATIONS = (
         CHANGES,
         record(
             "study",
-            study=ID,
+            **ONE,
             since=maybe(COUNT),
             wait={"type": "number", "minimum": 0, "maximum": LONGEST_WAIT},
         ),
@@ -183,7 +190,7 @@ OPERATIONS = (
         "running",
         "List the claims that are held: number, token, owner.",
         _running,
-        record("study", study=ID),
+        record("study", **ONE),
         several(several({"type": ["integer", "string", "null"]})),
         changes=False,
     ),
@@ -191,7 +198,7 @@ OPERATIONS = (
         "add",
         "Append trials under new numbers.",
         _add,
-        record("study trials", study=ID, trials=several(TRIAL), known=FLAG),
+        record("study trials", **ONE, trials=several(TRIAL), known=FLAG),
         several(COUNT),
     ),
     _operation(
@@ -200,7 +207,7 @@ OPERATIONS = (
         _claim,
         record(
             "study owner lease",
-            study=ID,
+            **ONE,
             owner=OWNER,
             lease=SECONDS,
             n={"type": "integer", "minimum": 0, "maximum": 10_000},
@@ -241,7 +248,7 @@ OPERATIONS = (
         "renew",
         "Extend leases; the answer lists the trials that are no longer held.",
         _renew,
-        record("study claims lease", study=ID, claims=several(several(COUNT, minItems=2, maxItems=2)), lease=SECONDS),
+        record("study claims lease", **ONE, claims=several(several(COUNT, minItems=2, maxItems=2)), lease=SECONDS),
         several(COUNT),
     ),
     _operation(

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from welltuned.errors import StorageError
 from welltuned.storage.caller import Caller
 from welltuned.storage.protocol import Changes, StudyRow
 from welltuned.storage.records import clean
-from welltuned.storage.wire import changes_from, report_to_json, row_from, to_json, trial_from
+from welltuned.storage.wire import another_storage, changes_from, report_to_json, row_from, to_json, trial_from
 from welltuned.trial import Outcome, Report, Trial
 
 POLL = 10.0  # seconds that one request waits for news
@@ -36,6 +37,8 @@ class HTTPStorage:
         self._caller = Caller(url, token, patience)
         self.url = self._caller.url
         self.where = self._caller.where
+        self._known: dict[int, tuple[str, float]] = {}  # study -> name, created
+        self._seen: dict[int, int] = {}  # study -> revision
         health = self._caller.get("/v1/health", patience=min(patience, 10.0))
         if not isinstance(health, dict) or not health.get("authorized"):
             raise self._caller.unauthorized()
@@ -44,23 +47,39 @@ class HTTPStorage:
         return f"HTTPStorage({self.url!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.url, self._caller.token, self._caller.patience)
+        return _again, (self.url, self._caller.token, self._caller.patience, dict(self._known))
 
     def _change(self, operation: str, **body: Any) -> Any:
-        return self._caller.post(f"/v1/storage/{operation}", body, changes=True)
+        return self._caller.post(f"/v1/storage/{operation}", self._named(body), changes=True)
 
     def _look(self, operation: str, **body: Any) -> Any:
-        return self._caller.post(f"/v1/storage/{operation}", body, changes=False, wait=body.get("wait", 0.0))
+        wait = body.get("wait", 0.0)
+        return self._caller.post(f"/v1/storage/{operation}", self._named(body), changes=False, wait=wait)
+
+    def _named(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Say which study it is: its number may be that of another one, should the server come back with another file.
+
+        It is told by what was known of it when this storage first met it.
+        """
+        known = self._known.get(body["study"]) if isinstance(body.get("study"), int) else None
+        return body if known is None else {**body, "name": known[0], "created": known[1]}
+
+    def _row(self, body: Any) -> StudyRow:
+        row = row_from(body)
+        found = row.name, row.created
+        if (known := self._known.setdefault(row.id, found)) != found:
+            raise StorageError(f"{self.where}: {another_storage(row.id, known[0])}")
+        return row
 
     # studies
 
     def open(self, row: StudyRow) -> StudyRow:
         """See :meth:`Storage.open`."""
-        return row_from(self._change("open", study=to_json(row)))
+        return self._row(self._change("open", study=to_json(row)))
 
     def studies(self) -> list[StudyRow]:
         """See :meth:`Storage.studies`."""
-        return [row_from(row) for row in self._look("studies")]
+        return [self._row(row) for row in self._look("studies")]
 
     def update(
         self,
@@ -72,7 +91,7 @@ class HTTPStorage:
         attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
         """See :meth:`Storage.update`."""
-        return row_from(
+        return self._row(
             self._change(
                 "update",
                 study=study,
@@ -86,12 +105,25 @@ class HTTPStorage:
     # reading
 
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
-        """See :meth:`Storage.read`. A long wait is several requests, so that a lost connection is noticed."""
+        """See :meth:`Storage.read`. A long wait is several requests, so that a lost connection is noticed.
+
+        Raises
+        ------
+        StorageError
+            Also when the server came back with an older copy of what it served before.
+        """
         deadline = time.monotonic() + wait
         while True:
             left = deadline - time.monotonic() if since is not None else 0.0
             part = min(max(left, 0.0), POLL)
+            seen = self._seen.get(study, 0)  # before the question: answers may overtake each other
             changes = changes_from(self._look("read", study=study, since=since, wait=part))
+            if changes.revision < seen:
+                raise StorageError(
+                    f"{self.where}: the server now serves an older copy of the storage, at revision {changes.revision} "
+                    f"of study {study} after {seen}; serve the newer one, or start this program anew"
+                )
+            self._seen[study] = max(changes.revision, self._seen.get(study, 0))
             if since is None or changes.revision > since or left <= part:
                 return changes
 
@@ -166,3 +198,10 @@ class HTTPStorage:
     def close(self) -> None:
         """See :meth:`Storage.close`."""
         self._caller.close()
+
+
+def _again(url: str, token: str, patience: float, known: Mapping[int, tuple[str, float]]) -> HTTPStorage:
+    """Open a storage that was pickled. What it knew of its studies it still refuses to mistake for others."""
+    storage = HTTPStorage(url, token, patience)
+    storage._known.update(known)
+    return storage

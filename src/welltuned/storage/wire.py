@@ -31,6 +31,15 @@ OUTCOME_FIELDS = tuple(f.name for f in fields(Outcome) if f.name not in ("params
 ROW_FIELDS = tuple(f.name for f in fields(StudyRow))
 
 
+def another_storage(study: int, name: str | None) -> str:
+    """Say that what the server serves is not what a client has worked with."""
+    what = f"study {study}" if name is None else f"study {name!r}"
+    return (
+        f"the server now serves another storage, without the {what} that was worked on; serve that one again, or start "
+        "this program anew"
+    )
+
+
 def encode(body: Any) -> bytes:
     """Write JSON.
 
