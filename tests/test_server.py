@@ -1027,7 +1027,10 @@ def test_what_only_python_can_propose(server, storage):
     wt.Study(space, storage=storage, name="bound")
     wt.Study({"x": (0.0, 1.0)}, storage=storage, name="two words/ü".replace("/", " "))
     assert call(server, "/bare/ask", {})[0] == 422
-    assert "Python" in call(server, "/bound/ask", {})[1]["message"]
+    for act, body in (("ask", {}), ("enqueue", {"params": {"x": 0.9, "y": 0.1}})):
+        status, error = call(server, f"/bound/{act}", body)
+        assert status == 422 and f"{act} from Python" in error["message"]
+    assert call(server, "/bound/trials")["total"] == 0
     assert call(server, "/two%20words%20%C3%BC/ask", {})["trials"][0]["number"] == 0
     storage.open(study_row("odd", spaces=({"parameters": {"x": {"type": "quantum"}}},)))
     assert call(server, "/odd")[0] == 422

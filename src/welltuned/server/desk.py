@@ -132,12 +132,7 @@ class Desk:
         InvalidValue
             When only a Python program can know the configurations.
         """
-        row = self.row(name)
-        if constraints := row.spaces and row.spaces[-1].get("constraints"):
-            raise InvalidValue(
-                f"study {name!r}: its space has constraints that are Python functions, {constraints!r}; ask from "
-                "Python, or write them as forbidden="
-            )
+        row = self._unbound(name, "ask")
         study = self.study(name)
         if study.coordinator.open_space or not study.has_space:
             raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
@@ -238,13 +233,30 @@ class Desk:
         return {}
 
     def enqueue(self, name: str, params: Any) -> dict[str, Any]:
-        """Let configurations be evaluated next."""
+        """Let configurations be evaluated next.
+
+        Raises
+        ------
+        InvalidValue
+            When one is not a configuration of the space, or only a Python program can tell.
+        """
+        self._unbound(name, "enqueue")
         return {"numbers": self.study(name).enqueue(params)}
 
     def stop(self, name: str, reason: str | None) -> dict[str, Any]:
         """End a study, or let it go on."""
         self._storage.update(self.id(name), stop_reason=reason, clear_stop=reason is None)
         return {"stop_reason": reason}
+
+    def _unbound(self, name: str, act: str) -> StudyRow:
+        """Return the row of a study without constraints that only a Python program can check."""
+        row = self.row(name)
+        if constraints := row.spaces and row.spaces[-1].get("constraints"):
+            raise InvalidValue(
+                f"study {name!r}: its space has constraints that are Python functions, {constraints!r}; {act} from "
+                "Python, or write them as forbidden="
+            )
+        return row
 
     def _trial(self, study: Study, number: int) -> Trial:
         trial = study.history.trials_by_number.get(number)
