@@ -960,6 +960,16 @@ def test_a_claim_is_the_workers_own(server, study, inner):
     assert call(server, "/study/ask", {})["trials"][0]["number"] == 3
 
 
+def test_a_trial_that_is_given_back_again_and_again_is_not_given_up(server, study):
+    """Whoever gives a trial back is well: that is no attempt at which a worker died."""
+    call(server, "/study/enqueue", {"params": {"x": 1.25, "kind": "bad"}})
+    for _ in range(14):
+        (trial,) = call(server, "/study/ask", {})["trials"]
+        assert (trial["number"], trial["params"]) == (0, {"x": 1.25, "kind": "bad"})
+        call(server, "/study/trials/0/release", {"token": trial["token"]})
+    assert study.trials[0].attempts == 0
+
+
 def test_a_long_lease_stays_long(server, study, inner):
     """Whoever asked for an hour has it after a report as well, and after a restart what is left of it."""
 

@@ -160,10 +160,10 @@ class SideBySide(RuleBasedStateMachine):
         self.both(lambda s: s.release(self.study, number, token, drop=drop))
 
     @precondition(lambda self: self.storages[0].read(self.study).trials)
-    @rule(data=st.data(), drop=st.booleans())
-    def release_held(self, data, drop):
+    @rule(data=st.data(), drop=st.booleans(), begun=st.booleans())
+    def release_held(self, data, drop, begun):
         trial = data.draw(st.sampled_from(self.storages[0].read(self.study).trials))
-        self.both(lambda s: s.release(self.study, trial.number, trial.token, drop=drop))
+        self.both(lambda s: s.release(self.study, trial.number, trial.token, drop=drop, begun=begun))
 
     @rule(claims=st.lists(st.tuples(numbers, tokens), max_size=4))
     def renew(self, claims):

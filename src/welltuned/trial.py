@@ -76,7 +76,8 @@ class Trial:
     origin
         Whether the sampler proposed it, it was enqueued, or added from elsewhere. Added ones use no budget.
     attempts, owner, token, lease_until
-        How often it was started, by whom at last, and until when (seconds since the epoch) the claim holds.
+        How often it was started (and not given back in good order), by whom at last, and until when (seconds since the
+        epoch) the claim holds.
     started, seconds
         When the last attempt began (seconds since the epoch), and how long the evaluation took.
     attributes

@@ -151,7 +151,7 @@ class Desk:
             tasks = [trial.task for trial in study.ask(n)]
             self._storage.renew(self.id(name), [(task.number, task.token) for task in tasks], lease)
         except BaseException:
-            ledger.release_all({})
+            ledger.release_all({}, begun=False)
             raise
         for task in tasks:
             del ledger.claims[task.number]
@@ -226,8 +226,8 @@ class Desk:
         return lease
 
     def release(self, name: str, number: int, token: int) -> dict[str, Any]:
-        """Give a claim back: another worker will evaluate the trial."""
-        if not self._storage.release(self.id(name), number, token):
+        """Give a claim back: another worker will evaluate the trial. It counts as if it had not been claimed."""
+        if not self._storage.release(self.id(name), number, token, begun=False):
             raise _lost(number)
         self._leases.pop((name, number), None)
         return {}

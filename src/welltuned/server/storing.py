@@ -116,7 +116,8 @@ def _renew(storage: Storage, a: Arguments) -> Any:
 
 
 def _release(storage: Storage, a: Arguments) -> Any:
-    return storage.release(a["study"], a["number"], a["token"], drop=a.get("drop", False))
+    kind = {"drop": a.get("drop", False), "begun": a.get("begun", True)}
+    return storage.release(a["study"], a["number"], a["token"], **kind)
 
 
 async def _read(hub: Hub, a: Arguments) -> Any:
@@ -255,7 +256,7 @@ OPERATIONS = (
         "release",
         "Give a claim back.",
         _release,
-        record("study number token", **HELD, drop=FLAG),
+        record("study number token", **HELD, drop=FLAG, begun=FLAG),
         FLAG,
     ),
 )

@@ -187,9 +187,9 @@ class HTTPStorage:
         """See :meth:`Storage.renew`."""
         return list(self._change("renew", study=study, claims=[list(claim) for claim in claims], lease=lease))
 
-    def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
+    def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
         """See :meth:`Storage.release`."""
-        return bool(self._change("release", study=study, number=number, token=token, drop=drop))
+        return bool(self._change("release", study=study, number=number, token=token, drop=drop, begun=begun))
 
     def together(self, study: int) -> AbstractContextManager[None]:  # noqa: ARG002
         """See :meth:`Storage.together`. Each step is stored by itself."""

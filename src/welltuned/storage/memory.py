@@ -264,7 +264,7 @@ class MemoryStorage:
                     found.trials[number] = trial.but(lease_until=time.time() + lease)
             return lost
 
-    def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
+    def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
         """See :meth:`Storage.release`."""
         with self._lock:
             found, trial = self._study(study), self._held(study, number, token)
@@ -278,7 +278,8 @@ class MemoryStorage:
                 found.next = max(found.trials, default=-1) + 1
                 found.dropped.append((found.revision, number, token))
             else:
-                self._put(found, trial.but(state=State.WAITING, owner=None, lease_until=None))
+                attempts = trial.attempts - (not begun)
+                self._put(found, trial.but(state=State.WAITING, owner=None, lease_until=None, attempts=attempts))
             return True
 
     def together(self, study: int) -> AbstractContextManager[None]:  # noqa: ARG002

@@ -345,9 +345,10 @@ class PostgresStorage(SQLStorage):
         """See :meth:`Storage.renew`."""
         return self._again(lambda: super(PostgresStorage, self).renew(study, claims, lease))
 
-    def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
+    def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
         """See :meth:`Storage.release`."""
-        return self._again(lambda: super(PostgresStorage, self).release(study, number, token, drop=drop))
+        operation = super().release
+        return self._again(lambda: operation(study, number, token, drop=drop, begun=begun))
 
     def close(self) -> None:
         """See :meth:`Storage.close`."""

@@ -110,9 +110,10 @@ class Storage(Protocol):
     def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:
         """Extend the leases of ``(number, token)`` claims; return the numbers of those that are no longer held."""
 
-    def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
-        """Give a claim back: the trial waits again, or with ``drop`` its unassigned slot disappears. False
-        when stale.
+    def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
+        """Give a claim back: the trial waits again, or with ``drop`` its unassigned slot disappears. False when stale.
+
+        It counts as an attempt unless ``begun`` says that nothing was evaluated, or that whoever did is well.
         """
 
     def together(self, study: int) -> AbstractContextManager[None]:

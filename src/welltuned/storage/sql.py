@@ -85,7 +85,8 @@ FINISH = f"""
 REPORTS = """
     SELECT number, step, metrics, digest FROM report WHERE study = :study AND number = :number ORDER BY step"""
 RELEASE = f"""
-    UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, revision = :revision
+    UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, attempts = attempts - :undone,
+        revision = :revision
     WHERE {HELD} RETURNING number"""
 BLANK = Trial(0, State.RUNNING, attempts=1)
 
@@ -437,7 +438,7 @@ class SQLStorage:
     def _clock(self) -> float:
         return time.time()
 
-    def release(self, study: int, number: int, token: int, *, drop: bool = False) -> bool:
+    def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
         """See :meth:`Storage.release`."""
         args = {"study": study, "number": number, "token": token}
         if drop:
@@ -450,7 +451,8 @@ class SQLStorage:
                     return True
                 writing.changed = False
         with self._write(study) as writing:
-            writing.changed = bool(writing.run(RELEASE, {**args, "revision": writing.revision}))
+            row = {**args, "revision": writing.revision, "undone": int(not begun)}
+            writing.changed = bool(writing.run(RELEASE, row))
             if writing.changed:
                 self._tell(writing, study)
         return writing.changed

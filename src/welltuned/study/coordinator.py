@@ -94,7 +94,7 @@ class Coordinator:
             params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
         except BaseException:
             # nobody will evaluate them: a claim that is kept would block its trial for as long as this process lives
-            self.ledger.let_go(t.number for t in claimed)
+            self.ledger.let_go((t.number for t in claimed), begun=False)
             raise
         tasks = [
             self.task(t.but(params=params.get(t.number, t.params)))
@@ -114,7 +114,7 @@ class Coordinator:
                 claimed = [t for t in claimed if t.number not in ended]
                 claimed += self._take(len(ended))
         except BaseException:
-            self.ledger.let_go(t.number for t in claimed)
+            self.ledger.let_go((t.number for t in claimed), begun=False)
             raise
         return [t.but(params=None) if self._misfit(t) else t for t in claimed]
 
@@ -334,7 +334,7 @@ class Coordinator:
         """Take back trials that did not begin, as if they had not been claimed, where nobody has claimed later ones."""
         for task in reversed(tasks):
             self._ahead.pop(task.number, None)
-            self.ledger.release(task.number, drop=self.ledger.is_last(task.number))
+            self.ledger.release(task.number, drop=self.ledger.is_last(task.number), begun=False)
 
     def _learn(self, domains: Mapping[str, Any]) -> None:
         """Widen the space by parameters that an objective has declared, here or in another process."""
@@ -372,7 +372,7 @@ class Coordinator:
 
     def interrupt(self, before: Mapping[int, int] | None = None) -> None:
         """Leave no trial running after Ctrl-C, but those that were asked for before."""
-        self.ledger.release_all(before or {})
+        self.ledger.release_all(before or {}, begun=False)  # the trial is not to blame
         self.record_stop(INTERRUPTED)
 
     def give_back(self, before: Mapping[int, int] | None = None) -> None:

@@ -260,19 +260,19 @@ class Ledger:
                 del self.claims[number]
             return done
 
-    def release(self, number: int, *, drop: bool = False) -> None:
+    def release(self, number: int, *, drop: bool = False, begun: bool = True) -> None:
         """Give a claim of this process back."""
         with self._lock:
             token = self.claims.get(number)
             if token is not None:
-                self.storage.release(self.row.id, number, token, drop=drop)
+                self.storage.release(self.row.id, number, token, drop=drop, begun=begun)
                 del self.claims[number]
 
-    def let_go(self, numbers: Iterable[int]) -> None:
+    def let_go(self, numbers: Iterable[int], *, begun: bool = True) -> None:
         """Give claims back where that is possible; where it is not, their leases are left to run out."""
         for number in numbers:
             with contextlib.suppress(StorageError):
-                self.release(number)
+                self.release(number, begun=begun)
             self.claims.pop(number, None)
 
     def held(self) -> dict[int, int]:
@@ -281,9 +281,9 @@ class Ledger:
             self._leave_to_parent()
             return dict(self.claims)
 
-    def release_all(self, but: Mapping[int, int]) -> None:
+    def release_all(self, but: Mapping[int, int], *, begun: bool = True) -> None:
         """Give all claims of this process back, ``but`` those that it held before."""
-        self.let_go(number for number, token in self.held().items() if but.get(number) != token)
+        self.let_go((number for number, token in self.held().items() if but.get(number) != token), begun=begun)
 
     def regain(self, claims: Mapping[int, int]) -> None:
         """Hold these claims again beside those held now: how they ended has not been stored after all."""

@@ -448,6 +448,18 @@ class StorageContract:
             1,
         )
 
+    def test_release_of_what_did_not_begin(self, storage: Storage, study: int) -> None:
+        """It counts as no attempt, once; the token is stale all the same."""
+        first = storage.claim(study, "me", LEASE)[0]
+        storage.assign(study, 0, first.token, {"x": 0.5}, "k", 1)
+        assert storage.release(study, 0, first.token, begun=False)
+        assert not storage.release(study, 0, first.token, begun=False)
+        assert storage.read(study).trials[0].attempts == 0
+        second = storage.claim(study, "me", LEASE)[0]
+        assert (second.attempts, second.token > first.token) == (1, True)
+        assert storage.release(study, 0, second.token)
+        assert storage.claim(study, "me", LEASE)[0].attempts == 2
+
     def test_drop(self, storage: Storage, study: int) -> None:
         """An unassigned slot disappears; one that has a configuration waits instead."""
         tokens = [t.token for t in storage.claim(study, "me", LEASE, 3)]
