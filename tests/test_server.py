@@ -705,6 +705,35 @@ def test_a_wrong_token_is_named_and_not_shown(server, opened):
         make_app(MemoryStorage(), None)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:ab/cdSECRET@host:8642",
+        "http://:12/SECRET@host:8642",
+        "http://SECRET/SECRET@host:8642",
+        "http://:abSECRET#x@host:8642",
+        "http://:se?SECRET@host:1",
+        "http://:SECRET[@host:1",
+        "http://:SECRET 1@host:1",
+        "http://:SE@CRET/SECRET@host:99999",
+        "HTTP://:SECRET@host:port",
+    ],
+)
+def test_a_token_that_breaks_its_address_is_not_shown(url):
+    with pytest.raises(wt.InvalidValue, match="percent-encode the token, or use WELLTUNED_TOKEN") as caught:
+        open_storage(url)
+    assert "SECRET" not in str(caught.value) and "'ab" not in str(caught.value)
+
+
+def test_schemes_are_read_in_either_case(server):
+    storage = open_storage(server.url.replace("http://", f"HTTP://:{TOKEN}@"))
+    assert storage.studies() == []
+    storage.close()
+    with pytest.raises(wt.InvalidValue, match="unknown scheme 'httpx'") as caught:
+        open_storage("httpx://:SECRET@host")
+    assert "SECRET" not in str(caught.value)
+
+
 def test_a_token_that_changes_is_noticed(server, storage):
     server.app = make_app(MemoryStorage(), "another")
     with pytest.raises(wt.StorageError, match="WELLTUNED_TOKEN"):
@@ -1167,9 +1196,21 @@ def test_serve_refuses_what_it_cannot_do(tmp_path, options, error, match):
             commands.main(["serve", str(tmp_path / "study.db"), *given], standalone_mode=False)
 
 
-def test_serve_does_not_serve_what_is_served():
-    with pytest.raises(wt.StorageError, match="served already"):
-        commands.main(["serve", "http://127.0.0.1:1", "--token", "x"], standalone_mode=False)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "HTTPS://:SECRET@127.0.0.1:1"])
+def test_serve_does_not_serve_what_is_served(url):
+    with pytest.raises(wt.StorageError, match="served already") as caught:
+        commands.main(["serve", url, "--token", "x"], standalone_mode=False)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_serve_does_not_print_a_password(monkeypatch, capsys):
+    monkeypatch.setattr("welltuned.cli.serving.open_storage", lambda spec: MemoryStorage())
+    monkeypatch.setattr("welltuned.server.running.run", lambda app, listening: listening.close())
+    url = "postgresql://user:SEC/RET@database:5432/studies?password=SECRET"
+    commands.main(["serve", url, "--port", "0", "--token", "x"], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert "serving postgresql://…@database:5432/studies?password=… at http://" in printed
+    assert "RET" not in printed
 
 
 def test_serve_makes_a_token_of_its_own(tmp_path):

@@ -10,6 +10,7 @@ from welltuned.cli.common import DEFAULT_STORAGE
 from welltuned.errors import StorageError
 from welltuned.schedulers import SCHEDULERS
 from welltuned.storage import open_storage
+from welltuned.storage.masking import masked
 
 PORT = 8642
 
@@ -39,14 +40,14 @@ def serve(storage: str, host: str, port: int, token: str | None, scheduler: str 
     from welltuned.server.running import address_of, is_loopback, listen, run
 
     token = check_token(secrets.token_urlsafe(32) if token is None else token)
-    if storage.startswith(("http://", "https://")):
-        raise StorageError(f"{storage!r} is served already; name a file or a database")
+    if storage.lower().startswith(("http://", "https://")):
+        raise StorageError(f"{masked(storage)!r} is served already; name a file or a database")
     store = open_storage(storage)
     try:
         listening = listen(host, port)
         app = make_app(store, token, scheduler=scheduler)
         click.echo(
-            f"serving {storage} at {address_of(listening, host)}\n\n"
+            f"serving {masked(storage)} at {address_of(listening, host)}\n\n"
             f"  export WELLTUNED_TOKEN={token}\n"
             f'  Study(space, storage="{address_of(listening, host)}")\n\n'
             f"For other languages see {address_of(listening, host)}/openapi.json. Ctrl-C ends it.",

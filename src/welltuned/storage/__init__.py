@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.storage.masking import masked
 from welltuned.storage.memory import MemoryStorage
 from welltuned.storage.protocol import MAX_ATTEMPTS, Changes, Storage, StudyRow
 from welltuned.storage.sqlite import SQLiteStorage
@@ -64,8 +65,10 @@ def open_storage(spec: Any) -> Storage:
     if not separator:
         _refuse_address(spec)
         return SQLiteStorage(spec)
+    scheme = scheme.lower()
     if scheme not in STORAGES:
-        raise InvalidValue(f"storage={spec!r} has the unknown scheme {scheme!r}; known are {sorted(STORAGES)!r}")
+        shown, known = masked(spec), sorted(STORAGES)
+        raise InvalidValue(f"storage={shown!r} has the unknown scheme {scheme!r}; known are {known!r}")
     if scheme in SERVERS:
         return STORAGES[scheme](spec)
     # as in sqlite:///relative.db and sqlite:////absolute.db

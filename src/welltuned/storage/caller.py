@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from welltuned import errors
 from welltuned.errors import InvalidType, InvalidValue, StorageError, WelltunedError
+from welltuned.storage.masking import masked
 from welltuned.storage.wire import KEY_HEADER, LIMIT, PROTOCOL, PROTOCOL_HEADER, RETRY_HEADER, SERVER_HEADER, encode
 
 TOKEN = "WELLTUNED_TOKEN"
@@ -221,16 +222,18 @@ def _split(url: Any) -> tuple[str, str | None]:
     """Return an address without the token in it, and the token."""
     if not isinstance(url, str):
         raise InvalidType(f"storage={url!r} is not an address")
-    hidden = re.sub(r"//[^/]*@", "//…@", url)
+    hidden, advice = masked(url), "write http://host:8642"
+    if "@" in url:  # whatever cannot be read may be a token
+        advice += f", percent-encode the token, or use {TOKEN}"
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise InvalidValue(f"storage={hidden!r} cannot be read ({error}); write http://host:8642") from None
+    except ValueError:  # its text quotes what may be part of the token
+        raise InvalidValue(f"storage={hidden!r} cannot be read; {advice}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\x00-\x20\x7f-\uffff]", url):
-        raise InvalidValue(f"storage={hidden!r} is not the address of a server; write http://host:8642")
-    if parts.query or parts.fragment:
-        raise InvalidValue(f"storage={hidden!r} goes on after the path; write http://host:8642")
+        raise InvalidValue(f"storage={hidden!r} is not the address of a server; {advice}")
+    if parts.query or parts.fragment or "@" in parts.path:
+        raise InvalidValue(f"storage={hidden!r} goes on after the path; {advice}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     token = unquote(parts.password or parts.username or "")
     return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}", token or None

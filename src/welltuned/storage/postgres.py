@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from welltuned.errors import InvalidValue, StorageError, require
 from welltuned.storage import records
+from welltuned.storage.masking import masked
 from welltuned.storage.protocol import Changes, StudyRow
 from welltuned.storage.schema import Dialect, Run, is_current, migrate
 from welltuned.storage.sql import SQLStorage, Writing
@@ -73,7 +74,7 @@ class PostgresStorage(SQLStorage):
         except ImportError as error:
             raise require("psycopg", "postgres", "storage='postgresql://…'") from error
         self.url = url
-        self.where = f"storage {_without_password(url)!r}"
+        self.where = f"storage {masked(url)!r}"
         self._patience = patience
         self._lock = threading.RLock()
         self._connection: psycopg.Connection[Any] | None = None
@@ -389,7 +390,3 @@ def _hopeless(error: Exception) -> bool:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", re.sub(r"(password=)[^&\s]*", r"\1…", url))
