@@ -200,6 +200,16 @@ def test_a_value_that_becomes_text_is_said_once(caplog):
     assert len(said) == 1 and "'digits'" in said[0] and "int" in said[0]
 
 
+def test_attributes_that_no_reader_could_take_are_described():
+    tree = []
+    for _ in range(100_000):
+        tree = [tree]
+    endless = {}
+    endless["self"] = endless
+    outcome = outcome_of(Result(1.0, attributes={"tree": tree, "endless": endless, "flat": [[1]]}))
+    assert outcome.attributes == {"tree": "something of type list", "endless": "{'self': {...}}", "flat": [[1]]}
+
+
 def test_attributes_of_a_result_are_kept():
     outcome = outcome_of(Result(1.0, attributes={"epochs": 3, "odd": {1}, "nan": math.nan}))
     assert outcome.attributes == {"epochs": 3, "odd": "{1}", "nan": "nan"}

@@ -843,6 +843,35 @@ def test_numbers_that_are_not_finite_do_not_break_a_reader(server, storage, inne
     assert storage.read(study).trials[0].metrics == {}
 
 
+def test_a_result_that_is_too_large_is_stored_without_what_makes_it_so(server, study, inner, caplog):
+    """The trial is recorded and the study goes on; else every worker in turn would end at it."""
+
+    def objective(trial):
+        if trial.number == 0:
+            raise RuntimeError("head " + "x" * (LIMIT + 1) + " tail")
+        if trial.number == 1:
+            trial.note(small=1, large="y" * (LIMIT + 1), last=[2])
+        if trial.number == 2:
+            tree = {}
+            for _ in range(80):
+                tree = {"k": tree}
+            trial.note(tree=tree)
+        return trial["x"]
+
+    study.optimize(objective, n_trials=4)
+    one, two, three, four = inner.read(1).trials
+    assert [t.state for t in (one, two, three, four)] == [State.FAILED, *[State.COMPLETE] * 3]
+    assert len(one.error) < 40_000 and one.error.startswith("RuntimeError: head x") and "x tail (" in one.error
+    assert two.attributes == {"small": 1, "large": f"(left out: {LIMIT + 3} bytes)", "last": [2]}
+    assert "['large']" in caplog.text
+    assert three.attributes["tree"].startswith("{'k': {'k'")
+    asked = call(server, "/study/ask", {"n_trials": 5})["trials"][0]
+    body = {"token": asked["token"], "state": "failed", "error": "z" * 100_000}
+    told = call(server, f"/study/trials/{asked['number']}/tell", body)
+    assert len(told["error"]) < 40_000
+    assert call(server, f"/study/trials/{asked['number']}/tell", body) == told
+
+
 def test_oversized_bodies_are_refused_and_the_server_lives(server, storage):
     with pytest.raises(wt.InvalidValue, match="16 at once"):
         storage.add(storage.open(study_row()).id, [finished().but(error="x" * LIMIT)])

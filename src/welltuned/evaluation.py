@@ -23,6 +23,8 @@ from welltuned.trial import Outcome, Reason, State
 log = logging.getLogger("welltuned")
 PACKAGE = str(Path(__file__).parent)
 Objective = Callable[[Any], Any]
+LONGEST = 32 << 10  # characters of an error that are kept: some are all that a program has printed
+DEEPEST = 64  # levels of an attribute, which every storage and every reader can take
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,7 @@ def unless_diverged(outcome: Outcome, trial: LiveTrial) -> Outcome:
 
 
 def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - of a whole number of five thousand digits, or by the user's code
-        text = f"something of type {type(value).__name__}"
+    text = _described(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
@@ -144,7 +143,7 @@ class StandIn(WelltunedError):
 def failure(reason: Reason, error: BaseException | str) -> Outcome:
     """Describe a failed attempt; an exception is written on one line."""
     if not isinstance(error, BaseException):
-        return Outcome(State.FAILED, reason=reason, error=error)
+        return Outcome(State.FAILED, reason=reason, error=shortened(error))
     return Outcome(State.FAILED, reason=reason, error=_describe(error), exception=error)
 
 
@@ -156,7 +155,15 @@ def _describe(error: BaseException) -> str:
         text = "(its message cannot be read)"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(PACKAGE)]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{place}"
+    return shortened(f"{type(error).__name__}: {text}{place}")
+
+
+def shortened(text: str) -> str:
+    """Return a text without its middle where it is very long: what it is about stands at either end."""
+    left_out = len(text) - LONGEST
+    if left_out <= 0:
+        return text
+    return f"{text[: LONGEST // 2]} [… {left_out} characters left out …] {text[-LONGEST // 2 :]}"
 
 
 def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> Outcome:
@@ -258,6 +265,8 @@ def jsonable(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _jsonable(name: str, value: Any) -> Any:
+    if _is_deeper(value, DEEPEST):  # no reader would take it
+        return _described(name, value)
     try:
         return _plain(name, value)
     except RecursionError:  # it holds itself, or goes on for ever
@@ -294,8 +303,8 @@ def _described(name: str, value: Any) -> str:
     _say_described(name, type(value).__name__)
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 - of a whole number of five thousand digits, or by the user's code
-        return _short(value)
+    except Exception:  # noqa: BLE001 - of what is nested too deeply, a number of 5000 digits, or by the user's code
+        return f"something of type {type(value).__name__}"
 
 
 @functools.cache
@@ -310,3 +319,11 @@ def _is_json(value: Any) -> bool:
     except (TypeError, ValueError, RecursionError):
         return False
     return True
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Tell whether lists and dicts hold others to more than so many levels; one that holds itself does."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return False
+    inside = value.values() if isinstance(value, Mapping) else value
+    return levels <= 0 or any(_is_deeper(v, levels - 1) for v in inside)

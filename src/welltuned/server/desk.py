@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, WelltunedError
-from welltuned.evaluation import Result, interpret, jsonable
+from welltuned.evaluation import Result, interpret, jsonable, shortened
 from welltuned.schedulers import Scheduler
 from welltuned.server.refusals import NotFound
 from welltuned.storage import Storage, StudyRow
@@ -272,6 +272,7 @@ def _lost(number: int) -> LeaseLost:
 def _outcome(study: Study, trial: Trial, result: Mapping[str, Any]) -> Outcome:
     state = State(result.get("state", "complete"))
     attributes, error = jsonable(result.get("attributes", {})), result.get("error")
+    error = error if error is None else shortened(error)
     seconds = result.get("seconds")
     if seconds is None and trial.started is not None:
         seconds = max(time.time() - trial.started, 0.0)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.evaluation import DEEPEST
 from welltuned.storage.records import clean
 
 Schema = Mapping[str, Any]
-DEEPEST = 64  # levels of free JSON
 KINDS: dict[str, Callable[[Any], bool]] = {
     "null": lambda v: v is None,
     "boolean": lambda v: isinstance(v, bool),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,9 +12,18 @@ from welltuned.errors import StorageError
 from welltuned.storage.caller import Caller
 from welltuned.storage.protocol import Changes, StudyRow
 from welltuned.storage.records import clean
-from welltuned.storage.wire import another_storage, changes_from, report_to_json, row_from, to_json, trial_from
+from welltuned.storage.wire import (
+    another_storage,
+    changes_from,
+    report_to_json,
+    row_from,
+    sendable,
+    to_json,
+    trial_from,
+)
 from welltuned.trial import Outcome, Report, Trial
 
+log = logging.getLogger("welltuned")
 POLL = 10.0  # seconds that one request waits for news
 
 
@@ -180,8 +190,14 @@ class HTTPStorage:
         return bool(self._change("report", study=study, number=number, token=token, report=report_to_json(report)))
 
     def finish(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
-        """See :meth:`Storage.finish`."""
-        return bool(self._change("finish", study=study, number=number, token=token, outcome=to_json(outcome)))
+        """See :meth:`Storage.finish`. Attributes of many megabytes are left out: without a result that the server can
+        take, the trial would be evaluated again and again.
+        """
+        attributes, without = sendable(outcome.attributes)
+        if without:
+            log.warning("trial %d: its attributes %r are too large for the server and are left out", number, without)
+        body = {**to_json(outcome), "attributes": attributes}
+        return bool(self._change("finish", study=study, number=number, token=token, outcome=body))
 
     def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:
         """See :meth:`Storage.renew`."""

@@ -18,6 +18,7 @@ from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 PROTOCOL = 1  # another number means that one side does not understand the other
 LIMIT = 16 << 20  # bytes of a request
+ROOM = LIMIT // 2  # bytes of the attributes of a result, beside which there is the rest of it
 LONGEST_WAIT = 30.0  # seconds that a server lets a reader wait
 PROTOCOL_HEADER = "Welltuned-Protocol"
 SERVER_HEADER = "Welltuned-Server"  # which start of which server it is
@@ -54,6 +55,18 @@ def encode(body: Any) -> bytes:
         raise InvalidValue(f"a number that is not finite, or an endless record, cannot be sent: {error}") from None
     except TypeError as error:
         raise InvalidType(f"only what JSON can hold can be sent: {error}") from None
+
+
+def sendable(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return attributes that fit into a request, and the names of those for which a word stands in it."""
+    left, found, without = ROOM, dict(attributes), []
+    for name, value in attributes.items():
+        size = len(encode(value))
+        if size > left:
+            found[name] = f"(left out: {size} bytes)"
+            without.append(name)
+        left -= len(encode(found[name]))
+    return found, without
 
 
 def to_json(record: Trial | Outcome | StudyRow) -> dict[str, Any]:
