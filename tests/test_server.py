@@ -32,6 +32,7 @@ from welltuned.server.app import OPERATIONS
 from welltuned.storage import MemoryStorage, SQLiteStorage, open_storage
 from welltuned.storage.http import HTTPStorage
 from welltuned.storage.wire import LIMIT, PROTOCOL_HEADER
+from welltuned.study.reasons import BUDGET, EXHAUSTED
 from welltuned.testing import StorageContract
 from welltuned.testing.storage import LEASE, complete, finished, study_row
 from welltuned.trial import State
@@ -967,7 +968,24 @@ def test_a_worker_in_another_language(server, study, inner):
     assert seen["counts"]["complete"] == 14 - stopped and seen["counts"]["pruned"] == stopped
     assert seen["best"]["number"] == study.best.number and seen["best"]["seconds"] == 1.5
     assert seen["space"] == study.space.to_json()
-    assert call(server, "")["studies"] == [{"name": "study", "directions": {"value": "minimize"}, "stop_reason": None}]
+    (listed,) = call(server, "")["studies"]
+    assert listed == {"name": "study", "directions": {"value": "minimize"}, "stop_reason": BUDGET}
+
+
+def test_the_end_is_stored_and_taken_back(server, storage):
+    """Nothing but workers in other languages: who asks in vain finds out that the study is over."""
+    wt.Study({"x": (0.0, 1.0)}, storage=storage, name="budget")
+    wt.Study({"k": [1, 2]}, storage=storage, name="finite")
+    for name, reason, body in (("budget", BUDGET, {"n_trials": 2}), ("finite", EXHAUSTED, {})):
+        one, two = call(server, f"/{name}/ask", {**body, "n": 2})["trials"]
+        call(server, f"/{name}/trials/0/tell", {"token": one["token"], "value": 1})
+        assert call(server, f"/{name}/ask", body)[0] == 409
+        assert call(server, f"/{name}")["stop_reason"] is None  # the other one is still under way
+        call(server, f"/{name}/trials/1/tell", {"token": two["token"], "value": 1})
+        assert call(server, f"/{name}/ask", body)[0] == 409
+        assert call(server, f"/{name}")["stop_reason"] == reason
+    assert call(server, "/budget/ask", {"n_trials": 3})["trials"][0]["number"] == 2
+    assert call(server, "/budget")["stop_reason"] is None
 
 
 def test_what_a_worker_may_tell(server, study):

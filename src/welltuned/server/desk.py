@@ -13,6 +13,7 @@ from typing import Any
 
 from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, WelltunedError
 from welltuned.evaluation import Result, interpret, jsonable, shortened
+from welltuned.live import Task
 from welltuned.schedulers import Scheduler
 from welltuned.server.refusals import NotFound
 from welltuned.storage import Storage, StudyRow
@@ -20,8 +21,8 @@ from welltuned.storage.wire import another_storage, report_to_json, to_json
 from welltuned.study import Study, stored_study
 from welltuned.study.ledger import BUDGET as STORED_BUDGET
 from welltuned.study.ledger import LEASE
-from welltuned.study.reasons import concerns_all
-from welltuned.trial import Outcome, Reason, Report, State, Trial
+from welltuned.study.reasons import BUDGET, EXHAUSTED, concerns_all
+from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 log = logging.getLogger("welltuned")
 PAGE = 100
@@ -136,7 +137,8 @@ class Desk:
         study = self.study(name)
         if study.coordinator.open_space or not study.has_space:
             raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
-        if concerns_all(why := study.stop_reason):
+        why = study.stop_reason
+        if concerns_all(why):
             raise StudyStopped(f"study {name!r} was stopped: {why}")
         ledger = study.coordinator.ledger
         # by this name nobody takes the claim for one of the server's, which end with its process
@@ -148,7 +150,7 @@ class Desk:
             study.n_trials = n_trials
             ledger.keep_budget()
         try:
-            tasks = [trial.task for trial in study.ask(n)]
+            tasks = self._claimed(study, n)
             self._storage.renew(self.id(name), [(task.number, task.token) for task in tasks], lease)
         except BaseException:
             ledger.release_all({}, begun=False)
@@ -156,6 +158,8 @@ class Desk:
         for task in tasks:
             del ledger.claims[task.number]
             self._leases[name, task.number] = task.token, lease
+        if why is not None:  # there is something to evaluate after all
+            study.coordinator.record_stop(None)
         return {
             "trials": [
                 {
@@ -168,6 +172,21 @@ class Desk:
                 for task in tasks
             ]
         }
+
+    def _claimed(self, study: Study, n: int) -> list[Task]:
+        """Claim trials; where there are none left, and none under way, store that as the reason why the study stopped.
+
+        Only who asks can see it: workers in other languages have no loop of ours that would.
+        """
+        try:
+            return [trial.task for trial in study.ask(n)]
+        except StudyStopped:
+            trials = study.trials
+            if all(trial.state.finished for trial in trials):
+                used = sum(trial.origin is not Origin.ADDED for trial in trials)
+                within = study.n_trials is None or used < study.n_trials
+                study.coordinator.record_stop(EXHAUSTED if within else BUDGET)
+            raise
 
     def report(
         self,
