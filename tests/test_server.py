@@ -29,6 +29,7 @@ from test_storages import SideBySide
 from welltuned.cli.app import app as commands
 from welltuned.server import make_app
 from welltuned.server.app import OPERATIONS
+from welltuned.server.running import address_of, listen
 from welltuned.storage import MemoryStorage, SQLiteStorage, open_storage
 from welltuned.storage.http import HTTPStorage
 from welltuned.storage.wire import LIMIT, PROTOCOL_HEADER
@@ -1008,10 +1009,19 @@ def test_what_a_worker_may_tell(server, study):
         {"value": 1, "metrics": {"value": 1}},
         {"metrics": {"other": 1}},
         {"value": 1, "gradient": {"z": 1}},
+        {"state": "failed", "value": 0},
+        {"state": "failed", "metrics": {"value": 1}},
+        {"state": "pruned", "sem": 0.5},
+        {"state": "pruned", "reason": "timeout"},
+        {"value": 1, "error": "boom"},
+        {"value": 1, "reason": "timeout"},
     ):
         assert tell(3, **wrong)[0] == 422
-    assert call(server, "/study/trials/77/tell", {"token": 1, "value": 1})[0] == 404
-    assert call(server, "/study/trials/3/report", {"token": tokens[3], "step": 1})[0] == 422
+    for wrong in ({}, {"value": 1, "metrics": {"value": 1}}, {"metrics": {"loss": 1}}):
+        assert call(server, "/study/trials/3/report", {"token": tokens[3], "step": 1, **wrong})[0] == 422
+    for act, body in (("report", {"step": 1, "value": 1}), ("renew", {}), ("release", {}), ("tell", {"value": 1})):
+        status, error = call(server, f"/study/trials/77/{act}", {"token": 1, **body})
+        assert (status, "no trial 77" in error["message"]) == (404, True)
     assert call(server, "/study/trials/3/release", {"token": tokens[3]}) == {}
     for act, body in (("report", {"step": 1, "value": 1}), ("renew", {}), ("release", {}), ("tell", {"value": 1})):
         status, error = call(server, f"/study/trials/3/{act}", {"token": tokens[3], **body})
@@ -1073,6 +1083,26 @@ def test_asking_twice_under_one_key_is_asking_once(server, study):
     )
     assert one == two
     assert len(study.trials) == 1
+
+
+def test_what_is_reported_of_several_objectives(server, storage):
+    wt.Study({"x": (0.0, 1.0)}, direction={"a": "minimize", "b": "maximize"}, storage=storage, name="two")
+    token = call(server, "/two/ask", {})["trials"][0]["token"]
+    for wrong in ({"value": 1}, {"metrics": {"a": 1}}, {"metrics": {"value": 1}}):
+        status, error = call(server, "/two/trials/0/report", {"token": token, "step": 1, **wrong})
+        assert status == 422 and "objectives" in error["message"]
+    body = {"token": token, "step": 1, "metrics": {"a": 1, "b": 2, "c": 3}}
+    assert call(server, "/two/trials/0/report", body) == {"stop": False}
+
+
+def test_pages_name_the_trials_that_are_gone(server, study, inner):
+    (trial,) = inner.claim(1, "me", LEASE)
+    page = call(server, "/study/trials")
+    assert ([t["number"] for t in page["trials"]], page["dropped"]) == ([0], [])
+    inner.release(1, 0, trial.token, drop=True)
+    page = call(server, f"/study/trials?since={page['revision']}")
+    assert (page["trials"], page["dropped"]) == ([], [0])
+    assert call(server, f"/study/trials?since={page['revision']}")["dropped"] == []
 
 
 def test_enqueue_stop_and_pages(server, study):
@@ -1226,6 +1256,15 @@ def test_serve_ends_cleanly_when_it_is_told_to(tmp_path):
         _, err = running.communicate(timeout=20)
     assert running.returncode == 0
     assert "not encrypted" in err and TOKEN not in err
+    assert f"http://{socket.gethostname()}:" in running.printed and "0.0.0.0" not in running.printed
+
+
+def test_addresses_are_those_by_which_others_reach_the_server():
+    with listen("127.0.0.1", 0) as listening:
+        port = listening.getsockname()[1]
+        assert address_of(listening, "::") == f"http://{socket.gethostname()}:{port}"
+        assert address_of(listening, "fe80::1") == f"http://[fe80::1]:{port}"
+        assert address_of(listening, "localhost") == f"http://localhost:{port}"
 
 
 @pytest.mark.parametrize(

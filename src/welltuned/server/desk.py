@@ -113,13 +113,18 @@ class Desk:
         }
 
     def trials(self, name: str, since: int = 0, offset: int = 0, limit: int = PAGE) -> dict[str, Any]:
-        """Return a page of the trials that changed after a revision, by number, and the revision now."""
+        """Return a page of the trials that changed after a revision, the numbers gone since, and the revision now."""
         study = self.study(name)
         # first: what changes meanwhile is then read twice rather than never
-        revision = self._storage.read(self.id(name), None).revision
+        changes = self._storage.read(self.id(name), since or None)
         found = [trial for trial in study.trials if trial.revision > since]
-        page = found[offset : offset + limit]
-        return {"revision": revision, "total": len(found), "trials": [to_json(trial) for trial in page]}
+        page, there = found[offset : offset + limit], {trial.number for trial in found}
+        return {
+            "revision": changes.revision,
+            "total": len(found),
+            "trials": [to_json(trial) for trial in page],
+            "dropped": [number for number in changes.dropped if number not in there],
+        }
 
     # working
 
@@ -201,9 +206,7 @@ class Desk:
         """Store a report, renew the claim, and tell whether the trial should stop."""
         study = self.study(name)
         trial = self._trial(study, number)
-        given = {"value": value} if value is not None else metrics
-        if not given:
-            raise InvalidValue("report: give the value, or metrics by name")
+        given = _given(study, value, metrics)
         task = study.coordinator.task(trial.but(token=token))
         numbers = {metric: float(v) for metric, v in given.items()}
         stop = study.coordinator.receive_report(task, Report(step, numbers))
@@ -231,7 +234,7 @@ class Desk:
         """Extend a claim, by the seconds that were asked for last unless others are named."""
         lease = self._lease(name, number, token) if lease is None else lease
         if self._storage.renew(self.id(name), [(number, token)], lease):
-            raise _lost(number)
+            raise self._refusal(name, number)
         self._leases[name, number] = token, lease
         return {"lease": lease}
 
@@ -247,7 +250,7 @@ class Desk:
     def release(self, name: str, number: int, token: int) -> dict[str, Any]:
         """Give a claim back: another worker will evaluate the trial. It counts as if it had not been claimed."""
         if not self._storage.release(self.id(name), number, token, begun=False):
-            raise _lost(number)
+            raise self._refusal(name, number)
         self._leases.pop((name, number), None)
         return {}
 
@@ -277,19 +280,53 @@ class Desk:
             )
         return row
 
+    def _refusal(self, name: str, number: int) -> WelltunedError:
+        """Say why a claim could be neither renewed nor released."""
+        known = any(trial.number == number for trial in self._storage.read(self.id(name)).trials)
+        return _lost(number) if known else _unknown(name, number)
+
     def _trial(self, study: Study, number: int) -> Trial:
         trial = study.history.trials_by_number.get(number)
         if trial is None:
-            raise NotFound(f"study {study.name!r} has no trial {number}")
+            raise _unknown(study.name, number)
         return trial
+
+
+def _unknown(name: str, number: int) -> NotFound:
+    return NotFound(f"study {name!r} has no trial {number}")
 
 
 def _lost(number: int) -> LeaseLost:
     return LeaseLost(f"trial {number} is over already, or was taken over by another worker; its record is unchanged")
 
 
+def _given(study: Study, value: float | None, metrics: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the metrics of a report: the value of the only objective, or every objective by name, and others."""
+    objectives = list(study.objectives)
+    if (value is None) == (not metrics):
+        raise InvalidValue("report: give either the value or metrics by name")
+    if value is not None and len(objectives) > 1:
+        raise InvalidValue(f"report: the study has the objectives {objectives!r}; give metrics by name")
+    given = metrics if value is None else {objectives[0]: value}
+    if len(objectives) == 1 and set(given) == {"value"}:
+        return given
+    if missing := [objective for objective in objectives if objective not in given]:
+        raise InvalidValue(f"report: the metrics {list(given)!r} lack the objectives {missing!r}, by which one judges")
+    return given
+
+
+#: what belongs to trials that ended otherwise
+CONTRADICTORY = {
+    State.COMPLETE: ("reason", "error"),
+    State.PRUNED: ("value", "metrics", "sem", "gradient", "reason"),
+    State.FAILED: ("value", "metrics", "sem", "gradient"),
+}
+
+
 def _outcome(study: Study, trial: Trial, result: Mapping[str, Any]) -> Outcome:
     state = State(result.get("state", "complete"))
+    if wrong := [name for name in CONTRADICTORY[state] if result.get(name) not in (None, {})]:
+        raise InvalidValue(f"tell: {wrong[0]!r} does not go with the state {state.value!r}; leave out one of them")
     attributes, error = jsonable(result.get("attributes", {})), result.get("error")
     error = error if error is None else shortened(error)
     seconds = result.get("seconds")

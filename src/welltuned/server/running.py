@@ -50,9 +50,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listening: socket.socket, host: str) -> str:
-    """Return the address by which a socket is reached."""
+    """Return the address by which a socket is reached; by this machine's name where it listens on all addresses."""
+    host = socket.gethostname() if _is_unspecified(host) else host
     port = listening.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host
 
 
 def is_loopback(host: str) -> bool:

@@ -124,7 +124,13 @@ OPERATIONS = (
         f"{ONE}/trials",
         "Read trials, by number, a page at a time.",
         _trials,
-        record("revision total trials", revision=COUNT, total=COUNT, trials=several(TRIAL)),
+        record(
+            "revision total trials dropped",
+            revision=COUNT,
+            total=COUNT,
+            trials=several(TRIAL),
+            dropped={**several(COUNT), "description": "Numbers of trials that are gone since."},
+        ),
         query={
             "since": {**COUNT, "description": "Only what changed after this revision."},
             "offset": COUNT,
@@ -159,7 +165,7 @@ OPERATIONS = (
         record("stop", stop={"type": "boolean"}),
         record("token step", token=TOKEN, step=STEP, value=NUMBER, metrics=NUMBERS, lease=RENEWED),
         changes=True,
-        what="Renews the claim as well.",
+        what="The value of the only objective, or all objectives by name. Renews the claim as well.",
     ),
     Operation(
         "POST",
@@ -181,7 +187,8 @@ OPERATIONS = (
             attributes=FREE,
         ),
         changes=True,
-        what="The value of the only objective, or all metrics by name; or the state 'failed' or 'pruned'.",
+        what="The value of the only objective, or all metrics by name; or the state 'failed' or 'pruned'. "
+        "'error' goes with these two, 'reason' with 'failed'.",
     ),
     Operation(
         "POST",
