@@ -599,6 +599,25 @@ def test_a_server_that_comes_later(inner, opened):
     servers[0].close()
 
 
+def test_ctrl_c_does_not_wait_for_a_server_that_is_away(inner, opened):
+    """Whatever its patience is; and it stays a Ctrl-C."""
+    server = Serving()
+    server.use(inner)
+    study = wt.Study(SPACE, storage=opened(server.url, patience=3600.0), seed=0)
+
+    def objective(trial):
+        if trial.number == 2:
+            server.close()
+            raise KeyboardInterrupt
+        return trial["x"]
+
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(objective, n_trials=5)
+    with pytest.raises(wt.StorageError, match="not reached"):
+        opened(server.url, patience=0.1)
+    assert [t.state for t in inner.read(1).trials] == [State.COMPLETE, State.COMPLETE, State.RUNNING]
+
+
 class Stranger(http.server.BaseHTTPRequestHandler):
     headers_sent = {}
     status = 200

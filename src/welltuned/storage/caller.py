@@ -8,6 +8,7 @@ import os
 import re
 import selectors
 import ssl
+import sys
 import threading
 import time
 import uuid
@@ -21,6 +22,7 @@ from welltuned.storage.wire import KEY_HEADER, LIMIT, PROTOCOL, PROTOCOL_HEADER,
 
 TOKEN = "WELLTUNED_TOKEN"
 TIMEOUT = 30.0  # seconds without a sign of life after which a connection is taken for dead
+HASTE = 2.0  # seconds that a server may be away for whoever is on the way out after Ctrl-C
 GATEWAY = (502, 503, 504)  # what a reverse proxy says while the server behind it is away
 KEPT = 8  # idle connections
 
@@ -28,8 +30,9 @@ KEPT = 8  # idle connections
 class Caller:
     """Send requests to the server at ``url``, again and again for up to ``patience`` seconds while it is away.
 
-    Every change carries a key of its own, by which the server knows it again: done twice, it counts once. Safe for
-    threads; a forked child opens its own connections.
+    Every change carries a key of its own, by which the server knows it again: done twice, it counts once. Where a
+    ``KeyboardInterrupt`` is being handled, which gives claims back, a server that is away ends that soon, and the
+    interrupt goes on. Safe for threads; a forked child opens its own connections.
     """
 
     def __init__(self, url: str, token: str | None, patience: float) -> None:
@@ -70,7 +73,9 @@ class Caller:
         wait: float,
         patience: float | None,
     ) -> Any:
-        patience = self.patience if patience is None else patience
+        patience, leaving = self.patience if patience is None else patience, sys.exc_info()[1]
+        if isinstance(leaving, KeyboardInterrupt):
+            patience = min(patience, HASTE)
         deadline, pause, server = time.monotonic() + patience + wait, 0.05, self._server
         while True:
             attempt = _Attempt(method, self._prefix + path, payload, {**headers, **self._headers()})
@@ -79,6 +84,8 @@ class Caller:
             except (OSError, http.client.HTTPException) as error:
                 self._refuse(error)
                 if time.monotonic() + pause >= deadline:
+                    if isinstance(leaving, KeyboardInterrupt):  # it goes on; what is held runs out by itself
+                        raise leaving from error
                     raise self._away(error, patience) from error
                 if attempt.sent:
                     headers = {**headers, RETRY_HEADER: server}
