@@ -859,6 +859,14 @@ def test_addresses_that_cannot_be_read(url):
         open_storage(url)
 
 
+@pytest.mark.parametrize("url", ["postgresql://me:SECRET@[x", "POSTGRESQL://me:SECRET@localhost/x?nonsense=1"])
+def test_a_password_in_an_address_that_cannot_be_read_is_not_shown(url):
+    pytest.importorskip("psycopg")
+    with pytest.raises(wt.errors.InvalidValue, match="postgresql://user:password@host:5432/database") as caught:
+        open_storage(url)
+    assert "SECRET" not in str(caught.value)
+
+
 def test_a_missing_driver_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(wt.errors.MissingDependency, match=r"welltuned\[postgres\]"):

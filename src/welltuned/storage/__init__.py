@@ -70,7 +70,7 @@ def open_storage(spec: Any) -> Storage:
         shown, known = masked(spec), sorted(STORAGES)
         raise InvalidValue(f"storage={shown!r} has the unknown scheme {scheme!r}; known are {known!r}")
     if scheme in SERVERS:
-        return STORAGES[scheme](spec)
+        return STORAGES[scheme](f"{scheme}://{rest}")
     # as in sqlite:///relative.db and sqlite:////absolute.db
     path = rest[1:] if rest.startswith("/") else rest
     if scheme == "sqlite" and (not rest or path == ":memory:"):  # as SQLAlchemy writes it

@@ -85,8 +85,9 @@ class PostgresStorage(SQLStorage):
         try:
             psycopg.conninfo.conninfo_to_dict(url)
         except (psycopg.Error, UnicodeEncodeError) as error:
+            why = "" if "@" in url else f" ({_line(error)})"  # it quotes what may be part of the password
             raise InvalidValue(
-                f"{self.where} cannot be read ({_line(error)}); write postgresql://user:password@host:5432/database"
+                f"{self.where} cannot be read{why}; write postgresql://user:password@host:5432/database"
             ) from None
         self._again(lambda: None, patience=min(patience, 5.0))
 
