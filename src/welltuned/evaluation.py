@@ -125,7 +125,7 @@ def unless_diverged(outcome: Outcome, trial: LiveTrial) -> Outcome:
 
 
 def _short(value: Any) -> str:
-    text = _described(value)
+    text = _text(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
@@ -299,8 +299,12 @@ def _as_python(value: Any) -> Any:
 
 
 def _described(name: str, value: Any) -> str:
-    """Return the text that stands for a value which JSON cannot hold."""
+    """Return the text that stands for a value which JSON cannot hold, and say so."""
     _say_described(name, type(value).__name__)
+    return _text(value)
+
+
+def _text(value: Any) -> str:
     try:
         return repr(value)
     except Exception:  # noqa: BLE001 - of what is nested too deeply, a number of 5000 digits, or by the user's code
