@@ -19,12 +19,13 @@ from typing import Any
 from welltuned.errors import DamagedStorage, InvalidValue, StorageError
 from welltuned.storage import records
 from welltuned.storage.protocol import StudyRow
-from welltuned.storage.sqlite import SQLiteStorage
-from welltuned.storage.wal import FRAME, HEADER, beside
+from welltuned.storage.sqlite import PAGE, SQLiteStorage
+from welltuned.storage.wal import FRAME, HEADER, MAGIC, beside
 from welltuned.trial import State, Trial
 
-TABLE_LEAF, INDEX_LEAF = 0x0D, 0x0A
-SIZES = (2048, 4096, 1024, 8192, 512, 16384, 32768, 65536)
+TABLE_LEAF, INDEX_LEAF, INDEX_INNER = 0x0D, 0x0A, 0x02
+SQLITE = b"SQLite format 3\0"
+SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 #: the columns of a row of trials as the schema created them, one after the other
 TRIAL = (
     *("study", "number", "state", "params", "key", "metrics", "sems", "gradient", "reason", "error", "origin"),
@@ -101,16 +102,26 @@ def _images(path: Path) -> Iterator[tuple[int, Mapping[int, bytes], bytes]]:
 
 
 def _page_size(content: bytes, frames: bytes) -> int:
-    stated = [struct.unpack(">I", frames[8:12])[0]] if len(frames) >= HEADER else []
-    if len(content) >= 18:
-        stated.append(struct.unpack(">H", content[16:18])[0])
-    # a damaged header does not know; then our own tables show where pages begin
-    candidates = [s for s in stated if s in SIZES] + list(SIZES)
-    return max(dict.fromkeys(candidates), key=lambda s: (_leaves(content, s), s in stated))
+    """Return the size of pages: as the file or its log states it, or where our own tables show that they begin.
+
+    Most pages are leaves, so most multiples of the size begin like one. So do most multiples of twice the size, and by
+    chance perhaps more of them; hence the smallest that is good.
+    """
+    if content.startswith(SQLITE) and (stated := struct.unpack(">H", content[16:18])[0]) in SIZES:
+        return int(stated)
+    if len(frames) >= HEADER:
+        magic, _, stated = struct.unpack(">3I", frames[:12])
+        if magic | 1 == MAGIC | 1 and stated in SIZES:
+            return int(stated)
+    shares = {size: _leaves(content, size) for size in SIZES if len(content) > size}
+    good = [size for size, share in shares.items() if share and share >= 0.6 * max(shares.values())]
+    return min(good, default=PAGE)
 
 
-def _leaves(content: bytes, size: int) -> int:
-    return sum(content[i] in (TABLE_LEAF, INDEX_LEAF) for i in range(size, len(content), size)) * size
+def _leaves(content: bytes, size: int) -> float:
+    """Return the share of pages of a size, but the first, that begin like a leaf."""
+    firsts = content[size::size]
+    return sum(first in (TABLE_LEAF, INDEX_LEAF) for first in firsts) / len(firsts)
 
 
 class _Rows:
@@ -157,15 +168,20 @@ class _Rows:
 
 
 def _cells(page: bytes, pages: Mapping[int, bytes]) -> Iterator[tuple[int | None, list[Any]]]:
-    """Return (rowid, values) of the rows of a leaf page; rowid is None for tables kept in the order of their key."""
+    """Return (rowid, values) of the rows of a page; rowid is None for tables kept in the order of their key.
+
+    Rows of those are in the inner pages too, each behind the number of the page that comes before it.
+    """
     for start in (0, 100):  # the first page begins with the header of the file
-        if len(page) > start + 8 and page[start] in (TABLE_LEAF, INDEX_LEAF):
+        if len(page) > start + 12 and page[start] in (TABLE_LEAF, INDEX_LEAF, INDEX_INNER):
             break
     else:
         return
     kind, count = page[start], struct.unpack(">H", page[start + 3 : start + 5])[0]
-    for i in range(min(count, (len(page) - start - 8) // 2)):
-        at = struct.unpack(">H", page[start + 8 + 2 * i : start + 10 + 2 * i])[0]
+    skipped = 4 if kind == INDEX_INNER else 0
+    cells = start + 8 + skipped
+    for i in range(min(count, (len(page) - cells) // 2)):
+        at = struct.unpack(">H", page[cells + 2 * i : cells + 2 * i + 2])[0] + skipped
         try:
             size, at = _varint(page, at)
             rowid = None
