@@ -391,7 +391,7 @@ def _yahpo_problem(folder: Path, name: str, instance: str) -> Problem:
     session = _session(folder / name / "model.onnx")
 
     def value(config: Config) -> float:
-        known = {**config, **scenario.fixed, scenario.instance: instance}
+        known = {**scenario.fixed, **config, scenario.instance: instance}  # an epoch may be asked for
         numbers = np.array([[known.get(n, 0) for n in scenario.numbers]], np.float32)
         choices = np.array([[codes[n].get(str(known.get(n, "#na#")), 0) for n in scenario.choices]], np.int32)
         (out,) = session.run(["output"], {"x_cat": choices, "x_cont": numbers})

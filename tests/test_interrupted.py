@@ -341,3 +341,26 @@ def test_checkpoints_are_those_of_one_study(tmp_path):
     again = new(tmp_path / "a.db")
     again._ledger.storage.release(1, 0, 1)
     assert again.ask().checkpoint in folders
+
+
+@pytest.mark.parametrize("loop", [True, False])
+def test_an_objective_may_change_what_it_is_given(loop):
+    """A list that an objective appended to was another choice from then on, in all records."""
+
+    def grow(trial):
+        trial["layers"].append(1)
+        trial["table"]["key"].append(2)
+        trial["array"][0] = 7
+        return sum(trial["layers"])
+
+    choices = {"layers": [[64, 64], [128]], "table": [{"key": [1]}, {"key": []}], "array": [np.zeros(2), np.ones(2)]}
+    study = wt.Study({**choices, "x": (0.0, 1.0)}, seed=0, sampler="random")
+    if loop:
+        study.optimize(grow, n_trials=8)
+    else:
+        for _ in range(8):
+            trial = study.ask()
+            study.tell(trial, grow(trial))
+    assert list(study.space["layers"].choices) == [[64, 64], [128]]
+    assert list(study.space["table"].choices) == [{"key": [1]}, {"key": []}]
+    assert all(t.params["layers"] in ([64, 64], [128]) and 7 not in t.params["array"] for t in study.trials)

@@ -6,6 +6,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from welltuned.space import Categorical, Float, Int, Parameter, codec
 from welltuned.space.labels import find
 from welltuned.trial import CONSTRAINTS, Report
 
+CHANGEABLE = (list, dict, set, bytearray, np.ndarray)
 MOST_STEPS = 2**63  # what storages can hold
 
 
@@ -58,7 +60,9 @@ class LiveTrial(Mapping[str, Any]):
         self._stop = False
         #: the step whose report of an objective was not finite, where a scheduler stopped the trial for it
         self.diverged: int | None = None
-        self._params: dict[str, Any] = {} if task.open_space else dict(task.params)
+        # an objective may change a list that it is given, and must not change the space by it
+        given = {} if task.open_space else task.params
+        self._params = {k: deepcopy(v) if isinstance(v, CHANGEABLE) else v for k, v in given.items()}
         self.domains: dict[str, Parameter] = {}
         self.attributes: dict[str, Any] = {}
         self._steps = {r.step for r in task.reports}

@@ -279,9 +279,9 @@ class SQLStorage:
         args = {"study": study, "since": since}
         reports = records.reports_of(
             run(
-                "SELECT r.number, r.step, r.metrics, r.digest FROM trial t JOIN report r "
-                "ON r.study = t.study AND r.number = t.number WHERE t.study = :study AND t.revision > :since "
-                "ORDER BY r.number, r.step",
+                # not as a join, which SQLite would begin with all reports of the study
+                "SELECT number, step, metrics, digest FROM report WHERE study = :study AND number IN "
+                "(SELECT number FROM trial WHERE study = :study AND revision > :since) ORDER BY number, step",
                 args,
             ),
             self.where,

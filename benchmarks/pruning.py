@@ -1,0 +1,91 @@
+"""What stopping trials early saves: regret against the cost in whole trainings, with and without a scheduler.
+
+    python benchmarks/pruning.py --yahpo FOLDER --seeds 0-2
+
+Networks of LCBench with 51 reports each, from surrogates of their curves. 0 is the best value that any run found, 1 the
+median of random settings.
+"""
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import argparse  # noqa: E402
+from collections import defaultdict  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+import welltuned as wt  # noqa: E402
+from peers import welltuned_space  # noqa: E402
+from problems import Missing, Problem, draw, surrogates  # noqa: E402
+from regret import seeds  # noqa: E402
+
+EPOCHS = range(2, 53)  # after the first one, networks of this data are untrained
+MARKS = (4, 8, 16, 32)  # whole trainings
+SCHEDULERS = (None, "median", "halving")
+
+
+Curve = list[tuple[int, float]]
+
+
+def best_by_cost(problem: Problem, sampler: str, scheduler: str | None, seed: int, n_trials: int) -> Curve:
+    """Return the epochs spent and the best result so far, for each trial that came to its end, and at last for all."""
+    spent, found = 0, [(0, np.inf)]
+
+    def train(trial: wt.Trial) -> float:
+        nonlocal spent
+        for epoch in EPOCHS:
+            loss = problem({**trial, "epoch": epoch})
+            spent += 1
+            trial.report(loss, step=epoch - 1)
+            if trial.should_stop():
+                return loss
+        found.append((spent, min(loss, found[-1][1])))
+        return loss
+
+    study = wt.Study(welltuned_space(problem), sampler=sampler, scheduler=scheduler, seed=seed)
+    study.optimize(train, n_trials, progress=False)
+    return [*found, (spent, found[-1][1])]
+
+
+def at(curve: Curve, trainings: int) -> float:
+    """Return the best result that was there for the cost of so many whole trainings."""
+    return [best for spent, best in curve if spent <= trainings * len(EPOCHS)][-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--yahpo", type=Path, help="folder of YAHPO's scenarios")
+    parser.add_argument("--samplers", default="random,auto")
+    parser.add_argument("--seeds", type=seeds, default=seeds("0-2"), help="0-4 or 0,3,7")
+    parser.add_argument("--budget", type=int, default=64, help="trials per run")
+    given = parser.parse_args()
+    try:
+        makers = {name: make for name, make in surrogates(given.yahpo).items() if "lcbench" in name}
+    except Missing as error:
+        raise SystemExit(str(error)) from None
+    rows: dict[tuple[str, str | None], list[list[float]]] = defaultdict(list)
+    for make in makers.values():
+        problem, rng = make(), np.random.default_rng(0)
+        middle = float(np.median([problem(draw(problem.space, rng)) for _ in range(problem.points)]))
+        kinds = [(sampler, scheduler) for sampler in given.samplers.split(",") for scheduler in SCHEDULERS]
+        runs = {
+            (kind, seed): best_by_cost(problem, *kind, seed, given.budget) for kind in kinds for seed in given.seeds
+        }
+        best = min(curve[-1][1] for curve in runs.values())
+        for (kind, _), curve in runs.items():
+            values = [min(at(curve, mark), middle) for mark in MARKS] + [curve[-1][1]]
+            rows[kind].append([(v - best) / (middle - best) for v in values] + [curve[-1][0] / len(EPOCHS)])
+    print(f"| search | scheduler | {' | '.join(map(str, MARKS))} | end | whole trainings |")
+    print("|---|---|" + "---:|" * (len(MARKS) + 2))
+    for (sampler, scheduler), found in rows.items():
+        mean = np.mean(found, axis=0)
+        print(f"| {sampler} | {scheduler or '–'} | {' | '.join(f'{v:.3f}' for v in mean[:-1])} | {mean[-1]:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
