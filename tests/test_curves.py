@@ -64,6 +64,13 @@ def test_what_never_reported_stays_unknown():
     assert np.isnan(history(trials).losses[2:]).all()
 
 
+def test_one_that_diverged_says_nothing_of_the_others():
+    trials = [trial(n, State.COMPLETE, [1.0 + n, 0.5 + n]) for n in range(4)]
+    trials += [trial(4, State.COMPLETE, [1.2, 1e200]), trial(5, State.PRUNED, [3.0])]
+    seen = history(trials)
+    assert 2.0 < seen.losses[5, 0] < 6.0 and seen.sems[5, 0] < 6.0
+
+
 def test_two_objectives():
     def both(number, state, rows):
         reports = tuple(Report(i, {"a": a, "b": b}) for i, (a, b) in enumerate(rows))

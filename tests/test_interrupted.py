@@ -137,6 +137,8 @@ def test_a_trial_is_told_to_the_study_that_it_was_asked_of(path):
     mine, other = a.ask(), b.ask()
     with pytest.raises(wt.InvalidValue, match="asked of study 'a', not of 'b'"):
         b.tell(mine, 0.1)
+    with pytest.raises(wt.InvalidValue, match="asked of another study 'a'"):
+        new(None, name="a").tell(mine, 0.1)
     assert a.tell(mine, 0.1).value == 0.1 and b.tell(other, 0.2).value == 0.2
     again = new(path, name="a")
     third = a.ask()
@@ -166,10 +168,22 @@ def test_who_only_looks_does_not_say_what_a_study_is(storage):
         new(storage, name="net", seed=8, direction={"score": "maximize"})
 
 
+def test_what_was_said_of_a_study_before_it_was_made_is_kept(storage):
+    """Its checksum was that of a study which nobody had stopped, and the file seemed to be damaged."""
+    watching = wt.Study(storage=storage, name="net")
+    watching.stop("enough")
+    watching._ledger.storage.update(watching._ledger.row.id, attributes={"mine": 1})
+    study = new(storage, name="net", noisy=True)
+    assert study.stop_reason == "enough"
+    assert study._ledger.row.attributes == {"open": False, "noisy": True, "mine": 1}
+    study.optimize(x, n_trials=3)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 3
+
+
 def test_a_name_that_nobody_has_is_worth_a_word(storage, caplog):
     new(storage, name="net")
     wt.Study(storage=storage, name="nett")
-    assert "no study 'nett' yet" in caplog.text and "'net'" in caplog.text
+    assert "study 'nett' has no space yet" in caplog.text and "'net'" in caplog.text
     caplog.clear()
     wt.Study(storage=storage, name="net")
     new(storage, name="other")
@@ -200,6 +214,27 @@ def test_the_same_program_may_enqueue_twice(storage, noisy):
     assert sum(t.origin is Origin.ENQUEUED for t in study.trials) == (6 if noisy else 2)
 
 
+def test_what_is_enqueued_twice_at_once_is_one_trial():
+    assert new(None).enqueue([{"x": 0.5}, {"x": 0.25}, {"x": 0.5}]) == [0, 1, 0]
+
+
+def test_what_was_evaluated_before_the_space_grew_is_not_enqueued_again():
+    study = new(None)
+    study.enqueue({"x": 0.5})
+    study.optimize(x, n_trials=3)
+    study.space = {"x": (0.0, 1.0), "decay": wt.Float(0.0, 0.1, default=0.0)}
+    assert study.enqueue([{"x": 0.5, "decay": 0.0}, {"x": 0.5, "decay": 0.1}]) == [0, 3]
+
+
+def test_an_objective_that_declares_its_parameters_may_enqueue_twice(path):
+    """It names some of them; the others are in the record too."""
+    for _ in range(3):
+        study = wt.Study(storage=path, seed=0, sampler="random")
+        assert study.enqueue({"x": 0.5}) == [0]
+        study.optimize(lambda t: t.suggest_float("x", 0, 1) + t.suggest_int("n", 1, 9), n_trials=5)
+    assert len(study.trials) == 5
+
+
 def test_what_failed_may_be_enqueued_again():
     study = new(None)
     study.enqueue({"x": 0.5})
@@ -222,15 +257,23 @@ def test_a_timeout_is_that_of_one_call(path):
     assert slow.stop_reason.startswith("budget")
 
 
-def test_a_stop_holds_until_all_have_ended(path, caplog):
-    first, second = new(path), new(path)
-    trial = first.ask()
-    second.stop("enough")
-    second.optimize(x, n_trials=5)
-    assert len(first.trials) == 1 and "enough" in caplog.text
-    first.tell(trial, 0.1)
-    second.optimize(x, n_trials=5)
-    assert len(first.trials) == 5
+@pytest.mark.parametrize("reason", ["enough", "interrupted by me", "timeout: of the project", "no trial works"])
+def test_a_stop_by_hand_ends_the_work_of_all_whatever_it_says(path, reason):
+    mine, other = new(path), new(path)
+    mine.optimize(x, n_trials=30, callbacks=[lambda _, t: other.stop(reason) if t.number == 2 else None])
+    assert len(mine.trials) == 3 and mine.stop_reason == reason
+    other.optimize(x, n_trials=5)
+    assert len(mine.trials) == 5
+
+
+def test_an_objective_that_is_broken_here_may_work_elsewhere(path):
+    broken, sound = new(path), new(path)
+    trial = sound.ask()
+    broken.optimize(lambda t: t["y"], n_trials=60)
+    assert len(sound.trials) < 60 and sound.stop_reason is None
+    sound.tell(trial, 0.5)
+    sound.optimize(x, n_trials=60)
+    assert len(sound.trials) == 60
 
 
 def test_what_waits_is_not_evaluated_outside_the_space(path):
@@ -261,6 +304,42 @@ def test_processes_unite_what_their_objectives_declare(storage):
         assert study.history.fits.all()
 
 
+def test_what_others_stored_while_a_trial_was_told_is_read(path):
+    """Reading within a change that was undone counted as read what came after it."""
+    mine, other = (wt.Study(storage=path, seed=0, sampler="random") for _ in range(2))
+    for _ in range(3):
+        here, there = mine.ask(), other.ask()
+        mine.tell(here, here.suggest_float("x", 0, 1))
+        other.tell(there, there.suggest_float("x", 0, 1))
+    assert [t.state for t in mine.trials] == [State.COMPLETE] * 6 == [t.state for t in other.trials]
+
+
+@pytest.mark.parametrize("method", ["update", "open"])
+@pytest.mark.parametrize("error", [StorageError("disk full"), KeyboardInterrupt()])
+def test_a_space_that_could_not_be_stored_is_stored_with_the_next_trial(path, method, error, monkeypatch):
+    study = wt.Study(storage=path, seed=0, sampler="random")
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(study._ledger.storage, method, broken(getattr(study._ledger.storage, method), 1, error))
+        with pytest.raises(type(error)):
+            study.tell(trial, 0.5)
+    study.tell(trial, 0.5)
+    again = wt.Study(storage=path)
+    assert list(again.space) == ["x"] and again.best.value == 0.5
+
+
+def test_a_damaged_study_is_no_obstacle_to_another_one(path):
+    import sqlite3
+
+    new(path, name="one")
+    new(path, name="two").optimize(x, n_trials=2)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE study SET attributes = '{}' WHERE name = 'one'")
+    assert len(wt.Study(storage=path, name="two").trials) == 2
+    wt.Study(storage=path, name="three")
+
+
 # a space that grows
 
 
@@ -287,7 +366,7 @@ def test_what_waits_gets_the_default_of_what_is_new(path):
     new(path).enqueue({"x": 0.25})
     study = wt.Study({"x": (0.0, 1.0), "decay": wt.Float(0.0, 0.1, default=0.05)}, storage=path, seed=0)
     study.optimize(lambda t: t["x"] + t["decay"], n_trials=1)
-    assert study.best.value == pytest.approx(0.3)
+    assert study.best.value == pytest.approx(0.3) and study.best.params == {"x": 0.25, "decay": 0.05}
 
 
 def test_conditions_decide_what_is_filled(path):
@@ -307,11 +386,15 @@ def test_conditions_decide_what_is_filled(path):
     ]
 
 
-def test_what_is_new_without_a_default_is_worth_a_word(caplog):
+def test_results_that_do_not_count_any_more_are_worth_a_word(caplog):
     study = new(None)
-    study.optimize(x, n_trials=3)
     study.space = {"x": (0.0, 1.0), "decay": (0.0, 0.1)}
-    assert "no earlier result has 'decay'" in caplog.text and "default=" in caplog.text
+    study.space = {"x": (0.0, 1.0)}
+    study.optimize(x, n_trials=3)
+    study.space = {"x": (-1.0, 1.0), "k": wt.Categorical(["a", "b"], default="a")}
+    assert not caplog.text
+    study.space = {"x": (-1.0, 1.0), "decay": (0.0, 0.1)}
+    assert "3 of 3 results are not in the new space" in caplog.text and "default=" in caplog.text
     with pytest.raises(wt.NoCompletedTrial):
         _ = study.best
     with pytest.raises(wt.InvalidValue, match="another name"):
@@ -331,6 +414,17 @@ def test_an_objective_that_never_works_does_not_use_up_the_budget(path, workers,
     other = new(None)
     other.optimize(lambda t: 1 / 0 if t.number else 1.0, n_trials=30)
     assert len(other.trials) == 30
+
+
+def test_trials_that_were_pruned_have_worked():
+    def train(trial):
+        if trial.number % 3:
+            raise ValueError("no")
+        trial.prune()
+
+    study = new(None)
+    study.optimize(train, n_trials=60)
+    assert len(study.trials) == 60
 
 
 def test_checkpoints_are_those_of_one_study(tmp_path):

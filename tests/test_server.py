@@ -652,8 +652,8 @@ def stranger(**what):
         ({}, "no server of welltuned"),
         ({"status": 404}, "no server of welltuned"),
         ({"status": 301, "headers_sent": {"Location": "http://127.0.0.1/"}}, "no server of welltuned"),
-        ({"headers_sent": {PROTOCOL_HEADER: "1"}}, "cannot be read"),
-        ({"headers_sent": {PROTOCOL_HEADER: "2"}}, r"version '2'.*same version of welltuned"),
+        ({"headers_sent": {PROTOCOL_HEADER: "2"}}, "cannot be read"),
+        ({"headers_sent": {PROTOCOL_HEADER: "1"}}, r"version '1'.*same version of welltuned"),
         ({"status": 503}, "a proxy answers 503"),
     ],
 )

@@ -645,6 +645,44 @@ def test_what_may_not_be_written_is_not_looked_at_without_its_log(frozen):
     assert as_nobody(lambda: str(storage._is_frozen())) == "True"
 
 
+def test_what_was_read_where_nothing_may_be_written_is_read_again_when_it_changes(path):
+    """Somebody else may write: SQLite was told that nobody would, and went on with what it had read."""
+
+    class Frozen(SQLiteStorage):
+        def _prepare(self, db):
+            raise sqlite3.OperationalError("unable to open database file")
+
+        def _is_frozen(self):
+            return True
+
+    writer = SQLiteStorage(path)
+    study = writer.open(study_row("a")).id
+    writer.close()
+    reader = Frozen(path)
+    assert [row.name for row in reader.studies()] == ["a"]
+    writer = SQLiteStorage(path)
+    writer.open(study_row("b"))
+    writer.add(study, [finished(0.5)])
+    writer.close()
+    assert [row.name for row in reader.studies()] == ["a", "b"]
+    assert len(reader.read(study).trials) == 1
+    with pytest.raises(wt.StorageError):
+        reader.add(study, [finished(0.25)])
+
+
+def test_renewing_a_lease_copies_no_log(path, monkeypatch):
+    storage = SQLiteStorage(path)
+    study = storage.open(study_row("a")).id
+    trial = storage.claim(study, "me", 60.0)[0]
+    copied = []
+    monkeypatch.setattr(SQLiteStorage, "_settle", lambda self, db, now=False: copied.append(now))
+    for _ in range(5):
+        storage.renew(study, [(trial.number, trial.token)], 60.0)
+    assert copied and not any(copied)
+    storage.open(study_row("b"))
+    assert any(copied)
+
+
 # migrations, and files that are none of ours
 
 

@@ -113,12 +113,14 @@ def expected_ends(
     steps = np.unique(np.concatenate([found[t.number].steps for t in compared]))
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).astype(int))]
     result = {t.number: results[i] for i, t in enumerate(trials) if t.state is State.COMPLETE}
-    last = np.array([result[t.number] - found[t.number].losses[-1] for t in compared if t.number in result])
-    table = np.array([_at(found[t.number], steps) for t in compared])
+    whole = [t.number for t in compared if t.number in result]
+    last = _fenced(np.array([result[n] for n in whole]).reshape(-1, 1, m))
+    last = last - _fenced(np.array([found[n].losses[-1] for n in whole]).reshape(-1, 1, m))
+    table = _fenced(np.array([_at(found[t.number], steps) for t in compared]))
     # of all the steps to come, and of the last one
     average, variance = (
         np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]
-        for moments, end in zip(_moments(np.diff(table, axis=1)), _moments(last.reshape(-1, 1, m)), strict=True)
+        for moments, end in zip(_moments(np.diff(table, axis=1)), _moments(last), strict=True)
     )
     reached = [found[trials[i].number] for i in pruned]
     at = np.minimum(np.searchsorted(steps, [c.steps[-1] for c in reached]), len(steps) - 1)
@@ -128,6 +130,16 @@ def expected_ends(
 def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:
     """Return the losses of a curve at ``steps``, between reports on a line, shape (k, m); NaN beyond its ends."""
     return np.column_stack([np.interp(steps, curve.steps, y, np.nan, np.nan) for y in curve.losses.T])
+
+
+def _fenced(losses: np.ndarray) -> np.ndarray:
+    """Clip the bad tail of losses, shape (n, k, m), at each step: one that diverged says nothing of the others."""
+    known = np.where(np.isnan(losses).all(axis=0), 0.0, losses) if len(losses) else losses
+    if not len(known):
+        return losses
+    middle = np.nanmedian(known, axis=0)
+    reach = 5.0 * (middle - np.nanmin(known, axis=0))
+    return np.minimum(losses, np.where(reach > 0, middle + reach, np.inf))
 
 
 def _moments(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ log = logging.getLogger("welltuned")
 PACKAGE = str(Path(__file__).parent)
 Objective = Callable[[Any], Any]
 LONGEST = 32 << 10  # characters of an error that are kept: some are all that a program has printed
+PLAIN = (bool, int, float, str, type(None))
 DEEPEST = 64  # levels of an attribute, which every storage and every reader can take
 
 
@@ -277,6 +278,8 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(name, v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
+        if all(type(v) in PLAIN for v in value) and _is_json(value):
+            return list(value)
         return [_plain(name, v) for v in value]
     found = _as_python(value)
     if found is not value:

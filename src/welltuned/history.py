@@ -58,8 +58,7 @@ class Table:
         for name, value in trial.constraints.items():
             self._violate(number, name, value)
         params = None if trial.params is None else self.space.filled(trial.params)
-        earlier = params is not trial.params  # of an earlier version of the space, which lacked something
-        key = None if params is None else (None if earlier else trial.key) or self.space.key(params)
+        key = None if params is None else key_of(self.space, trial)
         if key != self._key.get(number):
             self._forget(number)
             if params is not None and key is not None:
@@ -388,7 +387,7 @@ class History:
             sems=arrays.sems[kept],
             violations=arrays.violations[kept],
             codes=arrays.codes[kept],
-            keys=frozenset(t.key or self.space.key(t.params) for t in chosen.trials if t.params is not None),
+            keys=frozenset(key_of(self.space, t) for t in chosen.trials if t.params is not None),
         )
         return chosen
 
@@ -406,6 +405,12 @@ class History:
                 self.space, trials, self.directions, self.budget, self.workers, self._given, self.wishes
             )
         return self.replace(trials)
+
+
+def key_of(space: Space, trial: Trial) -> str:
+    """Return the canonical key of a trial's configuration, with the defaults of what the space has got since."""
+    params = space.filled(trial.params or {})
+    return trial.key if trial.key is not None and len(params) == len(trial.params or {}) else space.key(params)
 
 
 def _metric(trial: Trial, name: str) -> float:

@@ -20,7 +20,7 @@ from welltuned.space.labels import find
 from welltuned.trial import CONSTRAINTS, Report
 
 CHANGEABLE = (list, dict, set, bytearray, np.ndarray)
-MOST_STEPS = 2**63  # what storages can hold
+BEYOND_STEPS = 2**63  # what storages can hold
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Task:
     ``open_space`` says that the objective suggests its parameters itself; ``params`` are then proposals for those that
     earlier trials suggested. ``fixed`` says that they are what the user enqueued, and nothing else will do.
 
-    ``study`` is the name of the study that the trial belongs to.
+    ``study`` is the name of the study that the trial belongs to, and when it was made.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Task:
     checkpoint: str | None = None
     reports: tuple[Report, ...] = ()
     domains: Mapping[str, Parameter] = field(default_factory=dict)
-    study: str = ""
+    study: tuple[str, float] | None = None
 
 
 class LiveTrial(Mapping[str, Any]):
@@ -129,7 +129,7 @@ class LiveTrial(Mapping[str, Any]):
         """
         if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
             raise InvalidType(f"report: step={step!r} is not a whole number")
-        if not -MOST_STEPS <= step < MOST_STEPS:
+        if not -BEYOND_STEPS <= step < BEYOND_STEPS:
             raise InvalidValue(f"report: step={step!r} has more than 64 bits; count epochs or batches")
         metrics = {"value": value} if not isinstance(value, Mapping) else value
         try:

@@ -343,9 +343,11 @@ def _log_ticks(low: float, high: float) -> dict[str, Any]:
         decade = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1), [1, 2, 5]).ravel()
         tens = _powers(2.0, low, high) if between else decade[(decade >= low * 0.999) & (decade <= high * 1.001)]
     if len(tens) < 2:
-        tens = np.array([float(f"{v:.1e}") for v in np.geomspace(low, high, 3)])
+        tens = np.geomspace(low, high, 3)
     values = tens[:: -(-len(tens) // 5)].tolist()
-    return {"tickvals": values, "ticktext": [written(v) for v in values]}
+    # as many digits as tell them apart
+    texts = next(t for d in (3, 4, 6, 9, 17) if len(set(t := [written(v, d) for v in values])) == len(t) or d == 17)
+    return {"tickvals": [float(t) for t in texts], "ticktext": texts}
 
 
 def _powers(base: float, low: float, high: float) -> np.ndarray:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from welltuned.executors import tree
+
 GRACE = 5.0  # seconds between asking a program to end and killing it
 KEPT = 100  # lines of standard error, for the reason of a failure
 
@@ -52,6 +54,7 @@ class Process:
     ) -> None:
         if self._process.poll() is None:
             end(self._process)
+        self._reader.join(GRACE)  # for ever, where something that it started keeps its standard error open
         self._out.close()
 
     def _read_errors(self, stream: IO[str]) -> None:
@@ -72,21 +75,27 @@ class Process:
 
 def end(process: subprocess.Popen[str]) -> None:
     """Ask a process and all that it has started to end, and kill after some seconds what has not."""
-    others = {pid: _born(pid) for pid in _descendants(process.pid)}
+    others: dict[int, str | None] = {}
 
     def left() -> list[int]:
-        return [pid for pid, born in others.items() if born is not None and _born(pid) == born]
+        """Look for what was started since, too: some programs start another one to clean up."""
+        known = [pid for pid, born in others.items() if born is not None and _born(pid) == born]
+        running = known if process.poll() is not None else [process.pid, *known]
+        for pid in {child for one in running for child in tree.descendants(one)[1:]} - others.keys():
+            others[pid] = _born(pid)
+            known.append(pid)
+        return known
 
-    process.terminate()
     _send(left(), signal.SIGTERM)
+    process.terminate()
     deadline = time.monotonic() + GRACE
     try:
         while (process.poll() is None or left()) and time.monotonic() < deadline:
+            left()
             time.sleep(0.02)
     finally:
-        if process.poll() is None:
-            others |= {pid: _born(pid) for pid in _descendants(process.pid)}
-            process.kill()
+        left()
+        process.kill()
         _send(left(), getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
 
@@ -95,17 +104,6 @@ def _send(pids: Sequence[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, number)
-
-
-def _descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have; none where that is not told."""
-    found, todo = [], [pid]
-    while todo:
-        one = todo.pop()
-        with contextlib.suppress(OSError, ValueError):
-            todo += [int(p) for t in Path(f"/proc/{one}/task").iterdir() for p in (t / "children").read_text().split()]
-        found.append(one)
-    return found[1:]
 
 
 def _born(pid: int) -> str | None:

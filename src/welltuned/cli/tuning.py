@@ -78,7 +78,12 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--workers", type=int, default=1, show_default=True, help="Trials side by side; -1 for one per core."
             ),
-            click.option("--sampler", type=click.Choice(sorted(SAMPLERS)), default="auto", show_default=True),
+            click.option(
+                "--sampler",
+                type=click.Choice(sorted(SAMPLERS)),
+                default=None,
+                help="How to search; unless given, as the study was begun, 'auto' for a new one.",
+            ),
             click.option(
                 "--scheduler",
                 type=click.Choice(sorted(SCHEDULERS)),

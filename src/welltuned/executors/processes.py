@@ -128,14 +128,14 @@ class ProcessExecutor:
     def submit(self, task: Task) -> None:
         """See :meth:`Executor.submit`."""
         packed = remote.pack_task(task)
-        worker = next((w for w in self._workers if w.task is None), None)
-        if worker is None:
-            self._start(task, packed)
-            return
-        worker.task, worker.began = task, time.monotonic()
-        if worker.process.poll() is None:  # that it died is noticed by wait()
-            with contextlib.suppress(OSError):
-                worker.connection.send_bytes(packed)
+        for worker in [w for w in self._workers if w.task is None]:
+            if worker.process.poll() is None:
+                worker.task, worker.began = task, time.monotonic()
+                with contextlib.suppress(OSError):  # that it has died since is noticed by wait()
+                    worker.connection.send_bytes(packed)
+                return
+            self._bury(worker)
+        self._start(task, packed)
 
     def _start(self, task: Task, packed: bytes) -> None:
         """Start a worker for a task. It reads in its own time, so that many start side by side."""
@@ -147,7 +147,8 @@ class ProcessExecutor:
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", "import welltuned.executors.worker as _worker; _worker.serve()"],
+                # under a name that no script of a user has
+                [sys.executable, "-c", "from welltuned.executors.worker import serve as __serve__; __serve__()"],
                 stdin=subprocess.PIPE,
                 env=env,
                 pass_fds=(theirs.fileno(),),
@@ -226,6 +227,8 @@ class ProcessExecutor:
     def _receive(self, worker: _Worker) -> list[Finished]:
         task = worker.task
         assert task is not None
+        if worker.process.poll() is not None:
+            worker.kill()  # what it forked may hold its end of the connection, in which half a message may be
         try:
             kind, content = pickle.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
@@ -274,14 +277,16 @@ class ProcessExecutor:
     def close(self) -> None:
         """See :meth:`Executor.close`. Idle workers end as programs do, with what is to be done at their exit."""
         workers, self._workers = self._workers, []
-        idle, deadline = [w for w in workers if w.task is None], time.monotonic() + GRACE
+        left, deadline = list(workers), time.monotonic() + GRACE
         try:
             for worker in workers:
-                worker.dismiss() if worker in idle else worker.kill()
-            for worker in idle:
+                worker.dismiss() if worker.task is None else worker.kill()
+            for worker in [w for w in workers if w.task is None]:
                 worker.await_end(deadline)
+                worker.kill()
+                left.remove(worker)  # its number may be that of another process from now on
         finally:
-            for worker in workers:
+            for worker in left:
                 worker.kill()
             for worker in workers:
                 worker.process.wait()

@@ -325,7 +325,7 @@ CONTRADICTORY = {
 
 def _outcome(study: Study, trial: Trial, result: Mapping[str, Any]) -> Outcome:
     state = State(result.get("state", "complete"))
-    if wrong := [name for name in CONTRADICTORY[state] if result.get(name) not in (None, {})]:
+    if wrong := [name for name in CONTRADICTORY[state] if result.get(name) not in (None, {}, "")]:
         raise InvalidValue(f"tell: {wrong[0]!r} does not go with the state {state.value!r}; leave out one of them")
     attributes, error = jsonable(result.get("attributes", {})), result.get("error")
     error = error if error is None else shortened(error)

@@ -38,7 +38,9 @@ STORAGES: dict[str, Callable[[str], Storage]] = {
 SERVERS = {"postgresql", "postgres", "http", "https"}
 ADDRESS = re.compile(rf"({'|'.join((*STORAGES, 'file'))}):", re.IGNORECASE)
 #: how libpq writes an address without a scheme
-KEYWORDS = re.compile(r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode)\s*=", re.IGNORECASE)
+KEYWORDS = re.compile(
+    r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode|sslpassword)\s*=[^/]*$", re.IGNORECASE
+)
 
 
 def open_storage(spec: Any) -> Storage:
@@ -82,11 +84,11 @@ def open_storage(spec: Any) -> Storage:
 
 def _check_file(spec: str, path: str) -> None:
     if not path:
-        raise InvalidValue(f"storage={spec!r} names no file; write storage='sqlite:///study.db'")
+        raise InvalidValue(f"storage={masked(spec)!r} names no file; write storage='sqlite:///study.db'")
     if "?" in path:
         raise InvalidValue(
-            f"storage={spec!r}: options of SQLite are not read; write storage={path.partition('?')[0]!r}, or the path "
-            "alone where '?' belongs to the file's name"
+            f"storage={masked(spec)!r}: options of SQLite are not read; write storage={path.partition('?')[0]!r}, or "
+            "the path alone where '?' belongs to the file's name"
         )
 
 
@@ -95,16 +97,12 @@ def _refuse_address(spec: str) -> None:
     if found := ADDRESS.match(spec):
         scheme, rest = found[1].lower(), spec[found.end() :].lstrip("/") or "study.db"
         what = repr(rest.partition("?")[0]) if scheme in ("sqlite", "file", "memory") else f"'{scheme}://…'"
-        raise InvalidValue(f"storage={spec!r} is not how an address is written; write storage={what}")
+        raise InvalidValue(f"storage={masked(spec)!r} is not how an address is written; write storage={what}")
     if KEYWORDS.match(spec):
         raise InvalidValue(
-            f"storage={_without_password(spec)!r} is not how an address is written; "
+            f"storage={masked(spec)!r} is not how an address is written; "
             "write storage='postgresql://user:password@host:5432/database'"
         )
-
-
-def _without_password(spec: str) -> str:
-    return re.sub(r"(password\s*=\s*)\S+", r"\1…", spec, flags=re.IGNORECASE)
 
 
 __all__ = [

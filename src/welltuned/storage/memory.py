@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from welltuned.errors import StorageError
-from welltuned.storage.protocol import Changes, StudyRow
+from welltuned.storage.protocol import Changes, StudyRow, defined
 from welltuned.storage.records import clean
 from welltuned.trial import Origin, Outcome, Report, State, Trial
 
@@ -54,8 +54,8 @@ class MemoryStorage:
         with self._lock:
             for study in self._studies:
                 if study.row.name == row.name:
-                    if row.spaces and not study.row.spaces and not study.trials:  # it was only looked for so far
-                        study.row = replace(row, id=study.row.id, created=study.row.created)
+                    if row.spaces and not study.row.spaces and not study.trials:
+                        study.row = defined(study.row, row)
                     return study.row
             stored = replace(row, id=len(self._studies) + 1, created=row.created or time.time())
             self._studies.append(_Study(stored))

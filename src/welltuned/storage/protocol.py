@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from welltuned.trial import Outcome, Report, Trial
@@ -27,6 +27,19 @@ class StudyRow:
     stop_reason: str | None = None
     created: float = 0.0
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def defined(looked_for: StudyRow, row: StudyRow) -> StudyRow:
+    """Return a study that was only looked for so far, without its space, as ``row`` with a space says that it is."""
+    attributes = {**looked_for.attributes, **row.attributes}
+    return replace(
+        looked_for,
+        directions=row.directions,
+        seed=row.seed,
+        sampler=row.sampler,
+        spaces=row.spaces,
+        attributes=attributes,
+    )
 
 
 @dataclass(frozen=True)

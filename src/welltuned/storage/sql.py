@@ -18,7 +18,7 @@ from typing import Any
 
 from welltuned.errors import StorageError
 from welltuned.storage import records
-from welltuned.storage.protocol import Changes, StudyRow
+from welltuned.storage.protocol import Changes, StudyRow, defined
 from welltuned.storage.schema import Dialect, Run
 from welltuned.trial import Origin, Outcome, Report, State, Trial
 
@@ -192,8 +192,7 @@ class SQLStorage:
             found = self._rows(run, "WHERE name = :name", {"name": row.name})
             if row.spaces and not found[0].spaces:
                 if not run("SELECT 1 FROM trial WHERE study = :study LIMIT 1", {"study": found[0].id}):
-                    # it was only looked for so far; who brings a space says what it is
-                    columns = records.study_of(replace(row, created=found[0].created))
+                    columns = records.study_of(defined(found[0], row))
                     run(REDEFINE, {"study": found[0].id, **{name: columns[name] for name in DEFINED}})
                 for version, body in enumerate(row.spaces, 1):
                     self._put_space(run, found[0].id, version, body)

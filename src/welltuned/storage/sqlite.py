@@ -123,14 +123,20 @@ class SQLiteStorage(SQLStorage):
 
     def _db(self) -> Connection:
         """Return this thread's connection; a forked child opens its own."""
+        frozen = getattr(self._local, "frozen", None)
+        if frozen is not None and frozen != self._look_of_file():
+            self._local.pid = None  # somebody who may write has gone on after all
         if getattr(self._local, "pid", None) != os.getpid():
+            self._local.frozen = None
             try:
                 db = self._connect(str(self.path), self._prepare)
             except sqlite3.OperationalError:
                 if not self._is_frozen():
                     raise
                 # SQLite wants to write beside a file even to read it, unless told that nobody changes it
+                look = self._look_of_file()
                 db = self._connect(f"{self.path.as_uri()}?mode=ro&immutable=1", self._look_through, uri=True)
+                self._local.frozen = look
             self._local.db, self._local.pid = db, os.getpid()
             with self._lock:
                 self._connections.append(db)
@@ -155,6 +161,11 @@ class SQLiteStorage(SQLStorage):
             return not writable and file.is_file() and not (log.exists() and log.stat().st_size)
         except OSError:  # a name that is too long, say
             return False
+
+    def _look_of_file(self) -> tuple[int, ...]:
+        """Return what changes when anybody writes to the file."""
+        files = [wal.beside(self.path, end) for end in ("", "-wal")]
+        return tuple(n for file in files if file.exists() for n in (file.stat().st_mtime_ns, file.stat().st_size))
 
     def _look_through(self, db: Connection) -> None:
         if not is_current(self._runner(db), DIALECT, self.where):
@@ -287,7 +298,7 @@ class SQLiteStorage(SQLStorage):
                 db.undo(turn)
                 raise
             if writing.changed:
-                self._settle(db, now=study is None)  # a new study is there at once
+                self._settle(db)
 
     def _settle(self, db: Connection, *, now: bool = False) -> None:
         """Copy the log into the file as far as nobody is in the way, unless that was done a moment ago.
@@ -313,12 +324,21 @@ class SQLiteStorage(SQLStorage):
             with self._queue():
                 self._patiently(lambda: db.execute("BEGIN IMMEDIATE"), TURN)
 
+    def open(self, row: StudyRow) -> StudyRow:
+        """See :meth:`Storage.open`. A new study is in the file at once, and not in the log alone."""
+        found = super().open(row)
+        self._settle_now()
+        return found
+
     def update(self, study: int, **changes: Any) -> StudyRow:
         """See :meth:`Storage.update`. It comes where a run begins or ends, so what it stores is not left to the log."""
         row = super().update(study, **changes)
+        self._settle_now()
+        return row
+
+    def _settle_now(self) -> None:
         with self._guard():
             self._settle(self._db(), now=True)
-        return row
 
     def close(self) -> None:
         """See :meth:`Storage.close`."""

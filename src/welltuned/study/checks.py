@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import numbers
@@ -13,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
+from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
 from welltuned.samplers import Auto, Bayes, Sampler
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
-from welltuned.storage import MAX_ATTEMPTS, StudyRow
+from welltuned.storage import MAX_ATTEMPTS, Storage, StudyRow
 from welltuned.trial import Reason, State
 
 log = logging.getLogger("welltuned")
@@ -147,10 +148,24 @@ def warn_of_unused(study: str, searcher: Sampler, wishes: Wishes, space: Space |
             log.warning("study %r: prior= has the parameters %r, none of which is in the space", study, names)
 
 
-def warn_of_new(study: str, others: Sequence[str]) -> None:
+def warn_of_new(study: str, storage: Storage) -> None:
     """Say that a study opened without its space is none of those that are there, which a slip of the keys may mean."""
-    if others and study not in others:
-        log.warning("there is no study %r yet, so it is made; the storage has %s", study, ", ".join(map(repr, others)))
+    with contextlib.suppress(StorageError):  # another study may be damaged
+        if others := [row.name for row in storage.studies() if row.name != study and row.spaces]:
+            log.warning("study %r has no space yet; the storage has %s", study, ", ".join(map(repr, others)))
+
+
+def warn_of_misfits(study: str, history: History) -> None:
+    """Say how many results do not count in a space that is new."""
+    done = [t for t in history.trials if t.state is State.COMPLETE]
+    if (lost := len(done) - int(history.complete.sum())) > 0:
+        log.warning(
+            "study %r: %d of %d results are not in the new space and do not count; where they lack a parameter, a "
+            "default= says what it was then",
+            study,
+            lost,
+            len(done),
+        )
 
 
 def check_prior(prior: Any) -> tuple[History, ...]:
@@ -173,13 +188,6 @@ def check_related(space: Space, stored: Space, name: str) -> None:
         raise InvalidValue(
             f"study {name!r} exists with the parameters {[public(n) for n in stored]!r}, none of which is in "
             f"{[public(n) for n in space]!r}; give this experiment another name="
-        )
-    added = [public(n) for n in space if n not in stored and space[n].default is None and space.conditions[n] is None]
-    if added:
-        log.warning(
-            "study %r: no earlier result has %s, so none counts in the new space; a default= says what it was then",
-            name,
-            ", ".join(map(repr, added)),
         )
 
 

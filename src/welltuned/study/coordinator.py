@@ -20,6 +20,7 @@ from welltuned.schedulers import Scheduler, Stop
 from welltuned.space import Params, Space
 from welltuned.space.codec import cells
 from welltuned.space.widen import widened
+from welltuned.storage import StudyRow
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
 from welltuned.study.reasons import INTERRUPTED, concerns_all
@@ -123,7 +124,14 @@ class Coordinator:
         claimed = self.ledger.claim(n)
         if self.ledger.space is None:
             return claimed
-        return [t if t.params is None else t.but(params=self.space.filled(dict(t.params))) for t in claimed]
+        found = []
+        for trial in claimed:
+            params = None if trial.params is None else self.space.filled(trial.params)
+            if params is not trial.params:
+                params = dict(params or {})
+                self.ledger.assign(trial.number, params, unique=False)  # it is evaluated as if they had been there
+            found.append(trial.but(params=params))
+        return found
 
     def _hopeless(self, trial: Trial) -> Outcome | None:
         """Return how a claimed trial ends that is not to be evaluated.
@@ -241,14 +249,13 @@ class Coordinator:
         if not self.is_blind:
             yield
             return
-        claims, ahead = self.ledger.held(), dict(self._ahead)
+        claims = self.ledger.held()
         try:
             with self.ledger.storage.together(self.ledger.row.id):
                 yield
         except BaseException:
             # nothing of it was stored: what has ended since is as it was before
             self.ledger.regain(claims)
-            self._ahead = {**ahead, **self._ahead}
             raise
 
     def _proposals(self, history: History, n: int, number: int) -> list[Params]:
@@ -276,7 +283,7 @@ class Coordinator:
             trial.origin is Origin.ENQUEUED,
             folder,
             trial.reports,
-            study=self.ledger.row.name,
+            study=self.ledger.identity,
         )
 
     def receive_report(self, task: Task, report: Report) -> bool:
@@ -338,13 +345,10 @@ class Coordinator:
 
     def _learn(self, domains: Mapping[str, Any]) -> None:
         """Widen the space by parameters that an objective has declared, here or in another process."""
-        with self.ledger.storage.together(self.ledger.row.id):
-            self.ledger.refresh()
-            known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
-            if (wider := widened(known, domains)) != known:
-                space = Space(wider)
-                space.partial = True
-                self.ledger.set_space(space)
+        self.ledger.refresh()
+        known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
+        if widened(known, domains) != known:
+            self.ledger.widen(domains)
 
     def put_back(self, task: Task) -> None:
         """Let a trial whose worker died be tried again."""
@@ -355,19 +359,15 @@ class Coordinator:
     def record_stop(self, reason: str | None) -> None:
         """Store why the loop ended, unless a reason for all is stored already; with None, that the study goes on.
 
-        What concerns one process alone is not stored while others go on. A reason for all holds until all have ended.
+        What concerns one process alone is not stored while others go on.
         """
         ledger = self.ledger
         ledger.glance()
-        if concerns_all(ledger.stop_reason):
-            if reason is not None:
+        if reason is not None:
+            if concerns_all(ledger.stop_reason):
                 return
-            ledger.recover()
-            if ledger.is_running(elsewhere=True):
-                log.warning("study %r is ending, trials are running elsewhere: %s", ledger.row.name, ledger.stop_reason)
+            if not concerns_all(reason) and ledger.is_running(elsewhere=True):
                 return
-        elif reason is not None and not concerns_all(reason) and ledger.is_running(elsewhere=True):
-            return
         ledger.set_stop(reason)
 
     def interrupt(self, before: Mapping[int, int] | None = None) -> None:
@@ -381,4 +381,18 @@ class Coordinator:
         if held is not None and self.ledger.is_last(held.number):
             self.ledger.release(held.number, drop=True)  # as if it had not been claimed
         self.ledger.release_all(before or {})
+        self._ahead.clear()
         self.window = None
+
+
+def checkpoint_folder(given: Any, store: Any, row: StudyRow) -> Path | None:
+    """Return where the checkpoints of a study go: as given, or beside its file.
+
+    It stays where it is when an objective changes the folder that it runs in. When the study was made belongs to its
+    name: one that is made anew must not go on from the checkpoints of other configurations.
+    """
+    folder = f"{row.name}-{round(1e6 * row.created):x}"
+    if given is not None:
+        return Path(given).absolute() / folder
+    path = getattr(store, "path", None)
+    return None if path is None else Path(f"{path}-checkpoints") / folder

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.evaluation import interpret
+from welltuned.history import History
 from welltuned.space import Space
+from welltuned.space.labels import find
 from welltuned.trial import Origin, State, Trial
+
+
+def already_there(asked: Sequence[Trial], history: History) -> dict[int, int]:
+    """Return which of the configurations asked for, by position, have a trial that did not fail: its number."""
+    space = history.space
+    trials = [t for t in history.trials if t.params is not None and t.state is not State.FAILED]
+    keys = {space.key(space.filled(t.params or {})): t.number for t in trials if t.key is not None}
+    found: dict[int, int] = {}
+    for i, one in enumerate(asked):
+        if one.key in keys:
+            found[i] = keys[one.key or ""]
+            continue
+        # of an open space, what was asked for is a part of what was used
+        parts = [t.number for t in trials if t.origin is Origin.ENQUEUED and _holds(t.params, one.params)]
+        if parts:
+            found[i] = parts[0]
+    return found
+
+
+def firsts(asked: Sequence[Trial]) -> list[int]:
+    """Return for each of the configurations asked for the position of the first that is the same."""
+    return [next(j for j in range(i + 1) if _same(asked[j].params, one.params)) for i, one in enumerate(asked)]
+
+
+def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    return len(one or {}) == len(other or {}) and _holds(one, other)
+
+
+def _holds(whole: Mapping[str, Any] | None, part: Mapping[str, Any] | None) -> bool:
+    whole = whole or {}
+    return all(name in whole and find([whole[name]], value) is not None for name, value in (part or {}).items())
 
 
 def read_row(row: Any, space: Space, objectives: tuple[str, ...]) -> Trial:

@@ -14,7 +14,7 @@ from typing import Any
 
 from welltuned.errors import StorageError
 from welltuned.history import History, Table, Wishes
-from welltuned.space import Params, Space
+from welltuned.space import Parameter, Params, Space
 from welltuned.space.widen import widened
 from welltuned.storage import Storage, StudyRow
 from welltuned.study import owner
@@ -41,7 +41,7 @@ class Ledger:
         self.row = row
         self.space = space
         self.lease = lease
-        self.owner = self._self = owner.current()
+        self.owner = self._own_name = owner.current()
         self._process = os.getpid()
         self.stop_reason = row.stop_reason
         self.claims: dict[int, int] = {}
@@ -90,6 +90,11 @@ class Ledger:
                     self._table.put(view)
             self._changed |= bool(changes.trials or changes.dropped)
             self._revision = changes.revision  # last: whoever is interrupted before reads it all again
+
+    @property
+    def identity(self) -> tuple[str, float]:
+        """What tells the study from all others, of other storages too: its name, and when it was made."""
+        return self.row.name, self.row.created
 
     @property
     def is_open(self) -> bool:
@@ -173,6 +178,29 @@ class Ledger:
             self._trials = {n: self._view(t) for n, t in self._stored.items()}
             self._history = self._table = None
 
+    def widen(self, domains: Mapping[str, Parameter]) -> None:
+        """Store the union of an open space, of what others have made of it meanwhile, and of ``domains``.
+
+        As one change, where the storage can; the history is not read within it, as it might be undone.
+        """
+        with self._lock:
+            before = self.row, self.space
+            try:
+                with self.storage.together(self.row.id):
+                    self.row = self.storage.open(self.row)
+                    if self.row.spaces:
+                        self.use_stored_space()
+                    space = Space(widened(dict(self.space.items()) if self.space is not None else {}, domains))
+                    space.partial = True
+                    self.set_space(space)
+            except BaseException:
+                self.row = before[0]
+                if before[1] is None:
+                    self.space = None
+                else:
+                    self.use_space(before[1])
+                raise
+
     def use_stored_space(self) -> None:
         """Read trials by the newest version of the space; of an open one, by what is known here besides."""
         stored = Space.from_json(self.row.spaces[-1])
@@ -196,7 +224,7 @@ class Ledger:
     def _leave_to_parent(self) -> None:
         """After a fork, forget the claims: they are still those of the process that was forked."""
         if self._process != os.getpid():
-            self.owner = self._self = owner.current()
+            self.owner = self._own_name = owner.current()
             self._process, self.claims, self._heart = os.getpid(), {}, None
 
     def recover(self) -> bool:
@@ -207,7 +235,7 @@ class Ledger:
         with self._lock:
             self._leave_to_parent()
             others = [claim for claim in self.storage.running(self.row.id) if self.claims.get(claim[0]) != claim[1]]
-            dead = {name for name in {name for *_, name in others} if name == self._self or owner.is_dead(name)}
+            dead = {name for name in {name for *_, name in others} if name == self._own_name or owner.is_dead(name)}
             for number, token, name in others:
                 if name in dead:
                     found |= self.storage.release(self.row.id, number, token, drop=False)

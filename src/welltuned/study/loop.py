@@ -197,7 +197,9 @@ class _Run:
 
     def _broken(self) -> str | None:
         """Say that the objective seems to be: the rest of the budget would teach nothing."""
-        if self.alike < MOST_ALIKE or self.study.history.complete.any():
+        if self.alike < MOST_ALIKE or self.options.deterministic:
+            return None
+        if any(t.state in (State.COMPLETE, State.PRUNED) for t in self.study.trials):
             return None
         return BROKEN.format(self.alike, self.last_error)
 
@@ -240,6 +242,8 @@ class _Run:
             self._maybe_raise(outcome)
             same = outcome.reason is Reason.ERROR and outcome.error == self.last_error
             self.alike, self.last_error = self.alike + 1 if same else 1, outcome.error or ""
+        else:
+            self.alike = 0
         self._show()
         if outcome.state is not State.FAILED and log.isEnabledFor(logging.INFO):
             values = ", ".join(f"{name} {value:.6g}" for name, value in outcome.metrics.items())

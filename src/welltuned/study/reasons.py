@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 BUDGET = "budget: all trials are done"
 EXHAUSTED = "space exhausted: every configuration has been tried"
 INTERRUPTED = "interrupted"
 BROKEN = "no trial has succeeded, and the last {} failed in the same way: {}"
 TIMEOUT = "timeout: {:g} seconds are over"
+_OWN = [
+    re.compile(re.sub(r"\\\{.*?\\\}", ".*", re.escape(reason)), re.DOTALL)
+    for reason in (BUDGET, EXHAUSTED, INTERRUPTED, BROKEN, TIMEOUT)
+]
 
 
 def concerns_all(reason: str | None) -> bool:
     """Tell whether a stored reason ends the work of every process on the study.
 
-    That one of them was interrupted, had no more time, or found nothing left to start, is no reason for another one
-    not to go on, nor to finish what comes back.
+    That one of them was interrupted, has no more time, cannot run the objective, or found nothing left to start, is no
+    reason for another one not to go on, nor to finish what comes back.
     """
-    own = (BUDGET, EXHAUSTED, INTERRUPTED, TIMEOUT.partition(" ")[0])
-    return reason is not None and not reason.startswith(own)
+    return reason is not None and not any(own.fullmatch(reason) for own in _OWN)

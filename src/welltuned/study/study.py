@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,12 +43,13 @@ from welltuned.study.checks import (
     check_state,
     check_timeout,
     check_wishes,
+    warn_of_misfits,
     warn_of_new,
     warn_of_positions,
     warn_of_unused,
 )
-from welltuned.study.coordinator import MOST_DEATHS, Coordinator
-from welltuned.study.incoming import read_row
+from welltuned.study.coordinator import MOST_DEATHS, Coordinator, checkpoint_folder
+from welltuned.study.incoming import already_there, firsts, read_row
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.replay import Replay, replay
@@ -161,9 +161,9 @@ class Study:
         store = open_storage(storage)
         if parsed is not None and storage is not None:
             warn_of_positions(parsed)
-        if parsed is None:
-            warn_of_new(self.name, [row.name for row in store.studies()])
         row = store.open(wanted)
+        if parsed is None and not row.spaces:
+            warn_of_new(self.name, store)
         if sampler is None and row.sampler.get("name") in SAMPLERS:
             searcher = make_sampler(row.sampler)
         # who opens a study without its space takes its directions from the storage as well
@@ -181,10 +181,13 @@ class Study:
 
     def _use(self, parsed: Space | None, row: StudyRow) -> None:
         if parsed is not None:
-            if row.spaces and row.spaces[-1] != parsed.to_json():
+            changed = bool(row.spaces) and row.spaces[-1] != parsed.to_json()
+            if changed:
                 log.info("study %r: the space changed; this is version %d", self.name, len(row.spaces) + 1)
                 check_related(parsed, Space.from_json(row.spaces[-1]), self.name)
             self._ledger.set_space(parsed)
+            if changed:
+                warn_of_misfits(self.name, self.history)
         elif row.spaces:
             self._ledger.use_stored_space()
 
@@ -221,6 +224,7 @@ class Study:
         if self._ledger.space is not None:
             check_related(parsed, self._ledger.space, self.name)
         self._ledger.set_space(parsed)
+        warn_of_misfits(self.name, self.history)
 
     @property
     def has_space(self) -> bool:
@@ -381,8 +385,10 @@ class Study:
         if isinstance(trial, (int, np.integer)) and not isinstance(trial, bool):
             trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
         task = trial.task if isinstance(trial, LiveTrial) else self._running_task(trial)
-        if task.study not in ("", self.name):
-            raise InvalidValue(f"tell: trial {task.number} was asked of study {task.study!r}, not of {self.name!r}")
+        if task.study not in (None, self._ledger.identity):
+            other = task.study[0] if task.study else ""
+            which = f"study {other!r}, not of {self.name!r}" if other != self.name else f"another study {other!r}"
+            raise InvalidValue(f"tell: trial {task.number} was asked of {which}")
         state = check_state(state)
         if state is State.COMPLETE:
             outcome = interpret(
@@ -460,7 +466,7 @@ class Study:
             Functions of (study, trial), called after each trial.
         catch
             Exceptions of the objective that are recorded as failures while the study goes on. Others are recorded
-            and raised.
+            and raised. After ten equal ones in a row without any success this call ends.
         executor
             Where to evaluate; see ``welltuned.executors.EXECUTORS``, or a ``dask.distributed.Client``.
         progress
@@ -563,14 +569,16 @@ class Study:
             raise InvalidType(f"enqueue: {params!r} is neither a configuration nor a list of them")
         rows = [params] if isinstance(params, Mapping) else list(params)
         found = [dict(p) if self._ledger.space is None or self.space.partial else self.space.validate(p) for p in rows]
-        new = [
+        asked = [
             Trial(0, State.WAITING, p, origin=Origin.ENQUEUED, key=self._key(p), objectives=self.objectives)
             for p in found
         ]
-        fixed = not self._ledger.wishes.noisy
-        known = {t.key: t.number for t in self.trials if fixed and t.key and t.state is not State.FAILED}
-        numbers = iter(self._ledger.append(t for t in new if t.key not in known))
-        return [known[t.key] if t.key in known else next(numbers) for t in new]
+        noisy = self._ledger.wishes.noisy
+        known = {} if noisy else already_there(asked, self.history)
+        first = list(range(len(asked))) if noisy else firsts(asked)
+        new = [i for i in sorted(set(first)) if i not in known]
+        known |= zip(new, self._ledger.append(asked[i] for i in new) if new else (), strict=True)
+        return [known[i] for i in first]
 
     enqueue_trial = enqueue
 
@@ -620,16 +628,3 @@ class Study:
         )
         times = {name: pd.to_datetime(frame[name].astype(float), unit="s", utc=True) for name in TIMES if len(frame)}
         return frame.assign(**times)
-
-
-def checkpoint_folder(given: Any, store: Any, row: StudyRow) -> Path | None:
-    """Return where the checkpoints of a study go: as given, or beside its file.
-
-    It stays where it is when an objective changes the folder that it runs in. When the study was made belongs to its
-    name: one that is made anew must not go on from the checkpoints of other configurations.
-    """
-    folder = f"{row.name}-{round(1e3 * row.created):x}"
-    if given is not None:
-        return Path(given).absolute() / folder
-    path = getattr(store, "path", None)
-    return None if path is None else Path(f"{path}-checkpoints") / folder
