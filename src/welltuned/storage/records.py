@@ -113,6 +113,8 @@ def trial_of(
             stored[name] = loads(stored[name])
         stored["state"], stored["origin"] = STATES[stored["state"]], ORIGINS[stored["origin"]]
         stored["reason"] = None if stored["reason"] is None else Reason(stored["reason"])
+        for name in ("started", "lease_until"):  # no checksum covers what changes with every claim
+            stored[name] = None if stored[name] is None else float(stored[name])
     except (KeyError, ValueError, TypeError):
         raise damaged(where, f"trial {number}") from None
     trial.__dict__.update(stored, objectives=objectives, reports=reports)

@@ -54,7 +54,6 @@ from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.replay import Replay, replay
 from welltuned.study.rules import Rule, make_rules
-from welltuned.study.table import TIMES
 from welltuned.study.table import rows as flat_rows
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
@@ -617,7 +616,7 @@ class Study:
 
     def to_frame(self) -> pd.DataFrame:
         """Return all trials as a pandas DataFrame: one row a trial, one column a parameter, a metric, or a
-        fact about it. When it started and ended are times in UTC.
+        fact about it. When it started is a time in UTC.
         """
         try:
             import pandas as pd
@@ -626,5 +625,6 @@ class Study:
         frame = pd.DataFrame(
             flat_rows(self.trials, list(dict.fromkeys(n for t in self.trials for n in t.params or {})))
         )
-        times = {name: pd.to_datetime(frame[name].astype(float), unit="s", utc=True) for name in TIMES if len(frame)}
-        return frame.assign(**times)
+        if len(frame):
+            frame["started"] = pd.to_datetime(frame["started"].astype(float), unit="s", utc=True)
+        return frame

@@ -7,16 +7,13 @@ from typing import Any
 
 from welltuned.trial import CONSTRAINTS, Trial
 
-TIMES = ("started", "ended")
 #: columns that an objective of the same name does not replace
-FACTS = frozenset(
-    ("number", "state", "reports", "started", "ended", "seconds", "origin", "attempts", "reason", "error")
-)
+FACTS = frozenset(("number", "state", "reports", "started", "seconds", "origin", "attempts", "reason", "error"))
 
 
 def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return one dict a trial: number, state, metrics, ``params_*`` for each of ``names``, what the objective noted,
-    and facts about the evaluation. Times are seconds since the epoch.
+    and facts about the evaluation. ``started`` is in seconds since the epoch.
     """
     return [
         {
@@ -30,7 +27,6 @@ def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
             **{f"attribute_{k}": v for k, v in t.attributes.items() if k != CONSTRAINTS},
             "reports": len(t.reports),
             "started": t.started,
-            "ended": t.started + t.seconds if t.state.finished and t.started and t.seconds is not None else None,
             "seconds": t.seconds,
             "origin": t.origin.value,
             "attempts": t.attempts,
