@@ -674,3 +674,16 @@ def test_noise_makes_nothing_important():
         study = wt.Study(space, sampler="random", seed=seed)
         study.optimize(lambda p: rng.random(), n_trials=40)
         assert max(importance(study.history).values()) < 0.25
+
+
+def test_one_curve_that_diverged_does_not_flatten_the_others():
+    def train(trial):
+        for step in range(10):
+            trial.report(trial["x"] + 1 / (1 + step) + 1e6 * (trial.number == 3), step)
+        return trial["x"]
+
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0, sampler="random")
+    study.optimize(train, n_trials=20)
+    axis = plots.curves(study).layout.yaxis
+    assert axis.range[1] < 10 and "10 worse" in axis.title.text
+    assert plots.curves(study, "value").layout.yaxis.range == axis.range

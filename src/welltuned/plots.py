@@ -254,7 +254,10 @@ def curves(source: Any, metric: str | None = None) -> Figure:
                 showlegend=False,
             )
         )
-    return figure.update_layout(**LAYOUT, xaxis_title="step", yaxis_title=name)
+    values = np.array([y for trace in figure.data for y in trace.y])
+    focus = _focus(values, seen.directions[name]) if name in seen.directions else {}
+    figure.update_yaxes(range=focus.get("range"), title_text=_titled(name, focus))
+    return figure.update_layout(**LAYOUT, xaxis_title="step")
 
 
 def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
@@ -343,11 +346,11 @@ def _log_ticks(low: float, high: float) -> dict[str, Any]:
         decade = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1), [1, 2, 5]).ravel()
         tens = _powers(2.0, low, high) if between else decade[(decade >= low * 0.999) & (decade <= high * 1.001)]
     if len(tens) < 2:
-        tens = np.geomspace(low, high, 3)
+        # as many digits as tell them apart
+        few = ([written(v, digits) for v in np.geomspace(low, high, 3)] for digits in (2, 3, 4, 6, 9))
+        tens = np.array(next((texts for texts in few if len(set(texts)) == 3), [low]), dtype=float)
     values = tens[:: -(-len(tens) // 5)].tolist()
-    # as many digits as tell them apart
-    texts = next(t for d in (3, 4, 6, 9, 17) if len(set(t := [written(v, d) for v in values])) == len(t) or d == 17)
-    return {"tickvals": [float(t) for t in texts], "ticktext": texts}
+    return {"tickvals": values, "ticktext": [written(v, 9 if len(tens) <= 3 else 3) for v in values]}
 
 
 def _powers(base: float, low: float, high: float) -> np.ndarray:
