@@ -13,7 +13,7 @@ FLOORS = [
     {"server"},
     {"report"},
     {"plots"},
-    {"sklearn"},
+    {"sklearn", "boosting"},
     {"study"},
     {"stats"},
     {"samplers", "schedulers", "executors", "storage"},

@@ -1,0 +1,116 @@
+"""Boosted trees that report to a trial as they grow and stop with it: callbacks for XGBoost and LightGBM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from welltuned.errors import InvalidType, InvalidValue, require
+from welltuned.live import LiveTrial
+
+
+def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
+    """Return a callback for ``xgboost.train``, ``xgboost.cv`` and XGBoost's scikit-learn estimators.
+
+    Parameters
+    ----------
+    trial
+        What the objective received.
+    metric
+        The name of a data set and of a metric as XGBoost prints them, joined by a hyphen: ``"validation_0-auc"``, for
+        ``xgboost.cv`` ``"test-auc"``. With several objectives a dict of them, by objective. It has to be what the
+        objective returns, or at least better where that is.
+
+    Raises
+    ------
+    InvalidValue
+        In the first round, when there is no such metric; the message names those that are there.
+
+    Examples
+    --------
+    ::
+
+        def objective(trial):
+            model = xgboost.XGBClassifier(**trial, callbacks=[for_xgboost(trial, "validation_0-logloss")])
+            model.fit(X, y, eval_set=[(X_valid, y_valid)], verbose=False)
+            return model.evals_result()["validation_0"]["logloss"][-1]
+    """
+    try:
+        from xgboost.callback import TrainingCallback
+    except ImportError as error:
+        raise require("xgboost", "xgboost", "for_xgboost()") from error
+
+    class Report(TrainingCallback):
+        """Reports each round; training ends when the trial is to stop."""
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, Any]]) -> bool:
+            last = {f"{data}-{name}": v[-1] for data, log in evals_log.items() for name, v in log.items()}
+            # of xgboost.cv, the mean of the folds and its standard deviation
+            values = {name: v[0] if isinstance(v, tuple) else v for name, v in last.items()}
+            stop = _report(trial, wanted, values, epoch + 1)
+            if stop:  # cross-validation asks for it
+                model.set_attr(best_iteration=str(epoch))
+            return stop
+
+    wanted = _wanted(metric)
+    return Report()
+
+
+def for_lightgbm(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
+    """Return a callback for ``lightgbm.train``, ``lightgbm.cv`` and LightGBM's scikit-learn estimators.
+
+    Parameters
+    ----------
+    trial
+        What the objective received.
+    metric
+        As in :func:`for_xgboost`, with LightGBM's names: ``"valid_0-auc"``, for ``lightgbm.cv`` ``"valid-auc"``.
+
+    Raises
+    ------
+    InvalidValue
+        In the first round, when there is no such metric; the message names those that are there.
+
+    Examples
+    --------
+    ::
+
+        def objective(trial):
+            found = {}
+            callbacks = [lightgbm.record_evaluation(found), for_lightgbm(trial, "valid_0-binary_logloss")]
+            lightgbm.train({"objective": "binary", **trial}, data, valid_sets=[valid], callbacks=callbacks)
+            return found["valid_0"]["binary_logloss"][-1]
+    """
+    try:
+        from lightgbm.callback import EarlyStopException
+    except ImportError as error:
+        raise require("lightgbm", "lightgbm", "for_lightgbm()") from error
+
+    def report(env: Any) -> None:
+        # lightgbm.cv joins both names by a blank, after one that says nothing
+        values = {
+            f"{data}-{name}" if data != "cv_agg" else name.replace(" ", "-", 1): value
+            for data, name, value, *_ in env.evaluation_result_list or ()
+        }
+        if _report(trial, wanted, values, env.iteration + 1):
+            raise EarlyStopException(env.iteration, env.evaluation_result_list)
+
+    wanted = _wanted(metric)
+    return report
+
+
+def _wanted(metric: Any) -> Mapping[str, str] | str:
+    names = list(metric.values()) if isinstance(metric, Mapping) else [metric]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidType(f"metric={metric!r} is neither a name such as 'validation_0-auc' nor a dict of them")
+    return metric
+
+
+def _report(trial: LiveTrial, wanted: Mapping[str, str] | str, values: Mapping[str, float], step: int) -> bool:
+    """Report what is wanted of a round's values; tell whether the trial is to stop."""
+    names: Iterable[str] = [wanted] if isinstance(wanted, str) else wanted.values()
+    if missing := [name for name in names if name not in values]:
+        there = f"it has {sorted(values)!r}" if values else "it has none: give an evaluation set"
+        raise InvalidValue(f"metric={missing[0]!r} is none of the training's; {there}")
+    trial.report(values[wanted] if isinstance(wanted, str) else {k: values[v] for k, v in wanted.items()}, step)
+    return trial.should_stop()

@@ -1,0 +1,149 @@
+"""Boosted trees that report to a trial."""
+
+import numpy as np
+import pytest
+
+import welltuned as wt
+from welltuned.boosting import for_lightgbm, for_xgboost
+from welltuned.live import LiveTrial, Task
+from welltuned.trial import State
+
+N = 120
+CHANCE = np.random.default_rng(0)
+X = CHANCE.normal(size=(2 * N, 4))
+Y = (X[:, 0] + 0.5 * X[:, 1] + 0.3 * CHANCE.normal(size=2 * N) > 0).astype(int)
+FIT, VALID = (X[:N], Y[:N]), (X[N:], Y[N:])
+ROUNDS = 12
+
+
+def xgboost_model(trial, metric):
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(
+        n_estimators=ROUNDS,
+        learning_rate=trial["rate"],
+        max_depth=2,
+        n_jobs=1,
+        eval_metric=["logloss", "auc"],
+        callbacks=[for_xgboost(trial, metric)],
+    )
+    return model.fit(*FIT, eval_set=[VALID], verbose=False).evals_result()["validation_0"]
+
+
+def xgboost_train(trial, metric):
+    xgboost = pytest.importorskip("xgboost")
+    found = {}
+    settings = {"eta": trial["rate"], "max_depth": 2, "nthread": 1, "objective": "binary:logistic"}
+    xgboost.train(
+        {**settings, "eval_metric": ["logloss", "auc"]},
+        xgboost.DMatrix(*FIT),
+        ROUNDS,
+        evals=[(xgboost.DMatrix(*VALID), "validation_0")],
+        evals_result=found,
+        verbose_eval=False,
+        callbacks=[for_xgboost(trial, metric)],
+    )
+    return found["validation_0"]
+
+
+def lightgbm_train(trial, metric):
+    lightgbm = pytest.importorskip("lightgbm")
+    found = {}
+    settings = {"learning_rate": trial["rate"], "num_leaves": 4, "num_threads": 1, "verbose": -1, "objective": "binary"}
+    data = lightgbm.Dataset(*FIT)
+    lightgbm.train(
+        {**settings, "metric": ["binary_logloss", "auc"]},
+        data,
+        ROUNDS,
+        valid_sets=[lightgbm.Dataset(*VALID, reference=data)],
+        valid_names=["validation_0"],
+        callbacks=[lightgbm.record_evaluation(found), for_lightgbm(trial, metric)],
+    )
+    return found["validation_0"]
+
+
+KINDS = [xgboost_model, xgboost_train, lightgbm_train]
+
+
+@pytest.mark.parametrize("train", KINDS)
+def test_each_round_is_a_report(train):
+    curves, name = {}, "binary_logloss" if train is lightgbm_train else "logloss"
+
+    def objective(trial):
+        curves[trial.number] = train(trial, f"validation_0-{name}")[name]
+        return curves[trial.number][-1]
+
+    study = wt.Study({"rate": (0.05, 0.5)}, seed=0, sampler="random")
+    study.optimize(objective, n_trials=2)
+    for record in study.trials:
+        assert [r.step for r in record.reports] == list(range(1, ROUNDS + 1))
+        assert [r.metrics["value"] for r in record.reports] == pytest.approx(curves[record.number])
+        assert record.value == record.reports[-1].metrics["value"]
+
+
+@pytest.mark.parametrize("train", KINDS)
+def test_training_ends_when_the_trial_is_to_stop(train):
+    class AtThree:
+        def decide(self, history, number, report):
+            return wt.schedulers.Stop("enough") if report.step == 3 else wt.schedulers.Continue()
+
+    study = wt.Study({"rate": (0.05, 0.5)}, seed=0, sampler="random", direction="maximize", scheduler=AtThree())
+    study.optimize(lambda trial: train(trial, "validation_0-auc")["auc"][-1], n_trials=2)
+    assert [(t.state, len(t.reports)) for t in study.trials] == [(State.PRUNED, 3)] * 2
+
+
+@pytest.mark.parametrize("train", KINDS)
+def test_several_objectives_are_reported_by_name(train):
+    study = wt.Study({"rate": (0.05, 0.5)}, seed=0, direction={"auc": "maximize", "rate": "minimize"})
+    wanted = {"auc": "validation_0-auc", "other": "validation_0-auc"}
+    study.optimize(lambda t: {"auc": train(t, wanted)["auc"][-1], "rate": t["rate"]}, n_trials=1)
+    record = study.trials[0]
+    assert set(record.reports[-1].metrics) == {"auc", "other"}
+    assert record.reports[-1].metrics["auc"] == pytest.approx(record.metrics["auc"])
+
+
+@pytest.mark.parametrize("train", KINDS)
+def test_a_metric_that_is_not_there(train):
+    trial = LiveTrial(Task(0, 1, {"rate": 0.1}))
+    with pytest.raises(wt.InvalidValue, match=r"metric='validation_0-rmse'.*validation_0-auc"):
+        train(trial, "validation_0-rmse")
+
+
+def test_cross_validation():
+    reported = []
+    trial = LiveTrial(Task(0, 1, {}), lambda _, report: reported.append(report.metrics["value"]) or len(reported) > 3)
+    xgboost = pytest.importorskip("xgboost")
+    xgboost.cv(
+        {"max_depth": 2, "nthread": 1, "objective": "binary:logistic", "eval_metric": "logloss"},
+        xgboost.DMatrix(X, Y),
+        ROUNDS,
+        nfold=3,
+        callbacks=[for_xgboost(trial, "test-logloss")],
+    )
+    assert len(reported) == 4 and reported[0] > reported[-1] > 0
+    lightgbm = pytest.importorskip("lightgbm")
+    reported.clear()
+    trial = LiveTrial(Task(0, 1, {}), lambda _, report: reported.append(report.metrics["value"]) or len(reported) > 3)
+    lightgbm.cv(
+        {"objective": "binary", "num_threads": 1, "verbose": -1, "num_leaves": 4},
+        lightgbm.Dataset(X, Y),
+        ROUNDS,
+        nfold=3,
+        callbacks=[for_lightgbm(trial, "valid-binary_logloss")],
+    )
+    assert len(reported) == 4 and reported[0] > reported[-1] > 0
+
+
+@pytest.mark.parametrize("callback", [for_xgboost, for_lightgbm])
+@pytest.mark.parametrize("metric", [None, 3, {}, {"auc": None}, ["validation_0-auc"]])
+def test_what_is_no_metric(callback, metric):
+    pytest.importorskip(callback.__name__.removeprefix("for_"))
+    with pytest.raises(wt.InvalidType, match="neither a name"):
+        callback(LiveTrial(Task(0, 1, {})), metric)
+
+
+@pytest.mark.parametrize("callback", [for_xgboost, for_lightgbm])
+def test_says_what_to_install(callback, monkeypatch):
+    package = callback.__name__.removeprefix("for_")
+    monkeypatch.setitem(__import__("sys").modules, f"{package}.callback", None)
+    with pytest.raises(wt.MissingDependency, match=f"welltuned\\[{package}\\]"):
+        callback(LiveTrial(Task(0, 1, {})), "validation_0-auc")
