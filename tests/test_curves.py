@@ -71,6 +71,14 @@ def test_one_that_diverged_says_nothing_of_the_others():
     assert 2.0 < seen.losses[5, 0] < 6.0 and seen.sems[5, 0] < 6.0
 
 
+def test_gains_are_those_of_curves_whatever_their_level():
+    trials = [trial(n, State.COMPLETE, [10.0 + k, k]) for n, k in enumerate((0.0, 0.1, 0.2, 9.0, 9.5))]
+    seen = history([*trials, trial(5, State.PRUNED, [19.0])])
+    assert (seen.losses[5, 0], seen.sems[5, 0]) == pytest.approx((9.0, 0.0))
+    slow = [trial(n, State.COMPLETE, [0.3, 0.3] if n < 6 else [1.0, 0.05]) for n in range(10)]
+    assert history([*slow, trial(10, State.PRUNED, [0.9])]).losses[10, 0] == pytest.approx(0.9 - 0.4 * 0.95)
+
+
 def test_two_objectives():
     def both(number, state, rows):
         reports = tuple(Report(i, {"a": a, "b": b}) for i, (a, b) in enumerate(rows))

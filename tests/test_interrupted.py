@@ -226,6 +226,23 @@ def test_what_was_evaluated_before_the_space_grew_is_not_enqueued_again():
     assert study.enqueue([{"x": 0.5, "decay": 0.0}, {"x": 0.5, "decay": 0.1}]) == [0, 3]
 
 
+def test_what_waits_outside_the_space_is_not_what_is_enqueued(path):
+    wt.Study({**SPACE, "y": (0.0, 1.0)}, storage=path, seed=0).enqueue({"x": 0.5, "y": 0.5})
+    study = new(path)
+    assert study.enqueue({"x": 0.5}) == [1]
+    study.optimize(x, n_trials=2)
+    assert study.trials[1].value == 0.5
+
+
+def test_what_is_asked_for_again_is_evaluated_again():
+    assert [new(None).enqueue([{"x": 0.5}] * 2, again=again) for again in (False, True)] == [[0, 0], [0, 1]]
+
+
+def test_thousands_are_enqueued_at_once():
+    study = new(None)
+    assert study.enqueue([{"x": i / 4000} for i in range(4000)] * 2) == [*range(4000)] * 2
+
+
 def test_an_objective_that_declares_its_parameters_may_enqueue_twice(path):
     """It names some of them; the others are in the record too."""
     for _ in range(3):
@@ -362,6 +379,27 @@ def test_earlier_trials_have_the_default_of_what_is_new(storage, sampler, caplog
     assert study.replay() and not caplog.text
 
 
+def test_a_sampled_trial_that_waits_while_the_space_grows_is_replayed(path):
+    first = new(path)
+    for trial in first.ask(3):
+        first._ledger.release(trial.number)
+    study = wt.Study({**SPACE, "decay": wt.Float(0.0, 0.1, default=0.05)}, storage=path, seed=0, sampler="random")
+    study.optimize(x, n_trials=3)
+    assert [t.params["decay"] for t in study.trials] == [0.05] * 3
+    assert all(t.provenance for t in study.trials)
+
+
+def test_a_default_that_could_not_be_stored_leaves_no_claim(path, monkeypatch):
+    new(path).enqueue({"x": 0.25})
+    study = wt.Study({**SPACE, "decay": wt.Float(0.0, 0.1, default=0.05)}, storage=path, seed=0)
+    store = study._ledger.storage
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "assign", broken(store.assign, 1, StorageError("disk full")))
+        with pytest.raises(StorageError):
+            study.ask()
+    assert not study._ledger.claims and study.ask().number == 0
+
+
 def test_what_waits_gets_the_default_of_what_is_new(path):
     new(path).enqueue({"x": 0.25})
     study = wt.Study({"x": (0.0, 1.0), "decay": wt.Float(0.0, 0.1, default=0.05)}, storage=path, seed=0)
@@ -416,15 +454,15 @@ def test_an_objective_that_never_works_does_not_use_up_the_budget(path, workers,
     assert len(other.trials) == 30
 
 
-def test_trials_that_were_pruned_have_worked():
+def test_a_trial_that_was_pruned_has_worked():
     def train(trial):
-        if trial.number % 3:
+        if trial.number:
             raise ValueError("no")
         trial.prune()
 
     study = new(None)
-    study.optimize(train, n_trials=60)
-    assert len(study.trials) == 60
+    study.optimize(train, n_trials=40)
+    assert len(study.trials) == 40
 
 
 def test_checkpoints_are_those_of_one_study(tmp_path):
@@ -458,3 +496,31 @@ def test_an_objective_may_change_what_it_is_given(loop):
     assert list(study.space["layers"].choices) == [[64, 64], [128]]
     assert list(study.space["table"].choices) == [{"key": [1]}, {"key": []}]
     assert all(t.params["layers"] in ([64, 64], [128]) and 7 not in t.params["array"] for t in study.trials)
+
+
+def test_a_choice_that_an_objective_declares_is_not_changed_by_it():
+    choices = [[1, 1], [2]]
+
+    def grow(trial):
+        layers = trial.suggest_categorical("layers", choices)
+        layers.append(9)
+        return len(layers) + trial.suggest_float("x", 0, 1)
+
+    study = wt.Study(seed=0, sampler="random")
+    study.optimize(grow, n_trials=6)
+    assert choices == [[1, 1], [2]] and list(study.space["layers"].choices) == choices
+    assert all(t.params["layers"] in choices for t in study.trials)
+
+
+def test_a_choice_that_cannot_be_copied_is_given_as_it_is():
+    study = wt.Study({"c": [{"lock": threading.Lock()}, {"module": np}], "x": (0.0, 1.0)}, seed=0, sampler="random")
+    study.optimize(x, n_trials=4)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 4
+
+
+def test_a_report_that_is_changed_stays_what_it_was_for_others(path):
+    study = new(path)
+    trial = study.ask()
+    trial.report(0.5, step=1)
+    study.trials[0].reports[0].metrics["value"] = 99.0
+    assert wt.Study(storage=path).trials[0].reports[0].metrics == {"value": 0.5}

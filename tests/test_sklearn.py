@@ -979,17 +979,17 @@ def test_time_budget(cls):
         space = {"a": np.linspace(0, 1, 20).tolist(), "b": np.linspace(0, 1, 20).tolist()}
     n = 5 if cls is GridSearchCV else 1000
     began = time.monotonic()
-    fitted = search(cls, Slow(), space, n, time_budget=1.0).fit(X, y)
-    assert 1.0 <= time.monotonic() - began < 30.0
-    assert 2 <= len(fitted.cv_results_["params"]) <= 11
-    assert "1 seconds" in fitted.stop_reason_
+    fitted = search(cls, Slow(), space, n, time_budget=2.0).fit(X, y)
+    assert 2.0 <= time.monotonic() - began < 60.0
+    assert 2 <= len(fitted.cv_results_["params"]) <= 22
+    assert "2 seconds" in fitted.stop_reason_
     assert fitted.predict(X).shape == y.shape
 
 
 def test_time_budget_with_two_processes():
     GridSearchCV(KNN, {"p": [1, 2]}, n_jobs=2, cv=2).fit(X, y)  # starts the processes
-    fitted = GridSearchCV(Slow(), {"a": list(range(1000))}, cv=2, n_jobs=2, time_budget=1.0).fit(X, y)
-    assert 2 <= len(fitted.cv_results_["params"]) < 100
+    fitted = GridSearchCV(Slow(), {"a": list(range(1000))}, cv=2, n_jobs=2, time_budget=3.0).fit(X, y)
+    assert 2 <= len(fitted.cv_results_["params"]) < 300
 
 
 @every_class

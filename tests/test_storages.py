@@ -984,3 +984,35 @@ def test_a_process_that_was_forked_has_its_own_connection():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert [t.owner for t in storage.read(study).trials] == ["child"]
     storage.close()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "host=/var/run/postgresql dbname=x password=s3cr3t",
+        "host=a password='my s3cr3t' user=b",
+        "password=s3cr3t/x",
+        "sslrootcert=/etc/ca.pem sslpassword=s3cr3t",
+        "postgresql:/ann:s3cr3t@host/base",
+        "postgresql:ann:s3cr3t@host/base",
+        "https:/s3cr3t@host:1",
+        "sqlite:///a.db?password=s3cr3t",
+        "POSTGRES:ann:s3cr3t@host",
+        "httpx://:s3cr3t@host",
+    ],
+)
+def test_an_address_that_is_refused_is_shown_without_its_secret(spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(wt.InvalidValue) as caught:
+        open_storage(spec)
+    assert "s3cr3t" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["user=ann/study.db", "a@b.db", "ann@example.org/study.db"])
+def test_files_may_have_names_that_look_a_little_like_addresses(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    storage = open_storage(path)
+    assert isinstance(storage, SQLiteStorage) and path in repr(storage.where)
+    storage.close()

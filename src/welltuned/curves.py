@@ -114,9 +114,8 @@ def expected_ends(
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).astype(int))]
     result = {t.number: results[i] for i, t in enumerate(trials) if t.state is State.COMPLETE}
     whole = [t.number for t in compared if t.number in result]
-    last = _fenced(np.array([result[n] for n in whole]).reshape(-1, 1, m))
-    last = last - _fenced(np.array([found[n].losses[-1] for n in whole]).reshape(-1, 1, m))
-    table = _fenced(np.array([_at(found[t.number], steps) for t in compared]))
+    last = np.array([result[n] - found[n].losses[-1] for n in whole]).reshape(-1, 1, m)
+    table = np.array([_at(found[t.number], steps) for t in compared])
     # of all the steps to come, and of the last one
     average, variance = (
         np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]
@@ -132,19 +131,18 @@ def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:
     return np.column_stack([np.interp(steps, curve.steps, y, np.nan, np.nan) for y in curve.losses.T])
 
 
-def _fenced(losses: np.ndarray) -> np.ndarray:
-    """Clip the bad tail of losses, shape (n, k, m), at each step: one that diverged says nothing of the others."""
-    known = np.where(np.isnan(losses).all(axis=0), 0.0, losses) if len(losses) else losses
-    if not len(known):
-        return losses
-    middle = np.nanmedian(known, axis=0)
-    reach = 5.0 * (middle - np.nanmin(known, axis=0))
-    return np.minimum(losses, np.where(reach > 0, middle + reach, np.inf))
-
-
 def _moments(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return averages and variances over the first axis of gains, shape (n, k, m); 0 where none is known."""
+    """Return averages and variances over the first axis of gains, shape (n, k, m); 0 where none is known.
+
+    Losses that rise far beyond what is usual have diverged, and say nothing of the others: they are clipped.
+    """
+    if not len(gains):
+        return np.zeros(gains.shape[1:]), np.zeros(gains.shape[1:])
     known = np.isfinite(gains)
+    filled = np.where(known.any(axis=0) & ~known, np.nan, np.where(known, gains, 0.0))
+    middle = np.nanmedian(filled, axis=0)
+    most = middle + 5.0 * np.maximum(middle - np.nanmin(filled, axis=0), np.abs(middle))
+    clipped = np.where(known, np.minimum(np.where(known, gains, 0.0), most), 0.0)
     count = np.maximum(known.sum(0), 1)
-    average = np.where(known, gains, 0.0).sum(0) / count
-    return average, np.where(known, (gains - average) ** 2, 0.0).sum(0) / count
+    average = clipped.sum(0) / count
+    return average, np.where(known, (clipped - average) ** 2, 0.0).sum(0) / count

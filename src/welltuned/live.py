@@ -62,7 +62,7 @@ class LiveTrial(Mapping[str, Any]):
         self.diverged: int | None = None
         # an objective may change a list that it is given, and must not change the space by it
         given = {} if task.open_space else task.params
-        self._params = {k: deepcopy(v) if isinstance(v, CHANGEABLE) else v for k, v in given.items()}
+        self._params = {name: _own(value) for name, value in given.items()}
         self.domains: dict[str, Parameter] = {}
         self.attributes: dict[str, Any] = {}
         self._steps = {r.step for r in task.reports}
@@ -209,7 +209,7 @@ class LiveTrial(Mapping[str, Any]):
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Declare and get a choice; see :class:`welltuned.Categorical`."""
-        return self._suggest(name, Categorical(list(choices)))
+        return _own(self._suggest(name, Categorical(list(choices))))
 
     def _only(self, name: str, value: Any, *, whole: bool) -> Any:
         """Record the one value that a range of no width has; there is nothing to search, so it declares nothing."""
@@ -255,3 +255,13 @@ def _admits(parameter: Parameter, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not parameter.low <= value <= parameter.high:  # type: ignore[union-attr]
         return False
     return bool(np.isclose(codec.from_unit(parameter, codec.to_unit(parameter, [value]))[0], value, rtol=1e-9))
+
+
+def _own(value: Any) -> Any:
+    """Return a copy of what an objective might change, or the value itself where it cannot be copied."""
+    if not isinstance(value, CHANGEABLE):
+        return value
+    try:
+        return deepcopy(value)
+    except Exception:  # noqa: BLE001 - of what it holds: a module, a lock, an open file
+        return value

@@ -70,7 +70,7 @@ class Program:
                 if len(fresh) < len(self.metrics):
                     continue
                 step, found, fresh = step + 1, fresh, {}
-                if _is_kept(step):
+                if _is_kept(step) or not all(map(math.isfinite, found.values())):
                     trial.report(found, step)
                 if trial.should_stop():
                     break

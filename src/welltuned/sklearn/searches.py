@@ -62,7 +62,7 @@ class _ListSearchCV(StudySearchCV):
             if missing[key] > 0:
                 missing[key] -= 1
                 fresh.append(params)
-        study.enqueue(fresh)
+        study.enqueue(fresh, again=True)  # scikit-learn evaluates what a grid has twice, twice
         study.n_trials = len(study.trials)
         return study
 

@@ -39,7 +39,9 @@ SERVERS = {"postgresql", "postgres", "http", "https"}
 ADDRESS = re.compile(rf"({'|'.join((*STORAGES, 'file'))}):", re.IGNORECASE)
 #: how libpq writes an address without a scheme
 KEYWORDS = re.compile(
-    r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode|sslpassword)\s*=[^/]*$", re.IGNORECASE
+    r"\s*(host|hostaddr|port|dbname|user|\w*password|passfile|service|ssl\w+)\s*=([^/]*$|.*\s\w+\s*=)"
+    r"|.*\bpassword\s*=",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

@@ -146,17 +146,17 @@ def reports_of(rows: Sequence[Sequence[Any]], where: str = "the storage") -> dic
     """Return the reports in rows of (number, step, metrics, digest), by trial; rows are ordered."""
     found: dict[int, list[Report]] = {}
     for number, step, metrics, digest in rows:
-        report = _report(number, step, metrics, digest)
-        if report is None:
+        read = _metrics(number, step, metrics, digest)
+        if read is None:
             raise damaged(where, f"the report of trial {number} at step {step}")
-        found.setdefault(number, []).append(report)
+        found.setdefault(number, []).append(Report(step, dict(read)))
     return {number: tuple(reports) for number, reports in found.items()}
 
 
 @functools.lru_cache(1 << 14)  # a trial that reports is read again with all that it reported before
-def _report(number: int, step: int, metrics: str, digest: int | None) -> Report | None:
+def _metrics(number: int, step: int, metrics: str, digest: int | None) -> dict[str, float] | None:
     sound = digest is None or digest == seal(number, step, metrics)
-    return Report(step, loads(metrics)) if sound else None
+    return loads(metrics) if sound else None
 
 
 def study_of(row: StudyRow) -> dict[str, Any]:

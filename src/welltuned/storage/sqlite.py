@@ -125,7 +125,7 @@ class SQLiteStorage(SQLStorage):
         """Return this thread's connection; a forked child opens its own."""
         frozen = getattr(self._local, "frozen", None)
         if frozen is not None and frozen != self._look_of_file():
-            self._local.pid = None  # somebody who may write has gone on after all
+            self._leave()  # somebody who may write has gone on after all
         if getattr(self._local, "pid", None) != os.getpid():
             self._local.frozen = None
             try:
@@ -164,8 +164,19 @@ class SQLiteStorage(SQLStorage):
 
     def _look_of_file(self) -> tuple[int, ...]:
         """Return what changes when anybody writes to the file."""
-        files = [wal.beside(self.path, end) for end in ("", "-wal")]
-        return tuple(n for file in files if file.exists() for n in (file.stat().st_mtime_ns, file.stat().st_size))
+        found: list[int] = []
+        for end in ("", "-wal"):
+            with suppress(OSError):  # it is not there, or not any more
+                seen = wal.beside(self.path, end).stat()
+                found += [seen.st_mtime_ns, seen.st_size]
+        return tuple(found)
+
+    def _leave(self) -> None:
+        """Close this thread's connection; the next call opens another one."""
+        with self._lock:
+            self._connections.remove(self._local.db)
+        self._local.db.close()
+        self._local.pid = None
 
     def _look_through(self, db: Connection) -> None:
         if not is_current(self._runner(db), DIALECT, self.where):

@@ -124,13 +124,17 @@ class Coordinator:
         claimed = self.ledger.claim(n)
         if self.ledger.space is None:
             return claimed
-        found = []
-        for trial in claimed:
-            params = None if trial.params is None else self.space.filled(trial.params)
-            if params is not trial.params:
-                params = dict(params or {})
-                self.ledger.assign(trial.number, params, unique=False)  # it is evaluated as if they had been there
-            found.append(trial.but(params=params))
+        try:
+            found = []
+            for trial in claimed:
+                params = None if trial.params is None else self.space.filled(trial.params)
+                if params is not trial.params:  # it is evaluated as if they had been there
+                    params = dict(params or {})
+                    self.ledger.assign(trial.number, params, unique=False, provenance=trial.provenance)
+                found.append(trial.but(params=params))
+        except BaseException:
+            self.ledger.let_go((t.number for t in claimed), begun=False)
+            raise
         return found
 
     def _hopeless(self, trial: Trial) -> Outcome | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.evaluation import interpret
-from welltuned.history import History
+from welltuned.history import History, key_of
 from welltuned.space import Space
 from welltuned.space.labels import find
 from welltuned.trial import Origin, State, Trial
@@ -18,22 +18,30 @@ def already_there(asked: Sequence[Trial], history: History) -> dict[int, int]:
     """Return which of the configurations asked for, by position, have a trial that did not fail: its number."""
     space = history.space
     trials = [t for t in history.trials if t.params is not None and t.state is not State.FAILED]
-    keys = {space.key(space.filled(t.params or {})): t.number for t in trials if t.key is not None}
+    keys = {key_of(space, t): t.number for t in trials if t.key is not None}
+    enqueued = [t for t in trials if t.origin is Origin.ENQUEUED]
     found: dict[int, int] = {}
     for i, one in enumerate(asked):
         if one.key in keys:
             found[i] = keys[one.key or ""]
-            continue
-        # of an open space, what was asked for is a part of what was used
-        parts = [t.number for t in trials if t.origin is Origin.ENQUEUED and _holds(t.params, one.params)]
-        if parts:
-            found[i] = parts[0]
+        elif one.params and (space.partial or one.key is None):
+            # of an open space, what was asked for is a part of what was used
+            number = next((t.number for t in enqueued if _holds(t.params, one.params)), None)
+            if number is not None:
+                found[i] = number
     return found
 
 
 def firsts(asked: Sequence[Trial]) -> list[int]:
     """Return for each of the configurations asked for the position of the first that is the same."""
-    return [next(j for j in range(i + 1) if _same(asked[j].params, one.params)) for i, one in enumerate(asked)]
+    by_key: dict[str, int] = {}
+    found = []
+    for i, one in enumerate(asked):
+        if one.key is not None:
+            found.append(by_key.setdefault(one.key, i))
+        else:
+            found.append(next(j for j in range(i + 1) if _same(asked[j].params, one.params)))
+    return found
 
 
 def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:

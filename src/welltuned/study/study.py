@@ -465,7 +465,7 @@ class Study:
             Functions of (study, trial), called after each trial.
         catch
             Exceptions of the objective that are recorded as failures while the study goes on. Others are recorded
-            and raised. After ten equal ones in a row without any success this call ends.
+            and raised. After ten equal ones in a row without any success this call ends, unless ``deterministic``.
         executor
             Where to evaluate; see ``welltuned.executors.EXECUTORS``, or a ``dask.distributed.Client``.
         progress
@@ -528,7 +528,9 @@ class Study:
             raise InvalidValue("optimize: nothing would end the search; give n_trials=, timeout= or stop=")
 
     def stop(self, reason: str = "stopped by the user") -> None:
-        """End the study after the trials that are running, in every process that works on it."""
+        """End the study after the trials that are running, in every process that works on it; a call of
+        :meth:`optimize` after it lets all go on that have not ended yet.
+        """
         self._ledger.glance()
         self._ledger.set_stop(reason)
 
@@ -553,11 +555,11 @@ class Study:
 
     # trials from outside
 
-    def enqueue(self, params: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[int]:
+    def enqueue(self, params: Mapping[str, Any] | Iterable[Mapping[str, Any]], *, again: bool = False) -> list[int]:
         """Let a configuration, or a list of them, be evaluated next; return the numbers of the trials.
 
-        What has been evaluated, or waits for it, is not tried again unless the study is noisy or it failed: its trial's
-        number is returned, so that the same program can run twice.
+        What has been evaluated, or waits for it, is not tried ``again`` unless the study is noisy or it failed: its
+        trial's number is returned, so that the same program can run twice.
 
         Raises
         ------
@@ -572,9 +574,9 @@ class Study:
             Trial(0, State.WAITING, p, origin=Origin.ENQUEUED, key=self._key(p), objectives=self.objectives)
             for p in found
         ]
-        noisy = self._ledger.wishes.noisy
-        known = {} if noisy else already_there(asked, self.history)
-        first = list(range(len(asked))) if noisy else firsts(asked)
+        anew = again or self._ledger.wishes.noisy
+        known = {} if anew else already_there(asked, self.history)
+        first = list(range(len(asked))) if anew else firsts(asked)
         new = [i for i in sorted(set(first)) if i not in known]
         known |= zip(new, self._ledger.append(asked[i] for i in new) if new else (), strict=True)
         return [known[i] for i in first]
