@@ -128,9 +128,11 @@ class Coordinator:
             found = []
             for trial in claimed:
                 params = None if trial.params is None else self.space.filled(trial.params)
-                if params is not trial.params:  # it is evaluated as if they had been there
-                    params = dict(params or {})
-                    self.ledger.assign(trial.number, params, unique=False, provenance=trial.provenance)
+                if params is trial.params:
+                    found.append(trial)
+                    continue
+                # it is evaluated as if they had been there
+                self.ledger.assign(trial.number, dict(params or {}), unique=False, provenance=trial.provenance)
                 found.append(trial.but(params=params))
         except BaseException:
             self.ledger.let_go((t.number for t in claimed), begun=False)
