@@ -1,6 +1,7 @@
 """Executors: the contract for both; worker processes that die, and functions that travel."""
 
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -275,17 +276,19 @@ def test_a_choice_that_cannot_travel_ends_the_study_and_leaves_no_trial_running(
     assert not [t for t in study.trials if t.state is State.RUNNING]
 
 
-def test_an_objective_that_cannot_be_loaded_is_named(processes, tmp_path, monkeypatch):
-    """Its module is there for the parent but raises in the worker."""
-    (tmp_path / "fragile.py").write_text(
-        "import os\nif os.getpid() != int(os.environ['PARENT']): raise OSError('no licence')\n"
-        "def objective(p): return 0.0\n"
+def objective_whose_module(tmp_path, monkeypatch, name, act):
+    """Return a function of a new module, which does something when a worker imports it, but not here."""
+    (tmp_path / f"{name}.py").write_text(
+        f"import os\nif os.getpid() != int(os.environ['PARENT']): {act}\ndef objective(p): return 0.0\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PARENT", str(os.getpid()))
-    import fragile
+    return importlib.import_module(name).objective
 
-    executor = processes(fragile.objective)
+
+def test_an_objective_that_cannot_be_loaded_is_named(processes, tmp_path, monkeypatch):
+    """Its module is there for the parent but raises in the worker."""
+    executor = processes(objective_whose_module(tmp_path, monkeypatch, "fragile", "raise OSError('no licence')"))
     executor.submit(Task(0, 1, {}))
     with pytest.raises(wt.WelltunedError, match="no licence"):
         wait_for(executor)
@@ -336,14 +339,7 @@ def test_a_worker_that_never_loads_the_objective_is_an_error(processes, tmp_path
 
 
 def test_workers_that_keep_dying_while_they_load_are_an_error(processes, tmp_path, monkeypatch):
-    (tmp_path / "deadly.py").write_text(
-        "import os\nif os.getpid() != int(os.environ['PARENT']): os._exit(7)\ndef objective(p): return 1.0\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PARENT", str(os.getpid()))
-    import deadly
-
-    executor = processes(deadly.objective)
+    executor = processes(objective_whose_module(tmp_path, monkeypatch, "deadly", "os._exit(7)"))
     executor.submit(Task(0, 1, {}))
     with pytest.raises(wt.WelltunedError, match="3 worker processes in a row did not start: exit code 7"):
         wait_for(executor)

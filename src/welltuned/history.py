@@ -57,15 +57,14 @@ class Table:
             self.sems[number] = [trial.sems.get(name, np.nan) for name in self.names]
         for name, value in trial.constraints.items():
             self._violate(number, name, value)
-        params = None if trial.params is None else self.space.filled(trial.params)
-        key = None if params is None else key_of(self.space, trial)
+        key = None if trial.params is None else key_of(self.space, trial)
         if key != self._key.get(number):
             self._forget(number)
-            if params is not None and key is not None:
+            if trial.params is not None and key is not None:
                 self._key[number] = key
                 self.keys[key] = self.keys.get(key, 0) + 1
                 with contextlib.suppress(InvalidValue, InvalidType):
-                    row = self.space.encode_row(params)
+                    row = self.space.encode_row(self.space.filled(trial.params))
                     # what a newer version of the space forbids is none of its configurations
                     if not np.isnan(row).all() and (self.space.partial or self.space.feasible(row[None])[0]):
                         self.unit[number], self.fits[number] = row, True

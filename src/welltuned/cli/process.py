@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -79,10 +78,10 @@ def end(process: subprocess.Popen[str]) -> None:
 
     def left() -> list[int]:
         """Look for what was started since, too: some programs start another one to clean up."""
-        known = [pid for pid, born in others.items() if born is not None and _born(pid) == born]
+        known = [pid for pid, born in others.items() if born is not None and tree.born(pid) == born]
         running = known if process.poll() is not None else [process.pid, *known]
         for pid in {child for one in running for child in tree.descendants(one)[1:]} - others.keys():
-            others[pid] = _born(pid)
+            others[pid] = tree.born(pid)
             known.append(pid)
         return known
 
@@ -90,11 +89,10 @@ def end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     deadline = time.monotonic() + GRACE
     try:
-        while (process.poll() is None or left()) and time.monotonic() < deadline:
-            left()
+        while (left() or process.poll() is None) and time.monotonic() < deadline:
             time.sleep(0.02)
     finally:
-        left()
+        left()  # before its children lose their parent
         process.kill()
         _send(left(), getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
@@ -104,12 +102,3 @@ def _send(pids: Sequence[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, number)
-
-
-def _born(pid: int) -> str | None:
-    """Return when a process started, by which it is told from a later one of its number; None when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]

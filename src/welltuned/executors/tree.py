@@ -19,6 +19,27 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def born(pid: int) -> str | None:
+    """Return when a process started, in the kernel's ticks; None when it is gone (or a zombie), '?' where that
+    is not told.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return None
+    except OSError:
+        return "?"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass
+    return "?"
+
+
 def resident(pid: int, limit: int) -> int:
     """Return the resident bytes of a process and its descendants; 0 for one that is gone.
 

@@ -282,8 +282,7 @@ class Desk:
 
     def _refusal(self, name: str, number: int) -> WelltunedError:
         """Say why a claim could be neither renewed nor released."""
-        known = any(trial.number == number for trial in self._storage.read(self.id(name)).trials)
-        return _lost(number) if known else _unknown(name, number)
+        return _lost(number) if number in self.study(name).history.trials_by_number else _unknown(name, number)
 
     def _trial(self, study: Study, number: int) -> Trial:
         trial = study.history.trials_by_number.get(number)

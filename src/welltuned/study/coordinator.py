@@ -19,7 +19,6 @@ from welltuned.samplers import Auto, Sampler
 from welltuned.schedulers import Scheduler, Stop
 from welltuned.space import Params, Space
 from welltuned.space.codec import cells
-from welltuned.space.widen import widened
 from welltuned.storage import StudyRow
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
@@ -319,7 +318,7 @@ class Coordinator:
     def receive_outcome(self, task: Task, outcome: Outcome) -> bool:
         """Store how a trial ended; False when its claim was lost."""
         if outcome.domains:
-            self._learn(outcome.domains)
+            self.ledger.widen(outcome.domains)
         if outcome.params is not None and self.ledger.space is not None and task.number in self.ledger.claims:
             self.ledger.assign(task.number, dict(outcome.params), unique=False)
             unasked = sorted(set(task.params) - set(outcome.params))
@@ -348,13 +347,6 @@ class Coordinator:
         for task in reversed(tasks):
             self._ahead.pop(task.number, None)
             self.ledger.release(task.number, drop=self.ledger.is_last(task.number), begun=False)
-
-    def _learn(self, domains: Mapping[str, Any]) -> None:
-        """Widen the space by parameters that an objective has declared, here or in another process."""
-        self.ledger.refresh()
-        known = dict(self.ledger.space.items()) if self.ledger.space is not None else {}
-        if widened(known, domains) != known:
-            self.ledger.widen(domains)
 
     def put_back(self, task: Task) -> None:
         """Let a trial whose worker died be tried again."""

@@ -179,18 +179,21 @@ class Ledger:
             self._history = self._table = None
 
     def widen(self, domains: Mapping[str, Parameter]) -> None:
-        """Store the union of an open space, of what others have made of it meanwhile, and of ``domains``.
+        """Store the union of an open space, what others have made of it meanwhile, and ``domains``, if these are new.
 
         As one change, where the storage can; the history is not read within it, as it might be undone.
         """
         with self._lock:
+            self.refresh()
+            if widened(self._declared, domains) == self._declared:
+                return
             before = self.row, self.space
             try:
                 with self.storage.together(self.row.id):
                     self.row = self.storage.open(self.row)
                     if self.row.spaces:
                         self.use_stored_space()
-                    space = Space(widened(dict(self.space.items()) if self.space is not None else {}, domains))
+                    space = Space(widened(self._declared, domains))
                     space.partial = True
                     self.set_space(space)
             except BaseException:
@@ -201,12 +204,16 @@ class Ledger:
                     self.use_space(before[1])
                 raise
 
+    @property
+    def _declared(self) -> dict[str, Parameter]:
+        return {} if self.space is None else dict(self.space.items())
+
     def use_stored_space(self) -> None:
         """Read trials by the newest version of the space; of an open one, by what is known here besides."""
         stored = Space.from_json(self.row.spaces[-1])
         if self.is_open and self.space is not None:
             # a file keeps labels alone, and here are the choices themselves
-            stored = Space(widened(dict(stored.items()), dict(self.space.items())))
+            stored = Space(widened(dict(stored.items()), self._declared))
         stored.partial = self.is_open
         self.use_space(stored)
 
