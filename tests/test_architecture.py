@@ -17,7 +17,7 @@ FLOORS = [
     {"study"},
     {"stats"},
     {"samplers", "schedulers", "executors", "storage"},
-    {"surrogate", "pareto"},
+    {"surrogate", "pareto", "hypergrad"},
     {"evaluation"},
     {"live"},
     {"history"},

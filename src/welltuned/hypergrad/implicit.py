@@ -1,0 +1,137 @@
+"""Hypergradients by the implicit function theorem: at a minimum of the training loss, how the minimum moves.
+
+Where ∂L/∂w (w*(h), h) = 0 for all h,
+
+    dE/dh = ∂E/∂h - q · ∂²L/∂w∂h,   where   ∂²L/∂w² q = ∂E/∂w,
+
+so that nothing of the way to the minimum has to be known or kept (Pedregosa, *Hyperparameter optimization with
+approximate gradient*, 2016, equation 3). One pass back through ∂L/∂w gives both products that are needed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+
+from welltuned.errors import InvalidValue
+from welltuned.hypergrad import autodiff, trees
+from welltuned.hypergrad.linear import Product, conjugate_gradient, largest_eigenvalue, neumann
+from welltuned.hypergrad.method import Hypergradient
+from welltuned.hypergrad.training import Training, counted
+from welltuned.hypergrad.trees import Tree
+
+# solves for q: (training, product with the Hessian, right-hand side) to q and a residual
+Solver: TypeAlias = Callable[[Training, Product, Tree], tuple[Tree, float]]
+POWER_ITERATIONS = 10
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """Solve the linear system by conjugate gradients: for training losses with a minimum that training reaches.
+
+    Hyperparameters that do not move the minimum, such as a learning rate, have no derivative here.
+
+    Parameters
+    ----------
+    iterations
+        At most so many products with the Hessian.
+    tolerance
+        The residual at which to stop, as a share of the right-hand side.
+    damping
+        Added to the diagonal of the Hessian; 1e-3 to 1e-2 helps where it is almost singular, as in networks.
+
+    Examples
+    --------
+    >>> Implicit(damping=1e-3)
+    Implicit(iterations=100, tolerance=1e-08, damping=0.001)
+    """
+
+    iterations: int = 100
+    tolerance: float = 1e-8
+    damping: float = 0.0
+    unrolls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        counted("iterations", self.iterations)
+        for name in ("tolerance", "damping"):
+            if not getattr(self, name) >= 0:
+                raise InvalidValue(f"Implicit: {name}={getattr(self, name)!r} is below 0")
+
+    def __call__(self, training: Training, h: Tree, start: Tree | None = None) -> Hypergradient:
+        """See :class:`Method`."""
+        return _implicit(training, h, start, self.damping, self._solve)
+
+    def _solve(self, _: Training, product: Product, b: Tree) -> tuple[Tree, float]:
+        return conjugate_gradient(product, b, self.iterations, self.tolerance)
+
+
+@dataclass(frozen=True)
+class Neumann:
+    """Solve the linear system by a Neumann series: for networks, whose Hessians have negative curvature here and there.
+
+    Parameters
+    ----------
+    iterations
+        The number of terms, each of which is a product with the Hessian.
+    step
+        α; None means the inverse of the Hessian's largest eigenvalue, estimated by the power method.
+    damping
+        Added to the diagonal of the Hessian.
+
+    Examples
+    --------
+    >>> Neumann(iterations=50)
+    Neumann(iterations=50, step=None, damping=0.0)
+    """
+
+    iterations: int = 20
+    step: float | None = None
+    damping: float = 0.0
+    unrolls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        counted("iterations", self.iterations)
+        if self.step is not None and not self.step > 0:
+            raise InvalidValue(f"Neumann: step={self.step!r} must be above 0")
+        if not self.damping >= 0:
+            raise InvalidValue(f"Neumann: damping={self.damping!r} is below 0")
+
+    def __call__(self, training: Training, h: Tree, start: Tree | None = None) -> Hypergradient:
+        """See :class:`Method`."""
+        return _implicit(training, h, start, self.damping, self._solve)
+
+    def _solve(self, training: Training, product: Product, b: Tree) -> tuple[Tree, float]:
+        step = self.step
+        if step is None:
+            noise = np.random.default_rng(0).standard_normal(sum(int(np.prod(x.shape)) for x in trees.leaves(b)))
+            size = largest_eigenvalue(product, autodiff.folded(training.library, noise, b), POWER_ITERATIONS)
+            step = 1.0 / size if size > 0 else 1.0
+        return neumann(product, b, self.iterations, step)
+
+
+def _implicit(training: Training, h: Tree, start: Tree | None, damping: float, solve: Solver) -> Hypergradient:
+    w, data = training.trained(h, start), training.whole(h)
+    value, (by_w, by_h) = training.outer(w, h, training.problem.valid)
+    slope, pull = training.stationary(w, h, data)
+    products = training.pulled
+    q, residual = solve(training, lambda v: trees.plus(products(pull, v)[0], v, damping), by_w)
+    moved = products(pull, q)[1]
+    _warn_of_unseen(training, by_h, moved)
+    stationarity = float(np.abs(autodiff.flat(training.library, slope)).max())
+    return Hypergradient(float(value), trees.plus(by_h, moved, -1.0), w, stationarity, residual)
+
+
+def _warn_of_unseen(training: Training, by_h: Tree, moved: Tree) -> None:
+    if training.problem.optimizer is None:
+        return  # then a derivative of 0 is the truth
+    pairs = zip(trees.paths(by_h), trees.leaves(moved), strict=True)
+    if unseen := [place for (place, a), b in pairs if not np.any(np.asarray([float((x * x).sum()) for x in (a, b)]))]:
+        warnings.warn(
+            f"neither loss depends on {unseen!r}, so an implicit method cannot see what they do to training; "
+            f"method='reverse' can",
+            stacklevel=4,
+        )
