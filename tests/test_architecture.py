@@ -18,7 +18,7 @@ FLOORS = [
     {"stats"},
     {"samplers", "schedulers", "executors", "storage"},
     {"surrogate", "pareto", "hypergrad"},
-    {"evaluation"},
+    {"evaluation", "relay"},
     {"live"},
     {"history"},
     {"curves"},

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from welltuned.errors import InvalidType, InvalidValue, require
+from welltuned.errors import require
 from welltuned.live import LiveTrial
+from welltuned.relay import Relay
+
+NO_DATA = "give an evaluation set"
 
 
 def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
@@ -47,12 +50,12 @@ def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
             last = {f"{data}-{name}": v[-1] for data, log in evals_log.items() for name, v in log.items()}
             # of xgboost.cv, the mean of the folds and its standard deviation
             values = {name: v[0] if isinstance(v, tuple) else v for name, v in last.items()}
-            stop = _report(trial, wanted, values, epoch + 1)
+            stop = relay(values, epoch + 1, "" if values else NO_DATA)
             if stop:  # cross-validation asks for it
                 model.set_attr(best_iteration=str(epoch))
             return stop
 
-    wanted = _wanted(metric)
+    relay = Relay(trial, metric)
     return Report()
 
 
@@ -92,25 +95,8 @@ def for_lightgbm(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
             f"{data}-{name}" if data != "cv_agg" else name.replace(" ", "-", 1): value
             for data, name, value, *_ in env.evaluation_result_list or ()
         }
-        if _report(trial, wanted, values, env.iteration + 1):
+        if relay(values, env.iteration + 1, "" if values else NO_DATA):
             raise EarlyStopException(env.iteration, env.evaluation_result_list)
 
-    wanted = _wanted(metric)
+    relay = Relay(trial, metric)
     return report
-
-
-def _wanted(metric: Any) -> Mapping[str, str] | str:
-    names = list(metric.values()) if isinstance(metric, Mapping) else [metric]
-    if not names or not all(isinstance(name, str) for name in names):
-        raise InvalidType(f"metric={metric!r} is neither a name such as 'validation_0-auc' nor a dict of them")
-    return metric
-
-
-def _report(trial: LiveTrial, wanted: Mapping[str, str] | str, values: Mapping[str, float], step: int) -> bool:
-    """Report what is wanted of a round's values; tell whether the trial is to stop."""
-    names: Iterable[str] = [wanted] if isinstance(wanted, str) else wanted.values()
-    if missing := [name for name in names if name not in values]:
-        there = f"it has {sorted(values)!r}" if values else "it has none: give an evaluation set"
-        raise InvalidValue(f"metric={missing[0]!r} is none of the training's; {there}")
-    trial.report(values[wanted] if isinstance(wanted, str) else {k: values[v] for k, v in wanted.items()}, step)
-    return trial.should_stop()
