@@ -13,7 +13,7 @@ FLOORS = [
     {"server"},
     {"report"},
     {"plots"},
-    {"sklearn", "boosting"},
+    {"sklearn", "boosting", "networks"},
     {"study"},
     {"stats"},
     {"samplers", "schedulers", "executors", "storage"},
