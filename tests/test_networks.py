@@ -158,7 +158,7 @@ def name_of(train, what):
     return f"{PREFIX.get(train, 'val')}_{what}"
 
 
-def trial_of(reports, die_at=None, checkpoint=None, before=(), **params):
+def trial_of(reports, die_at=None, checkpoint=None, **params):
     """Return a trial outside of any study that keeps its reports in a list."""
 
     def keep(task, report):
@@ -167,7 +167,7 @@ def trial_of(reports, die_at=None, checkpoint=None, before=(), **params):
         reports.append(report)
         return False
 
-    return LiveTrial(Task(0, 1, {"rate": 0.05, **params}, checkpoint=checkpoint, reports=tuple(before)), keep)
+    return LiveTrial(Task(0, 1, {"rate": 0.05, **params}, checkpoint=checkpoint), keep)
 
 
 def steps_of(train, metric, **settings):
@@ -257,30 +257,30 @@ def test_a_training_without_validation(train, advice):
 
 @pytest.mark.parametrize("train", KINDS)
 def test_a_training_that_died_goes_on_from_its_checkpoint(train, tmp_path):
-    def attempt(reports, folder, die_at=None, before=()):
-        train(trial_of(reports, die_at, str(tmp_path / folder), before), name_of(train, "loss"), kept=True)
+    def attempt(reports, folder, die_at=None):
+        train(trial_of(reports, die_at, str(tmp_path / folder)), name_of(train, "loss"), kept=True)
 
     whole, first, second = [], [], []
     attempt(whole, "whole")
     with pytest.raises(Died):
         attempt(first, "kept", die_at=3)
-    attempt(second, "kept", before=first)
+    attempt(second, "kept")
     assert [r.step for r in first] == [1, 2] and [r.step for r in second] == [3, 4]
     assert [r.metrics["value"] for r in first + second] == pytest.approx([r.metrics["value"] for r in whole], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["train", "fit", "train_net", "finetune"])
 def test_the_objectives_of_the_documentation_go_on_from_their_checkpoints(name, objectives, tmp_path):
-    def attempt(die_at=None, before=()):
+    def attempt(die_at=None):
         reports, size = [], {"batch": 32} if name == "finetune" else {"units": 32}
-        trial = trial_of(reports, die_at, str(tmp_path / "kept"), before, rate=0.01, **size)
+        trial = trial_of(reports, die_at, str(tmp_path / "kept"), rate=0.01, **size)
         try:
             return objectives[name](trial), reports
         except Died:
             return None, reports
 
     _, first = attempt(die_at=3)
-    value, second = attempt(before=first)
+    value, second = attempt()
     assert [r.step for r in first] == [1, 2] and second[0].step == 3
     assert value == pytest.approx(second[-1].metrics["value"], rel=1e-5)
     losses = [r.metrics["value"] * (-1 if name == "fit" else 1) for r in first[:1] + second[:1]]
