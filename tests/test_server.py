@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -451,6 +452,75 @@ def test_other_changes_may_be_repeated_after_a_restart(losing, inner):
     losing.lose_next()
     assert losing.claim(study, "me", LEASE)[0].number == 2  # 1 is nobody's until its lease runs out
     assert losing.has_lost()
+
+
+def searched(storage, n):
+    study = wt.Study({"x": (0.0, 1.0)}, storage=storage, name="mlp", sampler="random", seed=0)
+    study.optimize(lambda t: t["x"], n_trials=n, progress=False)
+    return study
+
+
+def test_a_study_on_a_server_is_deleted_with_its_checkpoints(server, storage, inner):
+    study = searched(storage, 5)
+    local = wt.Study(storage=inner, name="mlp")
+    folder = Path(local.coordinator._checkpoints)
+    (folder / "0").mkdir(parents=True)
+    assert wt.delete_study(storage, "mlp") == 5
+    assert inner.studies() == []
+    assert not folder.exists()
+    with pytest.raises(wt.UnknownStudy, match="study 'mlp' is gone"):
+        study.optimize(lambda t: t["x"], n_trials=9, progress=False)
+    with pytest.raises(wt.InvalidValue, match=r"has no study 'mlp'; it has \[\]"):
+        wt.delete_study(storage, "mlp")
+
+
+def test_the_token_is_asked_for(server, storage):
+    study = storage.open(study_row()).id
+    assert send(server.port, "POST", "/v1/storage/delete", {"study": study}, token="wrong")[0] == 401
+    assert send(server.port, "POST", "/v1/storage/delete", {"study": study})[0] == 200
+    status, answer = send(server.port, "POST", "/v1/storage/delete", {"study": study})
+    assert (status, answer["error"]["type"]) == (404, "UnknownStudy")
+
+
+@pytest.mark.parametrize("by", ["client", "owner"])
+def test_workers_in_other_languages_meet_the_new_study(by, server, storage, inner):
+    """The server keeps studies open, by their names and by their numbers."""
+
+    def ask():
+        return send(server.port, "POST", "/v1/studies/mlp/ask", {"n_trials": 20})
+
+    searched(storage, 5)
+    number = ask()[1]["trials"][0]["number"]
+    assert number == 5
+    path = f"/v1/studies/mlp/trials/{number}"
+    wt.delete_study(storage if by == "client" else inner, "mlp")
+    assert send(server.port, "POST", f"{path}/renew", {"token": 1})[0] == 404
+    status, answer = send(server.port, "POST", f"{path}/tell", {"token": 1, "value": 0.5})
+    assert (status, answer["error"]["message"]) == (404, "there is no study 'mlp'")
+    assert ask()[0] == 404
+    wt.Study({"y": (0.0, 1.0)}, storage=storage, name="mlp", sampler="random", seed=1)
+    assert send(server.port, "POST", "/v1/studies/mlp/stop", {"reason": None})[0] == 200
+    trial = ask()[1]["trials"][0]
+    assert (trial["number"], list(trial["params"])) == (0, ["y"])
+    assert send(server.port, "POST", "/v1/studies/mlp/trials/0/tell", {"token": 1, "value": 0.5})[0] == 200
+
+
+def test_a_study_that_was_made_anew_meanwhile_is_met_at_once(server, storage, inner):
+    searched(storage, 5)
+    assert send(server.port, "GET", "/v1/studies/mlp")[1]["counts"]["complete"] == 5
+    wt.delete_study(inner, "mlp")
+    searched(inner, 2)
+    assert send(server.port, "GET", "/v1/studies/mlp")[1]["counts"]["complete"] == 2
+
+
+def test_deleting_may_be_repeated_after_a_restart(losing):
+    study = losing.open(study_row()).id
+    losing.claim(study, "me", LEASE, 2)
+    losing.lose_next()
+    assert losing.delete(study) == 0  # it was done, and how many there were is lost
+    assert losing.has_lost()
+    with pytest.raises(wt.StorageError, match="deleted"):
+        losing.delete(study)
 
 
 def test_another_storage_behind_the_same_address_is_refused(server, storage, inner):

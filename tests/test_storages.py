@@ -115,6 +115,17 @@ class SideBySide(RuleBasedStateMachine):
     def open(self, name, seed):
         self.study = self.both(lambda s: nameless(s.open(study_row(name, seed=seed)))).id
 
+    @precondition(lambda self: any(row.name == "other" for row in self.storages[0].studies()))
+    @rule()
+    def delete(self):
+        """The other study goes; that it is worked on all the same is an error."""
+        other = next(row.id for row in self.storages[0].studies() if row.name == "other")
+        self.both(lambda s: s.delete(other))
+        for storage in self.storages:
+            with pytest.raises(wt.UnknownStudy):
+                storage.claim(other, "me", LEASE)
+        self.study = 1
+
     @rule(n=st.integers(1, 4), budget=st.none() | st.integers(0, 8), owner=st.sampled_from(["me", "you"]))
     def claim(self, n, budget, owner):
         self.both(lambda s: [timeless(t) for t in s.claim(self.study, owner, LEASE, n, budget)])
@@ -126,7 +137,7 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(xs=st.lists(xs, max_size=3), done=st.booleans(), known=st.booleans())
     def add(self, xs, done, known):
-        names = tuple(self.storages[0].studies()[self.study - 1].directions)
+        names = next(tuple(row.directions) for row in self.storages[0].studies() if row.id == self.study)
         make = finished if done else waiting
         trials = [replace(make(x), objectives=names, reports=(Report(2, {"b": x}),)) for x in xs]
         self.both(lambda s: s.add(self.study, trials, known=known))

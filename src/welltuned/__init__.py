@@ -13,7 +13,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "welltuned.space": ("Categorical", "Float", "Int", "Ordinal", "Space"),
-    "welltuned.study": ("ExpectedGain", "MaxCost", "Patience", "Study", "Target", "maximize", "minimize"),
+    "welltuned.study": (
+        *("ExpectedGain", "MaxCost", "Patience", "Study", "Target"),
+        *("delete_study", "maximize", "minimize"),
+    ),
     "welltuned.samplers": ("CMAES", "NSGA2", "SAMPLERS", "TPE", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
     "welltuned.schedulers": ("SCHEDULERS", "Halving", "Median"),
     "welltuned.storage": ("STORAGES",),
@@ -32,6 +35,7 @@ _HOMES = {
         "DamagedStorage",
         "StorageError",
         "StudyStopped",
+        "UnknownStudy",
         "WelltunedError",
     ),
 }
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
         Pruned,
         StorageError,
         StudyStopped,
+        UnknownStudy,
         WelltunedError,
     )
     from welltuned.evaluation import Result
@@ -58,7 +63,7 @@ if TYPE_CHECKING:
     from welltuned.schedulers import SCHEDULERS, Halving, Median
     from welltuned.space import Categorical, Float, Int, Ordinal, Space
     from welltuned.storage import STORAGES
-    from welltuned.study import ExpectedGain, MaxCost, Patience, Study, Target, maximize, minimize
+    from welltuned.study import ExpectedGain, MaxCost, Patience, Study, Target, delete_study, maximize, minimize
     from welltuned.trial import Reason, State, Trial
 
 __all__ = [
@@ -102,8 +107,10 @@ __all__ = [
     "StudyStopped",
     "Target",
     "Trial",
+    "UnknownStudy",
     "WelltunedError",
     "__version__",
+    "delete_study",
     "maximize",
     "minimize",
 ]

@@ -33,6 +33,10 @@ class DamagedStorage(StorageError):
     """
 
 
+class UnknownStudy(StorageError):
+    """A study is not in its storage: somebody has deleted it, or the number is none of a study's."""
+
+
 class StudyStopped(WelltunedError, RuntimeError):
     """``ask`` was called on a study that is over: its budget is used up, a rule stopped it, or its space is
     exhausted.

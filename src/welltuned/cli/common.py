@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from welltuned.errors import InvalidValue, StorageError
+from welltuned.errors import InvalidValue
 from welltuned.plots import show as short
 from welltuned.space import Space
-from welltuned.storage import Storage, open_storage
-from welltuned.study import Study, stored_study
+from welltuned.storage import Storage, open_existing
+from welltuned.study import Study, stored_row, stored_study
 from welltuned.study.table import rows
 from welltuned.trial import Trial
 
@@ -42,9 +42,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def existing_storage(storage: str) -> Storage:
     """Open a storage that must be there already."""
-    if "://" not in storage and not Path(storage).expanduser().exists():
-        raise StorageError(f"storage {storage!r} does not exist; name the file with --storage")
-    return open_storage(storage)
+    return open_existing(storage, "--storage")
 
 
 def split_study(study: str | None, storage: str) -> tuple[str, str | None]:
@@ -71,19 +69,18 @@ def find_study(study: str | None, storage: str, space: Space | None = None) -> S
     """Open an existing study; without a name, the only one there is. A ``space`` must be the one it has."""
     where, name = split_study(study, storage)
     store = existing_storage(where)
-    known = {row.name: row for row in store.studies()}
     if name is None:
+        known = sorted(row.name for row in store.studies())
         if len(known) != 1:
-            raise InvalidValue(f"{where} holds {len(known)} studies: {sorted(known)!r}; name one of them")
-        name = next(iter(known))
-    if name not in known:
-        raise InvalidValue(f"{where} has no study {name!r}; it has {sorted(known)!r}")
-    if space is not None and known[name].spaces and known[name].spaces[-1] != space.to_json():
+            raise InvalidValue(f"{where} holds {len(known)} studies: {known!r}; name one of them")
+        name = known[0]
+    row = stored_row(store, name, where)
+    if space is not None and row.spaces and row.spaces[-1] != space.to_json():
         raise InvalidValue(
-            f"study {name!r} has another space than the file: {_difference(known[name].spaces[-1], space.to_json())}; "
+            f"study {name!r} has another space than the file: {_difference(row.spaces[-1], space.to_json())}; "
             "a worker does not change the space, `welltuned run` does"
         )
-    return stored_study(store, known[name], space)
+    return stored_study(store, row, space)
 
 
 def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, WelltunedError
+from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, UnknownStudy, WelltunedError
 from welltuned.evaluation import Result, interpret, jsonable, shortened
 from welltuned.live import Task
 from welltuned.schedulers import Scheduler
@@ -36,6 +36,7 @@ class Desk:
         self._scheduler = scheduler
         self._ids: dict[str, int] = {}
         self._known: dict[int, tuple[str, float]] = {}  # study -> name, created
+        self._deleted: set[int] = set()
         self._leases: dict[tuple[str, int], tuple[int, float]] = {}  # study, number -> token, seconds asked for
         self._studies: dict[str, tuple[Study, int]] = {}
 
@@ -68,20 +69,35 @@ class Desk:
 
         Numbers alone would lead a client into any other study, where the server was started with another storage.
         """
+        if study in self._deleted:
+            raise NotFound(f"there is no study {study if name is None else repr(name)}: it was deleted", UnknownStudy)
         if study not in self._known:
             self._known = {row.id: (row.name, row.created) for row in self._storage.studies()}
         found = self._known.get(study)
         if found is None and name is None:
-            raise NotFound(f"the storage behind the server: there is no study {study}", StorageError)
+            raise NotFound(f"the storage behind the server: there is no study {study}", UnknownStudy)
         wanted = name, created
         if found is None or any(w is not None and w != f for w, f in zip(wanted, found, strict=True)):
             raise NotFound(another_storage(study, name), StorageError)
 
+    def forget(self, study: int, name: str) -> None:
+        """Let go of all that is known of a study that was deleted: its name may be that of another one by now."""
+        self._deleted.add(study)
+        self._ids = {known: number for known, number in self._ids.items() if number != study}
+        self._known = {number: what for number, what in self._known.items() if number != study}
+        self._studies.pop(name, None)
+        self._leases = {claim: lease for claim, lease in self._leases.items() if claim[0] != name}
+
     def study(self, name: str) -> Study:
-        """Return the study of this name, opened anew where its space has a new version."""
+        """Return the study of this name, opened anew where its space has a new version, or it was made anew."""
         known, versions = self._studies.get(name, (None, -1))
-        if known is not None and self._storage.read(self.id(name), None).n_spaces == versions:
-            return known
+        if known is not None:
+            number = known.coordinator.ledger.row.id
+            try:
+                if self._storage.read(number, None).n_spaces == versions:
+                    return known
+            except UnknownStudy:  # deleted by somebody else than this server
+                self.forget(number, name)
         row = self.row(name)
         try:
             study = stored_study(self._storage, row, scheduler=self._scheduler)
@@ -267,7 +283,7 @@ class Desk:
 
     def stop(self, name: str, reason: str | None) -> dict[str, Any]:
         """End a study, or let it go on."""
-        self._storage.update(self.id(name), stop_reason=reason, clear_stop=reason is None)
+        self._storage.update(self.row(name).id, stop_reason=reason, clear_stop=reason is None)
         return {"stop_reason": reason}
 
     def _unbound(self, name: str, act: str) -> StudyRow:

@@ -22,7 +22,7 @@ class Doubt(errors.StorageError):
 def status_of(error: WelltunedError) -> int:
     """Return the status that says what kind of error it is."""
     match error:
-        case NotFound():
+        case NotFound() | errors.UnknownStudy():
             return 404
         case Malformed():
             return 400

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from welltuned.errors import UnknownStudy
 from welltuned.server.hub import Hub
 from welltuned.server.operations import Arguments, Handler, Operation
-from welltuned.server.refusals import Doubt
+from welltuned.server.refusals import Doubt, NotFound
 from welltuned.server.schema import Schema, maybe, record, several
 from welltuned.server.shapes import (
     CHANGES,
@@ -36,6 +37,7 @@ from welltuned.storage.wire import (
     to_json,
     trial_from,
 )
+from welltuned.study import delete_stored
 
 
 def _open(storage: Storage, a: Arguments) -> Any:
@@ -120,6 +122,26 @@ def _release(storage: Storage, a: Arguments) -> Any:
     return storage.release(a["study"], a["number"], a["token"], **kind)
 
 
+def _remove(hub: Hub, a: Arguments) -> Any:
+    """Delete a study, with the checkpoints beside the file that is served."""
+    study = a["study"]
+    try:
+        hub.desk.check_id(study, a.get("name"), a.get("created"))
+        rows = [row for row in hub.storage.studies() if row.id == study]
+        trials = delete_stored(hub.storage, rows[0]) if rows else hub.storage.delete(study)
+    except (NotFound, UnknownStudy):
+        if a["doubtful"] and all(row.id != study for row in hub.storage.studies()):
+            return 0  # it was deleted before the server was started anew
+        raise
+    for row in rows:
+        hub.desk.forget(study, row.name)
+    return trials
+
+
+async def _delete(hub: Hub, a: Arguments) -> Any:
+    return await hub.work(_remove, hub, a)
+
+
 async def _read(hub: Hub, a: Arguments) -> Any:
     await hub.work(hub.desk.check_id, a["study"], a.get("name"), a.get("created"))
     return changes_to_json(await hub.read(a["study"], a.get("since", 0), a.get("wait", 0.0)))
@@ -173,6 +195,15 @@ OPERATIONS = (
             attributes=maybe(FREE),
         ),
         STUDY,
+    ),
+    Operation(
+        "POST",
+        "/v1/storage/delete",
+        "Delete a study with all its trials; the answer is how many it had.",
+        _delete,
+        COUNT,
+        record("study", **ONE),
+        changes=True,
     ),
     Operation(
         "POST",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from welltuned.errors import InvalidType, InvalidValue
+from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.storage.masking import masked
 from welltuned.storage.memory import MemoryStorage
 from welltuned.storage.protocol import MAX_ATTEMPTS, Changes, Storage, StudyRow
@@ -84,6 +85,35 @@ def open_storage(spec: Any) -> Storage:
     return STORAGES[scheme](path)
 
 
+def open_existing(spec: Any, option: str = "storage=") -> Storage:
+    """Open a storage that must be there already: what :func:`open_storage` takes, but no file is made.
+
+    Raises
+    ------
+    StorageError
+        When there is no such file; ``option`` is where another one is named.
+    """
+    file = _file(spec)
+    try:
+        missing = file is not None and not Path(file).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # no name that a file can have, which opening it says better
+        missing = False
+    if missing:
+        raise StorageError(f"storage {str(spec)!r} does not exist; name the file with {option}")
+    return open_storage(spec)
+
+
+def _file(spec: Any) -> str | os.PathLike[str] | None:
+    """Return the file that a storage would be in; None where it would not be in one, or cannot be opened at all."""
+    if not isinstance(spec, str) or spec in ("", "memory", ":memory:"):
+        return spec if isinstance(spec, os.PathLike) else None
+    scheme, separator, rest = spec.partition("://")
+    if not separator:
+        return None if ADDRESS.match(spec) or KEYWORDS.match(spec) else spec
+    path = rest.removeprefix("/")
+    return path if scheme.lower() == "sqlite" and path not in ("", ":memory:") else None
+
+
 def _check_file(spec: str, path: str) -> None:
     if not path:
         raise InvalidValue(f"storage={masked(spec)!r} names no file; write storage='sqlite:///study.db'")
@@ -115,5 +145,6 @@ __all__ = [
     "SQLiteStorage",
     "Storage",
     "StudyRow",
+    "open_existing",
     "open_storage",
 ]

@@ -112,6 +112,10 @@ class HTTPStorage:
             )
         )
 
+    def delete(self, study: int) -> int:
+        """See :meth:`Storage.delete`."""
+        return int(self._change("delete", study=study))
+
     # reading
 
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:

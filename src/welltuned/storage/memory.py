@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from welltuned.errors import StorageError
+from welltuned.errors import UnknownStudy
 from welltuned.storage.protocol import Changes, StudyRow, defined
 from welltuned.storage.records import clean
 from welltuned.trial import Origin, Outcome, Report, State, Trial
@@ -45,14 +45,14 @@ class MemoryStorage:
     """Keep studies in memory. They are gone when the process ends."""
 
     def __init__(self) -> None:
-        self._studies: list[_Study] = []
+        self._studies: list[_Study | None] = []  # None for one that was deleted: its number is not given again
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
     def open(self, row: StudyRow) -> StudyRow:
         """See :meth:`Storage.open`."""
         with self._lock:
-            for study in self._studies:
+            for study in filter(None, self._studies):
                 if study.row.name == row.name:
                     if row.spaces and not study.row.spaces and not study.trials:
                         study.row = defined(study.row, row)
@@ -64,12 +64,13 @@ class MemoryStorage:
     def studies(self) -> list[StudyRow]:
         """See :meth:`Storage.studies`."""
         with self._lock:
-            return [s.row for s in self._studies]
+            return [s.row for s in self._studies if s is not None]
 
     def _study(self, study: int) -> _Study:
-        if not 1 <= study <= len(self._studies):
-            raise StorageError(f"there is no study {study} in memory")
-        return self._studies[study - 1]
+        found = self._studies[study - 1] if 1 <= study <= len(self._studies) else None
+        if found is None:
+            raise UnknownStudy(f"there is no study {study} in memory")
+        return found
 
     def update(
         self,
@@ -93,6 +94,14 @@ class MemoryStorage:
             self._changed.notify_all()
             return found.row
 
+    def delete(self, study: int) -> int:
+        """See :meth:`Storage.delete`."""
+        with self._lock:
+            trials = len(self._study(study).trials)
+            self._studies[study - 1] = None
+            self._changed.notify_all()
+            return trials
+
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
         """See :meth:`Storage.read`."""
         with self._lock:
@@ -100,7 +109,7 @@ class MemoryStorage:
             if since is None:
                 since = found.revision
             elif wait > 0:
-                self._changed.wait_for(lambda: found.revision > since, wait)
+                self._changed.wait_for(lambda: self._study(study).revision > since, wait)
             for number in reversed(found.changed):
                 if found.changed[number] <= since:
                     break

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from welltuned.errors import InvalidValue, StorageError, require
+from welltuned.errors import InvalidValue, StorageError, UnknownStudy, require
 from welltuned.storage import records
 from welltuned.storage.masking import masked
 from welltuned.storage.protocol import Changes, StudyRow
@@ -36,6 +36,7 @@ DIALECT = Dialect(
     clustered="",
     now="CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)",
     tables=f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{SCHEMA}'",
+    new_study="DEFAULT",
 )
 MIGRATING = 7_311_862_504  # the advisory lock that one process at a time holds while it changes the schema
 CHANNEL = "welltuned_{}"
@@ -274,6 +275,19 @@ class PostgresStorage(SQLStorage):
             return action(
                 study, space=space, stop_reason=stop_reason, clear_stop=clear_stop, attributes=attributes
             )
+
+        return self._again(once)
+
+    def delete(self, study: int) -> int:
+        """See :meth:`Storage.delete`."""
+
+        def once() -> int:
+            try:
+                return super(PostgresStorage, self).delete(study)
+            except UnknownStudy:
+                if self._fresh:
+                    raise
+                return 0  # a try whose answer was lost has done it
 
         return self._again(once)
 

@@ -60,7 +60,8 @@ class Storage(Protocol):
 
     Trials go in and come out as :class:`welltuned.Trial` records whose ``params`` hold labels instead of choices, so
     that they are plain JSON. A claim is a lease: it carries a token that grows with every attempt, and only the
-    holder of the current token can report, assign or finish.
+    holder of the current token can report, assign or finish. A study that is not there is an
+    :class:`welltuned.UnknownStudy`.
     """
 
     def open(self, row: StudyRow) -> StudyRow:
@@ -81,7 +82,15 @@ class Storage(Protocol):
         clear_stop: bool = False,
         attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
-        """Append a version of the space, set or clear the reason for which the study stopped, set some attributes."""
+        """Append a version of the space, set or clear the reason for which the study stopped, set some attributes;
+        return what is stored then, with nothing to change too."""
+
+    def delete(self, study: int) -> int:
+        """Delete a study with its trials, their reports and the versions of its space; return how many trials it had.
+
+        All of it at once: whoever holds a claim is told that there is no such study, as is whoever waits for news. No
+        other study ever gets its number, which those who still work on it know it by.
+        """
 
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
         """Return what changed after revision ``since``; with 0, everything; with None, no trials at all. Where nothing

@@ -159,6 +159,14 @@ def _metrics(number: int, step: int, metrics: str, digest: int | None) -> dict[s
     return loads(metrics) if sound else None
 
 
+def tombstone_of(study: int, revision: int) -> dict[str, Any]:
+    """Return the columns of what is left of a study that was deleted: a dropped slot of no number, sealed.
+
+    By it nobody gives the study's number to another one, and nobody saves out of a damaged file what was deleted.
+    """
+    return {"number": -1, "revision": revision, "token": seal(study, "deleted", revision) >> 1}  # 31 bits, as it has
+
+
 def study_of(row: StudyRow) -> dict[str, Any]:
     """Return the columns of a study, sealed."""
     columns = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,11 @@ def salvage(damaged: Path, rescued: Path) -> list[Salvaged]:
     found = _Rows()
     for age, pages, page in images:
         found.read(age, pages, page)
-    if not found.studies:
+    if not found.kept():
         raise StorageError(f"storage {str(damaged)!r}: nothing in it can be read as a study")
     storage = SQLiteStorage(rescued)
     try:
-        return [_save(storage, found, number) for number in sorted(found.studies)]
+        return [_save(storage, found, number) for number in found.kept()]
     finally:
         storage.close()
 
@@ -132,6 +132,11 @@ class _Rows:
         self.spaces: dict[tuple[int, int], tuple[int, str]] = {}
         self.trials: dict[tuple[int, int], tuple[tuple[int, int], dict[str, Any]]] = {}
         self.reports: dict[tuple[int, int, int], tuple[str, int]] = {}
+        self.deleted: set[int] = set()
+
+    def kept(self) -> list[int]:
+        """Return the numbers of the studies that nobody has deleted: the rows of others stand in free pages still."""
+        return sorted(set(self.studies) - self.deleted)
 
     def read(self, age: int, pages: Mapping[int, bytes], page: bytes) -> None:
         """Take the rows of one page."""
@@ -153,6 +158,8 @@ class _Rows:
             self._keep(self.studies, rowid, (values[8], age), row)
         elif len(values) == 4 and isinstance(values[2], str) and values[3] == records.seal(values[1], values[2]):
             self.spaces[values[0], values[1]] = values[3], values[2]
+        elif len(values) == 4 and values[1:] == list(records.tombstone_of(values[0], values[2]).values()):
+            self.deleted.add(values[0])
 
     def _take_trial(self, age: int, row: dict[str, Any]) -> None:
         for name in REALS:
@@ -255,9 +262,11 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _save(storage: SQLiteStorage, found: _Rows, number: int) -> Salvaged:
     """Write one study with its trials to the new file, under their own numbers."""
     row = found.studies[number][1]
+    if row.name in (found.studies[n][1].name for n in found.kept() if n > number):
+        row = replace(row, name=f"{row.name}-{number}")  # deleted, and what says so is lost
     versions = sorted(v for s, v in found.spaces if s == number)
     spaces = tuple(json.loads(found.spaces[number, v][1]) for v in versions)
-    study = storage.open(StudyRow(**{**row.__dict__, "id": 0, "spaces": spaces, "stop_reason": None})).id
+    study = storage.open(replace(row, id=0, spaces=spaces, stop_reason=None)).id
     trials: list[Trial] = []
     for (s, n), (_, stored) in sorted(found.trials.items()):
         if s == number and (stored["params"] is not None or stored["state"] in records.FINISHED):

@@ -30,6 +30,8 @@ class Dialect:
         The seconds since the epoch, as an expression that may use ``:clock``, the caller's own clock.
     tables
         The query for the names of the tables that are there.
+    new_study
+        The number of a study that is made, one that no study had before.
     """
 
     identity: str
@@ -38,6 +40,7 @@ class Dialect:
     clustered: str
     now: str
     tables: str
+    new_study: str
 
 
 def _first(run: Run, say: Dialect) -> None:

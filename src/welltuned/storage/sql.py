@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from welltuned.errors import StorageError
+from welltuned.errors import UnknownStudy
 from welltuned.storage import records
 from welltuned.storage.protocol import Changes, StudyRow, defined
 from welltuned.storage.schema import Dialect, Run
@@ -65,9 +65,12 @@ INSERT_REPORT = """
     INSERT INTO report (study, number, step, metrics, digest) VALUES (:study, :number, :step, :metrics, :digest)
     ON CONFLICT (study, number, step) DO NOTHING"""
 CREATE_STUDY = """
-    INSERT INTO study (name, directions, seed, sampler, stop_reason, created, attributes, digest)
-    VALUES (:name, :directions, :seed, :sampler, :stop_reason, :created, :attributes, :digest)
+    INSERT INTO study (id, name, directions, seed, sampler, stop_reason, created, attributes, digest)
+    VALUES ({id}, :name, :directions, :seed, :sampler, :stop_reason, :created, :attributes, :digest)
     ON CONFLICT (name) DO NOTHING"""
+# what refers to others first
+DELETE = tuple(f"DELETE FROM {table} WHERE study = :study" for table in ("report", "dropped", "trial", "space"))
+DROP = "INSERT INTO dropped VALUES (:study, :number, :revision, :token)"
 DEFINED = ("directions", "seed", "sampler", "attributes", "digest")
 REDEFINE = f"UPDATE study SET {', '.join(f'{name} = :{name}' for name in DEFINED)} WHERE id = :study"
 INSERT_SPACE = "INSERT INTO space (study, version, body, digest) VALUES (:study, :version, :body, :digest)"
@@ -174,8 +177,8 @@ class SQLStorage:
             raise self._unknown(study)
         return Writing(run, *rows[0])
 
-    def _unknown(self, study: int) -> StorageError:
-        return StorageError(f"{self.where}: there is no study {study}")
+    def _unknown(self, study: int) -> UnknownStudy:
+        return UnknownStudy(f"{self.where}: there is no study {study}")
 
     # studies
 
@@ -188,8 +191,11 @@ class SQLStorage:
                 return found[0]
         with self._write() as writing:
             run = writing.run
-            run(CREATE_STUDY, records.study_of(replace(row, created=row.created or time.time())))
-            found = self._rows(run, "WHERE name = :name", {"name": row.name})
+            create = CREATE_STUDY.format(id=self.dialect.new_study)
+            columns = records.study_of(replace(row, created=row.created or time.time()))
+            run(create, columns)
+            while not (found := self._rows(run, "WHERE name = :name", {"name": row.name})):
+                run(create, columns)  # there was one, and somebody has deleted it since
             if row.spaces and not found[0].spaces:
                 if not run("SELECT 1 FROM trial WHERE study = :study LIMIT 1", {"study": found[0].id}):
                     columns = records.study_of(defined(found[0], row))
@@ -241,6 +247,17 @@ class SQLStorage:
             self._tell(writing, study)
             return self._rows(writing.run, "WHERE id = :study", {"study": study})[0]
 
+    def delete(self, study: int) -> int:
+        """See :meth:`Storage.delete`."""
+        with self._write(study) as writing:
+            run, args = writing.run, {"study": study}
+            trials = run("SELECT COUNT(*) FROM trial WHERE study = :study", args)[0][0]
+            for statement in (*DELETE, "DELETE FROM study WHERE id = :study"):
+                run(statement, args)
+            run(DROP, {**args, **records.tombstone_of(study, writing.revision)})
+            self._tell(writing, study)
+        return trials
+
     # reading
 
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
@@ -251,7 +268,9 @@ class SQLStorage:
         if since is None or revision == since:
             return Changes(revision, (), stop_reason, n_spaces)
         with self._read() as run:
-            revision, stop_reason, directions, n_spaces = run(HEAD, {"study": study})[0]
+            if not (head := run(HEAD, {"study": study})):  # it was deleted a moment ago
+                raise self._unknown(study)
+            revision, stop_reason, directions, n_spaces = head[0]
             fresh = self._trials(run, study, directions, since)
             dropped = run(
                 "SELECT number FROM dropped d WHERE study = :study AND revision > :since AND NOT EXISTS "
@@ -432,6 +451,8 @@ class SQLStorage:
                 held = {"study": study, "number": number, "token": token}
                 if not writing.run(statement, {**held, "clock": self._clock(), "lease": lease}):
                     lost.append(number)
+            if lost and not writing.run("SELECT 1 FROM study WHERE id = :study", {"study": study}):
+                raise self._unknown(study)
         return lost
 
     def _clock(self) -> float:
@@ -443,8 +464,7 @@ class SQLStorage:
         if drop:
             with self._write(study) as writing:
                 if writing.run(f"DELETE FROM trial WHERE {HELD} AND params IS NULL RETURNING number", args):
-                    row = {**args, "revision": writing.revision}
-                    writing.run("INSERT INTO dropped VALUES (:study, :number, :revision, :token)", row)
+                    writing.run(DROP, {**args, "revision": writing.revision})
                     writing.used -= 1
                     self._count(writing, study)
                     return True

@@ -33,6 +33,8 @@ DIALECT = Dialect(
     clustered="WITHOUT ROWID",
     now=":clock",
     tables="SELECT name FROM sqlite_master WHERE type = 'table'",
+    # left to itself it would give the number of a study that was deleted to the next one
+    new_study="(SELECT COALESCE(MAX(n), 0) + 1 FROM (SELECT id AS n FROM study UNION SELECT study FROM dropped))",
 )
 HINTS = {
     "unable to open": "check that the folder exists and may be written",
@@ -346,6 +348,12 @@ class SQLiteStorage(SQLStorage):
         row = super().update(study, **changes)
         self._settle_now()
         return row
+
+    def delete(self, study: int) -> int:
+        """See :meth:`Storage.delete`. It is gone from the file at once, and not in the log alone."""
+        trials = super().delete(study)
+        self._settle_now()
+        return trials
 
     def _settle_now(self) -> None:
         with self._guard():

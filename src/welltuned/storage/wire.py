@@ -36,8 +36,8 @@ def another_storage(study: int, name: str | None) -> str:
     """Say that what the server serves is not what a client has worked with."""
     what = f"study {study}" if name is None else f"study {name!r}"
     return (
-        f"the server now serves another storage, without the {what} that was worked on; serve that one again, or start "
-        "this program anew"
+        f"the server now serves another storage, without the {what} that was worked on (unless it was deleted); serve "
+        "that one again, or start this program anew"
     )
 
 

@@ -1,7 +1,7 @@
 """The loop: a study and what it is made of."""
 
 from welltuned.study.rules import ExpectedGain, MaxCost, Patience, Rule, Target
-from welltuned.study.shortcuts import maximize, minimize, stored_study
+from welltuned.study.shortcuts import delete_stored, delete_study, maximize, minimize, stored_row, stored_study
 from welltuned.study.study import Added, Study
 
 __all__ = [
@@ -12,7 +12,10 @@ __all__ = [
     "Rule",
     "Study",
     "Target",
+    "delete_stored",
+    "delete_study",
     "maximize",
     "minimize",
+    "stored_row",
     "stored_study",
 ]

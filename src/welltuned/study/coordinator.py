@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from welltuned.errors import InvalidValue, WelltunedError
+from welltuned.errors import InvalidValue, UnknownStudy, WelltunedError
 from welltuned.evaluation import failure
 from welltuned.history import History
 from welltuned.live import Task
@@ -258,9 +258,11 @@ class Coordinator:
         try:
             with self.ledger.storage.together(self.ledger.row.id):
                 yield
-        except BaseException:
+        except BaseException as error:
             # nothing of it was stored: what has ended since is as it was before
             self.ledger.regain(claims)
+            if isinstance(error, UnknownStudy):
+                raise self.ledger.gone() from None
             raise
 
     def _proposals(self, history: History, n: int, number: int) -> list[Params]:
@@ -304,8 +306,12 @@ class Coordinator:
         report = replace(report, metrics={k: v for k, v in report.metrics.items() if math.isfinite(v)})
         if not report.metrics:
             return diverged
-        if not self.ledger.report(task.number, task.token, report):
-            log.warning("trial %d was taken over by another process; its report is dropped", task.number)
+        try:
+            if not self.ledger.report(task.number, task.token, report):
+                log.warning("trial %d was taken over by another process; its report is dropped", task.number)
+                return True
+        except UnknownStudy as error:  # the objective is told to end, and the loop raises it
+            log.warning("trial %d is to stop: %s", task.number, error)
             return True
         if self.scheduler is None or diverged:
             return diverged

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from welltuned.errors import StorageError
+from welltuned.errors import StorageError, UnknownStudy
 from welltuned.history import History, Table, Wishes
 from welltuned.space import Parameter, Params, Space
 from welltuned.space.widen import widened
@@ -24,6 +25,21 @@ LEASE = 60.0
 BUDGET = "n_trials"  # the attribute of a study that holds its budget
 RECOVER = 1.0  # seconds between looks for the trials of dead processes
 log = logging.getLogger("welltuned")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _by_name(method: Callable[Concatenate[Ledger, P], T]) -> Callable[Concatenate[Ledger, P], T]:
+    """Let what a storage says of a study that is gone, by its number, be said by its name."""
+
+    @functools.wraps(method)
+    def act(ledger: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(ledger, *args, **kwargs)
+        except UnknownStudy:
+            raise ledger.gone() from None
+
+    return act
 
 
 class Ledger:
@@ -69,13 +85,14 @@ class Ledger:
             self.refresh()
             return self._build()
 
+    @_by_name
     def refresh(self) -> None:
         """Read what changed."""
         with self._lock:
             changes = self.storage.read(self.row.id, self._revision)
             self.stop_reason = changes.stop_reason
             if changes.n_spaces > len(self.row.spaces) and (self.is_open or self.space is None):
-                self.row = self.storage.open(self.row)
+                self.row = self._stored_row()
                 self.wishes = _wishes(self.row, self.wishes.earlier)
                 self.use_stored_space()
             for number in changes.dropped:
@@ -90,6 +107,16 @@ class Ledger:
                     self._table.put(view)
             self._changed |= bool(changes.trials or changes.dropped)
             self._revision = changes.revision  # last: whoever is interrupted before reads it all again
+
+    def gone(self) -> UnknownStudy:
+        """Build the error that says by its name that the study is not there any more."""
+        return UnknownStudy(
+            f"study {self.row.name!r} is gone: somebody has deleted it with its trials; nothing more of it is stored"
+        )
+
+    def _stored_row(self) -> StudyRow:
+        """Return what is stored of the study now. To open it again would make one that was deleted anew."""
+        return self.storage.update(self.row.id)
 
     @property
     def identity(self) -> tuple[str, float]:
@@ -106,15 +133,18 @@ class Ledger:
         """How far the history has been read."""
         return self._revision
 
+    @_by_name
     def wait(self, seconds: float) -> None:
         """Wait until somebody has stored something, ``seconds`` at most."""
         self.storage.read(self.row.id, self._revision, wait=seconds)
 
+    @_by_name
     def is_running(self, *, elsewhere: bool = False) -> bool:
         """Tell whether anybody evaluates a trial of the study now; ``elsewhere`` leaves out who holds this ledger."""
         running = self.storage.running(self.row.id)
         return any(self.claims.get(number) != token for number, token, _ in running) if elsewhere else bool(running)
 
+    @_by_name
     def glance(self) -> None:
         """Read whether the study was stopped, and nothing else."""
         self.stop_reason = self.storage.read(self.row.id, None).stop_reason
@@ -163,6 +193,7 @@ class Ledger:
             return trial
         return trial.but(params=self.space.from_labels(trial.params))
 
+    @_by_name
     def set_space(self, space: Space) -> None:
         """Make ``space`` the newest version, unless it is already."""
         body = space.to_json()
@@ -178,6 +209,7 @@ class Ledger:
             self._trials = {n: self._view(t) for n, t in self._stored.items()}
             self._history = self._table = None
 
+    @_by_name
     def widen(self, domains: Mapping[str, Parameter]) -> None:
         """Store the union of an open space, what others have made of it meanwhile, and ``domains``, if these are new.
 
@@ -190,7 +222,7 @@ class Ledger:
             before = self.row, self.space
             try:
                 with self.storage.together(self.row.id):
-                    self.row = self.storage.open(self.row)
+                    self.row = self._stored_row()
                     if self.row.spaces:
                         self.use_stored_space()
                     space = Space(widened(self._declared, domains))
@@ -219,6 +251,7 @@ class Ledger:
 
     # claims
 
+    @_by_name
     def claim(self, n: int) -> list[Trial]:
         """Claim up to ``n`` trials, waiting ones first, then new slots within the budget."""
         with self._lock:
@@ -234,6 +267,7 @@ class Ledger:
             self.owner = self._own_name = owner.current()
             self._process, self.claims, self._heart = os.getpid(), {}, None
 
+    @_by_name
     def recover(self) -> bool:
         """Give back the claims of processes on this machine that are gone, and those that were lost track of here, by
         an interrupt at the wrong moment; tell whether there were any.
@@ -253,6 +287,7 @@ class Ledger:
         """Whether it is time again to look for the claims of processes that are gone."""
         return time.monotonic() - self._recovered >= RECOVER
 
+    @_by_name
     def assign(
         self, number: int, params: Params, *, unique: bool = True, provenance: Mapping[str, Any] | None = None
     ) -> bool:
@@ -280,10 +315,12 @@ class Ledger:
         self.refresh()
         return max(self._trials, default=-1) <= number
 
+    @_by_name
     def report(self, number: int, token: int, report: Report) -> bool:
         """Store a report; False when the claim is lost."""
         return self.storage.report(self.row.id, number, token, report)
 
+    @_by_name
     def finish(self, number: int, token: int, outcome: Outcome) -> bool:
         """Store how a trial ended; False when the claim is lost."""
         with self._lock:
@@ -295,6 +332,7 @@ class Ledger:
                 del self.claims[number]
             return done
 
+    @_by_name
     def release(self, number: int, *, drop: bool = False, begun: bool = True) -> None:
         """Give a claim of this process back."""
         with self._lock:
@@ -345,12 +383,16 @@ class Ledger:
             # not those that were finished or given back meanwhile
             if lost := [n for n, token in claims if n in lost and self.claims.get(n) == token]:
                 log.warning("trials %s were taken over by another process", lost)
+        except UnknownStudy:
+            log.warning("trials %s find nothing that is kept: %s", [number for number, _ in claims], self.gone())
+            return False
         except StorageError as error:
             log.warning("cannot renew the leases of trials %s: %s", [n for n, _ in claims], error)
         return True
 
     # the rest
 
+    @_by_name
     def append(self, trials: Iterable[Trial]) -> list[int]:
         """Append trials that were not claimed: enqueued, or evaluated elsewhere."""
         version = max(len(self.row.spaces), 1)
@@ -360,12 +402,14 @@ class Ledger:
     def _labels(self, params: Mapping[str, Any]) -> Params:
         return self.space.to_labels(params) if self.space else dict(params)
 
+    @_by_name
     def set_stop(self, reason: str | None) -> None:
         """Store why the study stopped, or that it goes on."""
         if reason != self.stop_reason:
             self.storage.update(self.row.id, stop_reason=reason, clear_stop=reason is None)
             self.stop_reason = reason
 
+    @_by_name
     def keep_budget(self) -> None:
         """Store how many trials there are to be, for workers that join without being told."""
         if self.budget is not None and self.row.attributes.get(BUDGET) != self.budget:

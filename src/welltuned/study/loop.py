@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from welltuned.errors import UnknownStudy
 from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
@@ -60,14 +61,17 @@ def run(study: Study, objective: Objective, options: Options) -> None:
             try:
                 loop.until_stopped()
             finally:
-                loop.withdraw()
+                with contextlib.suppress(UnknownStudy):  # nothing is left that anything could be given back to
+                    loop.withdraw()
     except KeyboardInterrupt:
         executor.close()
-        study.coordinator.interrupt(before)
+        with contextlib.suppress(UnknownStudy):
+            study.coordinator.interrupt(before)
         raise
     finally:
         executor.close()
-        study.coordinator.give_back(before)
+        with contextlib.suppress(UnknownStudy):
+            study.coordinator.give_back(before)
 
 
 class _Run:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import shutil
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
-from welltuned.errors import InvalidType
+from welltuned.errors import InvalidType, InvalidValue
 from welltuned.evaluation import Objective
 from welltuned.space import Space
-from welltuned.storage import Storage, StudyRow
+from welltuned.storage import Storage, StudyRow, open_existing
+from welltuned.study.coordinator import checkpoint_folder
 from welltuned.study.study import Study
+
+log = logging.getLogger("welltuned")
 
 
 def minimize(
@@ -74,3 +81,80 @@ def stored_study(storage: Storage, row: StudyRow, space: Space | None = None, **
         Any other argument of :class:`Study`.
     """
     return Study(space, direction=row.directions, storage=storage, name=row.name, **options)
+
+
+def stored_row(storage: Storage, name: str, where: Any = None) -> StudyRow:
+    """Return what is stored of the study of this name.
+
+    Raises
+    ------
+    InvalidValue
+        With the names that there are, when there is none of this one; ``where`` says how it calls the storage.
+    """
+    known = {row.name: row for row in storage.studies()}
+    if name not in known:
+        shown = getattr(storage, "where", "the storage") if where is None else where
+        raise InvalidValue(f"{shown} has no study {name!r}; it has {sorted(known)!r}")
+    return known[name]
+
+
+def delete_study(storage: Any, name: str) -> int:
+    """Delete a study with its trials, what they reported, and the checkpoints beside its file.
+
+    All of it at once, and for good. Whoever works on it meanwhile ends with :class:`welltuned.UnknownStudy`, and
+    stores nothing more. The same name begins a new study afterwards. Folders that ``checkpoints=`` named stay, since
+    nobody has stored where they are.
+
+    Parameters
+    ----------
+    storage
+        What ``storage=`` of :class:`Study` takes. A file must be there.
+    name
+        Which study of the storage.
+
+    Returns
+    -------
+    int
+        How many trials it had.
+
+    Raises
+    ------
+    InvalidValue
+        When there is no study of this name; the message holds those that there are.
+    StorageError
+        When the storage is not there, or may only be read.
+
+    Examples
+    --------
+    >>> from welltuned.storage import MemoryStorage
+    >>> storage = MemoryStorage()
+    >>> for name in ("draft", "paper"):
+    ...     Study({"x": (0.0, 1.0)}, storage=storage, name=name, seed=0).optimize(lambda t: t["x"], n_trials=3)
+    >>> delete_study(storage, "draft")
+    3
+    >>> [row.name for row in storage.studies()]
+    ['paper']
+    """
+    if not isinstance(name, str):
+        raise InvalidType(f"delete_study: name={name!r} is not a string")
+    store = open_existing(storage)
+    try:
+        return delete_stored(store, stored_row(store, name))
+    finally:
+        if store is not storage:
+            store.close()
+
+
+def delete_stored(storage: Storage, row: StudyRow) -> int:
+    """Delete the study of a stored row, then its checkpoints beside the file; return how many trials it had."""
+    trials = storage.delete(row.id)
+    folder = checkpoint_folder(None, storage, row)
+    # a name that another program stored may lead elsewhere
+    if folder is not None and folder.parent == Path(f"{storage.path}-checkpoints") and folder.is_dir():  # type: ignore[attr-defined]
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            log.warning("study %r is deleted, but not its checkpoints in %s: %s", row.name, folder, error)
+        with contextlib.suppress(OSError):  # others have theirs in it
+            folder.parent.rmdir()
+    return trials

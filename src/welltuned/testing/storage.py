@@ -5,17 +5,34 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from welltuned.errors import StorageError
+from welltuned.errors import UnknownStudy
 from welltuned.storage import Storage, StudyRow
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 SPACE = {"parameters": {"x": {"type": "float", "low": 0.0, "high": 1.0}}}
 LEASE = 600.0
 NO_STUDY = 987_654
+#: what needs a study: called with its number and a token of its first trial
+CALLS: dict[str, Callable[[Storage, int, int], Any]] = {
+    "update": lambda storage, study, _: storage.update(study, stop_reason="x", space=SPACE),
+    "delete": lambda storage, study, _: storage.delete(study),
+    "read": lambda storage, study, _: storage.read(study),
+    "glance": lambda storage, study, _: storage.read(study, None),
+    "running": lambda storage, study, _: storage.running(study),
+    "add": lambda storage, study, _: storage.add(study, [finished()]),
+    "claim": lambda storage, study, _: storage.claim(study, "me", LEASE),
+    "assign": lambda storage, study, token: storage.assign(study, 0, token, {}, "{}", 1),
+    "report": lambda storage, study, token: storage.report(study, 0, token, Report(1, {"value": 1.0})),
+    "finish": lambda storage, study, token: storage.finish(study, 0, token, Outcome(State.COMPLETE)),
+    "renew": lambda storage, study, token: storage.renew(study, [(0, token)], LEASE),
+    "release": lambda storage, study, token: storage.release(study, 0, token),
+    "drop": lambda storage, study, token: storage.release(study, 0, token, drop=True),
+}
 
 
 class StorageContract:
@@ -95,6 +112,11 @@ class StorageContract:
         assert storage.read(study).n_spaces == 2
         assert storage.claim(study, "me", LEASE)[0].space_version == 2
 
+    def test_update_nothing(self, storage: Storage, study: int) -> None:
+        """With nothing to change, what is stored is returned as it is."""
+        stored = storage.update(study, space=SPACE, stop_reason="enough", attributes={"a": 1})
+        assert storage.update(study) == stored == storage.open(study_row())
+
     def test_update_stop(self, storage: Storage, study: int) -> None:
         """A reason to stop is set, kept by other updates, replaced and cleared."""
         assert storage.update(study, stop_reason="target: 1 reached").stop_reason == "target: 1 reached"
@@ -104,22 +126,97 @@ class StorageContract:
         assert storage.update(study, clear_stop=True).stop_reason is None
         assert storage.open(study_row()).stop_reason is None
 
-    @pytest.mark.parametrize("call", ["read", "update", "add", "claim", "assign", "report", "finish", "release"])
+    @pytest.mark.parametrize("call", CALLS)
     def test_unknown_study(self, storage: Storage, study: int, call: str) -> None:
-        """A study that does not exist is a StorageError."""
-        calls: dict[str, Callable[[], Any]] = {
-            "read": lambda: storage.read(NO_STUDY),
-            "update": lambda: storage.update(NO_STUDY, stop_reason="x"),
-            "add": lambda: storage.add(NO_STUDY, [finished()]),
-            "claim": lambda: storage.claim(NO_STUDY, "me", LEASE),
-            "assign": lambda: storage.assign(NO_STUDY, 0, 1, {}, "{}", 1),
-            "report": lambda: storage.report(NO_STUDY, 0, 1, Report(1, {"value": 1.0})),
-            "finish": lambda: storage.finish(NO_STUDY, 0, 1, Outcome(State.COMPLETE)),
-            "release": lambda: storage.release(NO_STUDY, 0, 1),
-        }
-        with pytest.raises(StorageError, match=str(NO_STUDY)):
-            calls[call]()
+        """A study that does not exist is an UnknownStudy, by its number."""
+        with pytest.raises(UnknownStudy, match=str(NO_STUDY)):
+            CALLS[call](storage, NO_STUDY, 1)
         assert storage.read(study).trials == ()
+
+    # deleting
+
+    def test_delete(self, storage: Storage) -> None:
+        """A study goes with all that belongs to it, and the others stay as they are."""
+        ids = [storage.open(study_row(name, spaces=(SPACE,))).id for name in ("one", "two", "three")]
+        for study in ids:
+            token = storage.claim(study, "me", LEASE)[0].token
+            storage.report(study, 0, token, Report(1, {"value": 1.0}))
+            storage.add(study, [replace(finished(), reports=(Report(2, {"value": 2.0}),)), waiting(0.1)])
+        before = [storage.read(i) for i in ids]
+        assert storage.delete(ids[1]) == 3
+        assert [(row.id, row.name) for row in storage.studies()] == [(ids[0], "one"), (ids[2], "three")]
+        assert [storage.read(i) for i in (ids[0], ids[2])] == [before[0], before[2]]
+        with pytest.raises(UnknownStudy):
+            storage.delete(ids[1])
+
+    def test_what_is_made_anew_is_new(self, storage: Storage) -> None:
+        """Under the name of a deleted study another one begins, with nothing of it and under a number of its own."""
+        row = study_row(spaces=(SPACE, SPACE), seed=1)
+        first = storage.open(row)
+        token = storage.claim(first.id, "me", LEASE)[0].token
+        storage.report(first.id, 0, token, Report(1, {"value": 1.0}))
+        storage.assign(first.id, 0, token, {"x": 0.5}, "0.5", 1)
+        storage.delete(first.id)
+        second = storage.open(study_row(seed=2))
+        assert (second.name, second.seed, second.spaces, second.id == first.id) == (first.name, 2, (), False)
+        assert (storage.read(second.id).trials, storage.running(second.id)) == ((), [])
+        trial = storage.claim(second.id, "you", LEASE)[0]
+        assert (trial.number, trial.reports) == (0, ())
+        assert storage.assign(second.id, 0, trial.token, {"x": 0.5}, "0.5", 1)
+        storage.delete(second.id)
+        assert storage.open(study_row()).id not in (first.id, second.id)
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_who_works_on_a_deleted_study_is_told(self, storage: Storage, study: int, call: str) -> None:
+        """The holder of a claim stores nothing any more, in the study of the same name neither."""
+        token = storage.claim(study, "me", LEASE)[0].token
+        storage.delete(study)
+        other = storage.open(study_row()).id
+        storage.claim(other, "you", LEASE)
+        before = storage.read(other)
+        with pytest.raises(UnknownStudy):
+            CALLS[call](storage, study, token)
+        assert storage.read(other) == before
+        assert [row.id for row in storage.studies()] == [other]
+
+    def test_who_waits_for_a_deleted_study_is_told(self, storage: Storage, study: int) -> None:
+        """A reader does not wait for news of what is gone."""
+        seen, began = storage.read(study).revision, time.monotonic()
+        timer = threading.Timer(0.2, lambda: storage.delete(study))
+        timer.start()
+        with pytest.raises(UnknownStudy):
+            storage.read(study, seen, wait=30.0)
+        assert time.monotonic() - began < 15
+        timer.join()
+
+    def test_deleting_what_others_work_on(self, storage: Storage, study: int) -> None:
+        """Threads that claim, report and finish meanwhile all end with an UnknownStudy, and bring nothing back."""
+        errors: list[BaseException] = []
+        began = threading.Barrier(4)
+
+        def work() -> None:
+            try:
+                began.wait()
+                while True:
+                    for t in storage.claim(study, "me", LEASE, 2):
+                        storage.report(study, t.number, t.token, Report(1, {"value": 1.0}))
+                        storage.finish(study, t.number, t.token, complete(1.0))
+                    storage.read(study, 1)
+            except BaseException as error:  # noqa: BLE001 - looked at below
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        began.wait()
+        while len(storage.read(study).trials) < 10:
+            time.sleep(0.001)
+        assert storage.delete(study) >= 10
+        for thread in threads:
+            thread.join()
+        assert [type(error) for error in errors] == [UnknownStudy] * 3
+        assert storage.studies() == []
+        assert storage.read(storage.open(study_row()).id).trials == ()
 
     # claims
 

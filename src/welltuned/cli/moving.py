@@ -1,0 +1,51 @@
+"""Studies that come and go: ``delete``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from welltuned.cli.common import existing_storage, split_study, storage_option
+from welltuned.errors import DamagedStorage, InvalidValue
+from welltuned.storage import Storage, StudyRow
+from welltuned.study import delete_stored, stored_row
+
+
+@click.command()
+@click.argument("study")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@storage_option
+def delete(study: str, yes: bool, storage: str) -> None:
+    """Delete a study with all its trials, for good.
+
+    STUDY is a name, or file:name. Workers that are at it end with an error, and what they find is not stored.
+    """
+    where, name = split_study(study, storage)
+    if name is None:
+        raise InvalidValue(f"{study!r} names no study; write {study}:NAME")
+    store = existing_storage(where)
+    row = stored_row(store, name, where)
+    if not yes and not _agreed(store, row):
+        click.echo("nothing is deleted")
+        return
+    trials = delete_stored(store, row)
+    click.echo(f"deleted study {name!r} with {trials} trials")
+
+
+def on_terminal() -> bool:
+    """Tell whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def _agreed(store: Storage, row: StudyRow) -> bool:
+    """Ask on the terminal, where there is one."""
+    if not on_terminal():
+        raise InvalidValue(f"study {row.name!r} would be deleted; there is no terminal to ask on, give --yes")
+    try:
+        trials = f"{len(store.read(row.id).trials)} trials"
+    except DamagedStorage:  # it can be deleted all the same
+        trials = "all its trials, of which some are damaged"
+    running = len(store.running(row.id))
+    under_way = f", {running} of which are being evaluated now" if running else ""
+    return click.confirm(f"delete study {row.name!r} with {trials}{under_way}, for good?")
