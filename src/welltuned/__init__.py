@@ -15,7 +15,7 @@ _HOMES = {
     "welltuned.space": ("Categorical", "Float", "Int", "Ordinal", "Space"),
     "welltuned.study": (
         *("ExpectedGain", "MaxCost", "Patience", "Study", "Target"),
-        *("delete_study", "maximize", "minimize"),
+        *("delete_study", "from_optuna", "maximize", "minimize"),
     ),
     "welltuned.samplers": ("CMAES", "NSGA2", "SAMPLERS", "TPE", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
     "welltuned.schedulers": ("SCHEDULERS", "Halving", "Median"),
@@ -63,7 +63,17 @@ if TYPE_CHECKING:
     from welltuned.schedulers import SCHEDULERS, Halving, Median
     from welltuned.space import Categorical, Float, Int, Ordinal, Space
     from welltuned.storage import STORAGES
-    from welltuned.study import ExpectedGain, MaxCost, Patience, Study, Target, delete_study, maximize, minimize
+    from welltuned.study import (
+        ExpectedGain,
+        MaxCost,
+        Patience,
+        Study,
+        Target,
+        delete_study,
+        from_optuna,
+        maximize,
+        minimize,
+    )
     from welltuned.trial import Reason, State, Trial
 
 __all__ = [
@@ -111,6 +121,7 @@ __all__ = [
     "WelltunedError",
     "__version__",
     "delete_study",
+    "from_optuna",
     "maximize",
     "minimize",
 ]

@@ -9,7 +9,7 @@ import click
 
 from welltuned import __version__
 from welltuned.cli.demo import demo
-from welltuned.cli.moving import delete
+from welltuned.cli.moving import delete, import_study
 from welltuned.cli.saving import salvage
 from welltuned.cli.serving import serve
 from welltuned.cli.tuning import run, tune, worker
@@ -35,5 +35,6 @@ def app(verbose: bool) -> None:
     logging.basicConfig(format="%(message)s", level=level, handlers=[_ToStandardError()])
 
 
-for command in (demo, run, tune, worker, list_studies, show, best, report, export, delete, serve, salvage):
+looking, moving = (list_studies, show, best, report, export), (import_study, delete, salvage)
+for command in (demo, run, tune, worker, *looking, serve, *moving):
     app.add_command(command)

@@ -1,4 +1,4 @@
-"""Studies that come and go: ``delete``."""
+"""Studies that come and go: ``import``, ``delete``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,27 @@ import click
 from welltuned.cli.common import existing_storage, split_study, storage_option
 from welltuned.errors import DamagedStorage, InvalidValue
 from welltuned.storage import Storage, StudyRow
-from welltuned.study import delete_stored, stored_row
+from welltuned.study import delete_stored, from_optuna, stored_row
+from welltuned.study.optuna import optuna_study
+from welltuned.trial import Origin, State
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--study", default=None, help="Which study of SOURCE; the only one unless given.")
+@click.option("--name", default=None, help="Name of the study that it becomes; as in SOURCE unless given.")
+@storage_option
+def import_study(source: str, study: str | None, name: str | None, storage: str) -> None:
+    """Take over a study of Optuna's from SOURCE: a file, or the address that its storage= names.
+
+    SOURCE is only read. The same command again adds the trials that are new.
+    """
+    with optuna_study(source, study) as found:
+        taken = from_optuna(found, storage=storage, name=name)
+    trials = [trial for trial in taken.trials if trial.origin is Origin.ADDED]
+    states = ", ".join(f"{sum(t.state is s for t in trials)} {s.value}" for s in State if s.finished)
+    click.echo(f"study {taken.name!r} has {len(trials)} trials from elsewhere: {states}")
+    click.echo(f"go on with Study(storage={storage!r}, name={taken.name!r})")
 
 
 @click.command()

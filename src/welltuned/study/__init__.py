@@ -1,5 +1,6 @@
 """The loop: a study and what it is made of."""
 
+from welltuned.study.optuna import from_optuna
 from welltuned.study.rules import ExpectedGain, MaxCost, Patience, Rule, Target
 from welltuned.study.shortcuts import delete_stored, delete_study, maximize, minimize, stored_row, stored_study
 from welltuned.study.study import Added, Study
@@ -14,6 +15,7 @@ __all__ = [
     "Target",
     "delete_stored",
     "delete_study",
+    "from_optuna",
     "maximize",
     "minimize",
     "stored_row",

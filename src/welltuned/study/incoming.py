@@ -53,6 +53,12 @@ def _holds(whole: Mapping[str, Any] | None, part: Mapping[str, Any] | None) -> b
     return all(name in whole and find([whole[name]], value) is not None for name, value in (part or {}).items())
 
 
+def _validated(params: Any, space: Space) -> dict[str, Any]:
+    """Return a configuration of the space, beside what objectives used without declaring it, where they do so."""
+    found = space.validate(params)
+    return {**params, **found} if space.partial else found
+
+
 def read_row(row: Any, space: Space, objectives: tuple[str, ...]) -> Trial:
     """Return a result that was found elsewhere as a trial of this study, without what the other study knew of it.
 
@@ -68,7 +74,7 @@ def read_row(row: Any, space: Space, objectives: tuple[str, ...]) -> Trial:
             raise InvalidValue(
                 f"add: trial {row.number} has the metrics {list(row.metrics)!r}, which lack {missing!r}"
             )
-        params = space.validate(row.params or {})
+        params = _validated(row.params or {}, space)
         return replace(
             row,
             params=params,
@@ -81,7 +87,7 @@ def read_row(row: Any, space: Space, objectives: tuple[str, ...]) -> Trial:
         )
     if not isinstance(row, (tuple, list)) or len(row) != 2:
         raise InvalidType(f"add: {row!r} is neither a trial nor a (params, value) pair")
-    params = space.validate(row[0])
+    params = _validated(row[0], space)
     done = interpret(row[1], objectives, list(params))
     return Trial(
         0,
