@@ -13,7 +13,7 @@ import numpy as np
 
 from welltuned.curves import expected_ends
 from welltuned.errors import InvalidType, InvalidValue
-from welltuned.space import Space
+from welltuned.space import Float, Space, codec, public
 from welltuned.trial import Origin, State, Trial
 
 CODES = {state: code for code, state in enumerate(State)}
@@ -276,6 +276,23 @@ class History:
         pruned, ends, sds = expected_ends(self.trials, self.directions, losses)
         losses[pruned], sems[pruned] = ends, sds
         return losses, sems
+
+    @cached_property
+    def slopes(self) -> np.ndarray | None:
+        """Derivatives of the loss by unit coordinates, shape (n, p); NaN where the objective returned none.
+
+        None where it never did, and for several objectives.
+        """
+        if len(self.directions) > 1 or all(t.gradient is None for t in self.trials):
+            return None
+        (sign,) = self._table.signs
+        found = np.full(self.unit.shape, np.nan)
+        rows = [i for i, t in enumerate(self.trials) if t.gradient is not None and t.state is State.COMPLETE]
+        for j, (name, parameter) in enumerate(self.space.items()):
+            if isinstance(parameter, Float) and parameter.step is None:
+                given = [(self.trials[i].gradient or {}).get(public(name), np.nan) for i in rows]
+                found[rows, j] = sign * np.array(given) * codec.slope(parameter, self.unit[rows, j])
+        return found
 
     @property
     def violations(self) -> np.ndarray:

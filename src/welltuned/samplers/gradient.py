@@ -350,7 +350,5 @@ class Restart:
         slope = np.zeros(len(u))
         for i, j in enumerate(self.free):
             parameter: Any = self.space[names[j]]
-            ends = np.clip([u[i] - 1e-6, u[i] + 1e-6], 0.0, 1.0)
-            dx = np.diff(codec.numbers(parameter, ends))[0] / (ends[1] - ends[0])
-            slope[i] = gradient.get(names[j], 0.0) * dx
+            slope[i] = gradient.get(names[j], 0.0) * codec.slope(parameter, u[i : i + 1])[0]
         return slope

@@ -15,6 +15,8 @@ import numpy as np
 from welltuned.space.labels import find
 from welltuned.space.parameters import Choice, Float, Int, Numeric, Parameter
 
+STEP = 1e-6  # of the unit coordinate, for derivatives of the scales
+
 
 def cells(parameter: Parameter) -> int | None:
     """Return the number of values, or None when they are not finitely many."""
@@ -70,6 +72,12 @@ def natural(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
     if parameter.log:
         return np.asarray(np.exp(np.log(low) + u * (np.log(high) - np.log(low))))
     return np.asarray(low + u * (high - low))
+
+
+def slope(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
+    """Return the derivative of natural numbers by unit coordinates, shape (n,), from differences within the cube."""
+    low, high = np.clip(u - STEP, 0.0, 1.0), np.clip(u + STEP, 0.0, 1.0)
+    return (numbers(parameter, high) - numbers(parameter, low)) / (high - low)
 
 
 def indices(parameter: Any, u: np.ndarray) -> np.ndarray:

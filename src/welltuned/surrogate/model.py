@@ -15,6 +15,7 @@ from welltuned.surrogate.acquisition import LogProbability
 from welltuned.surrogate.embedding import Embedding, embedding
 from welltuned.surrogate.gp import NOISY, QUIET, Layout, Observations, Posterior, condition, observations
 from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
+from welltuned.surrogate.slopes import believed, beside
 
 MEMBERS = 4  # processes that are averaged, as long as there are few enough observations to fit them in no time
 MODEL_POINTS = 400  # observations that a process knows
@@ -171,7 +172,9 @@ def fit_model(
     sems = history.sems[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
     feigned = None if success is None else (embed(failed), _doubt(success, len(failed)))
-    objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], feigned) for j in range(y.shape[1]))
+    # what summaries say is what was measured; a search may believe more
+    near = None if plain or history.slopes is None else beside(unit, y[:, 0], history.slopes[observed])
+    objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], feigned, near) for j in range(y.shape[1]))
     constraints = tuple(
         fits.quantity(embed, unit[rows], violations[rows, j])
         for j in range(violations.shape[1])
@@ -211,8 +214,9 @@ class _Fits:
         y: np.ndarray,
         sem: np.ndarray,
         feigned: tuple[np.ndarray, np.ndarray] | None,
+        near: tuple[np.ndarray, np.ndarray] | None,
     ) -> Quantity:
-        """Fit an objective to some of its observations, with failures as bad as the worst of them.
+        """Fit an objective to some of its observations and its derivatives, with failures as bad as the worst of them.
 
         Where nothing else is known, the next trial should be elsewhere than where one failed. Hyperparameters are
         fitted to what was measured alone.
@@ -222,13 +226,17 @@ class _Fits:
         known = np.minimum(np.nan_to_num(sem[kept] / scale), 2.0) ** 2
         bowl = float(len(y) >= BOWL)
         data = Observations(phi, values, embed.group, len(embed.numeric), known, self.noise_rate, bowl)
+        if near is not None:
+            promised = (near[1] - centre) / scale
+            inside = promised < scaled.max()  # the bad tail may be clipped
+            data = believed(data, embed(near[0][inside]), promised[inside])
         found = self.thetas(embed, data, unit, y)
         if feigned is not None:
             data = replace(
                 data,
-                phi=np.vstack([phi, feigned[0]]),
-                y=np.append(values, np.full(len(feigned[0]), scaled.max())),
-                known=np.append(known, feigned[1]),
+                phi=np.vstack([data.phi, feigned[0]]),
+                y=np.append(data.y, np.full(len(feigned[0]), scaled.max())),
+                known=np.append(data.known, feigned[1]),
             )
         return Quantity(condition(found, data), centre, scale)
 
