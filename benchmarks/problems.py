@@ -127,7 +127,8 @@ def require(package: str, module: str, what: str) -> None:
 BBOB = ((1, 5), (3, 5), (8, 5), (10, 5), (15, 5), (17, 5), (21, 5), (3, 3), (21, 3))
 
 
-def _bbob_problem(function: int, dimension: int) -> Problem:
+def bbob_problem(function: int, dimension: int) -> Problem:
+    """Return the first instance of a function."""
     import cocoex
 
     where = f"dimensions: {dimension} function_indices: {function} instance_indices: 1"
@@ -143,7 +144,7 @@ def _bbob_problem(function: int, dimension: int) -> Problem:
 
 def bbob() -> dict[str, Callable[[], Problem]]:
     require("coco-experiment", "cocoex", "suite bbob")
-    return {f"bbob:f{f}-d{d}": functools.partial(_bbob_problem, f, d) for f, d in BBOB}
+    return {f"bbob:f{f}-d{d}": functools.partial(bbob_problem, f, d) for f, d in BBOB}
 
 
 # --- branches: a choice of three bowls, each with parameters of its own ---
