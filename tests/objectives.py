@@ -1,0 +1,20 @@
+"""Objectives of worker processes, which import where they are defined: here nothing is loaded that they do not use."""
+
+import random
+import time
+
+
+def on_finite(p):
+    return abs(p["a"] - 2) + (p["b"] != "r") + p["c"]
+
+
+def sleepy(trial):
+    time.sleep(random.random() * 0.03)
+    if trial["x"] > 0.9:
+        raise ValueError("too far")
+    for step in range(3):
+        trial.report(trial["x"] + step, step)
+        if trial.should_stop():
+            trial.prune()
+        time.sleep(random.random() * 0.005)
+    return trial["x"] ** 2 + trial["y"]
