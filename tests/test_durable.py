@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import welltuned as wt
+from objectives import sleepy
 from welltuned.testing.storage import finished
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
@@ -256,18 +257,6 @@ def test_d15_results_of_a_batch_may_be_anything_an_objective_returns():
 
 
 # D17: parallel runs that repeat
-
-
-def sleepy(trial):
-    time.sleep(random.random() * 0.03)
-    if trial["x"] > 0.9:
-        raise ValueError("too far")
-    for step in range(3):
-        trial.report(trial["x"] + step, step)
-        if trial.should_stop():
-            trial.prune()
-        time.sleep(random.random() * 0.005)
-    return trial["x"] ** 2 + trial["y"]
 
 
 SPACE = {"x": (-1.0, 1.0), "y": (0.0, 1.0), "z": ["a", "b"]}
