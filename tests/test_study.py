@@ -743,34 +743,28 @@ def test_a_stop_reaches_the_other_process(path):
     assert (len(study.trials), study.stop_reason) == (3, "elsewhere")
 
 
-def test_a_study_that_is_done_does_not_stop_one_that_is_not(path):
+def test_a_study_that_is_done_does_not_stop_one_that_is_not(path, tmp_path):
     """One finds no slot and leaves; the other one's last worker dies: its trial must be tried again all the same."""
-    other = new(storage=path)
+    study, other = new(storage=path), new(storage=path)
+    begun, left = tmp_path / "begun", tmp_path / "left"
 
     def objective(p):
         if p.number == 3:
+            begun.touch()
+            while not left.exists():
+                time.sleep(0.01)
             os._exit(1)
         return value(p)
 
-    def finish_first(study, trial):
-        if trial.number == 2:
-            claimed.set()
-
-    claimed = threading.Event()
-    study = new(storage=path)
-
     def leave():
-        claimed.wait(60)
+        while not begun.exists():
+            time.sleep(0.01)
         other.optimize(value, 4)
+        left.touch()
 
-    thread = threading.Thread(target=leave)
+    thread = threading.Thread(target=leave, daemon=True)
     thread.start()
-    study.optimize(
-        lambda p: time.sleep(2) or objective(p) if p.number == 3 else objective(p),
-        4,
-        workers=2,
-        callbacks=[finish_first],
-    )
+    study.optimize(objective, 4, workers=2)
     thread.join()
     assert all(t.state.finished for t in study.trials)
 
