@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
-# two files of tests at a time; names of cases must be the same in both processes
-PARALLEL := PYTHONHASHSEED=0
+# two processes, of which one that has finished takes over half of what the other has not come to: however long its files
+# take, both end at about the same time; names of cases must be the same in both
+HASHES := PYTHONHASHSEED=0
+PARALLEL := -n 2 --dist worksteal
 minutes ?= 5
 # what needs the newest releases, or takes long and depends on no release
 NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py test_damage.py test_durable.py \
@@ -17,10 +19,10 @@ demo: $(VENV)/.demo
 	$(BIN)/welltuned demo
 
 test: $(VENV)/.test
-	$(PARALLEL) $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(HASHES) $(BIN)/python -m pytest $(PARALLEL)
 
 test-oldest: $(OLDEST)/.test
-	$(PARALLEL) $(OLDEST)/bin/python -m pytest -n 2 --dist loadfile $(NEWEST:%=--ignore=tests/%) -W default
+	$(HASHES) $(OLDEST)/bin/python -m pytest $(PARALLEL) $(NEWEST:%=--ignore=tests/%) -W default
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

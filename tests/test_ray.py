@@ -9,6 +9,7 @@ import pytest
 import welltuned as wt
 from clusters import WARNINGS, OnCluster, closing_all, job_of, spans, timed
 from welltuned.executors import RayExecutor
+from welltuned.executors.tree import descendants
 from welltuned.live import Task
 from welltuned.testing import ExecutorContract
 from welltuned.testing.executor import finish, never, run_all, square
@@ -81,7 +82,9 @@ def test_messages_survive_the_death_of_the_mailbox(ray, made):
     executor = made(RayExecutor(job_of(objective, on_report), 1))
     run_all(executor, 1, 1)
     seen.clear()
-    pids += [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/comm") if "_Mailbox" in p.read_text()]
+    ours = (Path(f"/proc/{pid}") for pid in descendants(os.getpid()))
+    pids += [int(p.name) for p in ours if "_Mailbox" in (p / "comm").read_text()]
+    assert pids
     assert finish(executor, [Task(1, 1, {"x": 1})])[1].metrics == {"value": 1.0}
     assert seen == list(range(6))
 
