@@ -463,7 +463,7 @@ def test_closing_while_workers_start_leaves_nothing_open(processes):
         found = set(threading.enumerate())
         for file in list(Path("/proc/self/fd").iterdir()):
             with contextlib.suppress(FileNotFoundError):  # through which they were listed
-                found.add((file.name, os.readlink(file)))
+                found.add((file.name, str(file.readlink())))
         return found
 
     before = held()
