@@ -37,6 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 import welltuned as wt
 from welltuned.errors import InvalidType, InvalidValue, WelltunedError
@@ -60,6 +61,13 @@ def search(cls, estimator, space, n=4, **options):
     """Build a search of any of the classes with about ``n`` candidates."""
     seed = {} if cls is GridSearchCV else {"random_state": 0}
     return cls(estimator, space, **{"cv": 2, BUDGET[cls]: n, **seed, **options})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """What is fitted here is tiny: more threads of linear algebra would only wait for each other, on a busy machine."""
+    with threadpool_limits(1):
+        yield
 
 
 class Memo(ClassifierMixin, BaseEstimator):
