@@ -194,6 +194,43 @@ def test_what_is_not_of_a_kind_counts_as_it_was_declared_last(caplog):
     assert "2 trials that do not fit, such as trial 3: Int: high=" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "other", [FloatDistribution(0.25, 1.0, step=0.25), FloatDistribution(0.25, 1.0, log=True), IntDistribution(1, 3)]
+)
+def test_what_was_declared_by_turns_counts_as_it_was_declared_last(other, caplog):
+    """Also where that was said before, and with all the ranges that are of its kind."""
+    low, high = FloatDistribution(0.0, 0.5), FloatDistribution(0.3, 2.0)
+    stated = [(0.1, low), (1, other), (1.9, high), (0.1, low), (1, other), (0.2, low)]
+    trials = [frozen(i, x=x, distribution=d) for i, (x, d) in enumerate(stated)]
+    study = wt.from_optuna(trials, seed=0)
+    assert study.space["x"] == wt.Float(0.0, 2.0)
+    assert [t.params["x"] for t in study.trials] == [x for x, _ in stated]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("only", "distribution", "expected"),
+    [
+        (7, IntDistribution(1, 5), wt.Int(1, 7)),
+        (1, IntDistribution(3, 7, step=2), wt.Int(1, 7, step=2)),
+        (0.001, FloatDistribution(0.01, 0.1, log=True), wt.Float(0.001, 0.1, log=True)),
+        (3, IntDistribution(1, 5), wt.Int(1, 5)),
+        # those that have no place in it
+        (2, IntDistribution(3, 7, step=2), wt.Int(3, 7, step=2)),
+        (0.0, FloatDistribution(0.01, 0.1, log=True), wt.Float(0.01, 0.1, log=True)),
+    ],
+)
+def test_a_range_of_one_value_is_united_with_others(only, distribution, expected):
+    trials = [
+        frozen(0, x=only, distribution=type(distribution)(only, only)),
+        frozen(1, x=distribution.high, distribution=distribution),
+    ]
+    study = wt.from_optuna(trials, seed=0)
+    assert study.space["x"] == expected
+    fits = expected.low <= only <= expected.high
+    assert [t.params["x"] for t in study.trials] == [only] * fits + [distribution.high]
+
+
 def test_a_range_of_one_value_is_kept_and_not_searched():
     trial = Frozen(0, [1.0], {"x": 0.5, "k": 3}, {"x": UNIT, "k": IntDistribution(3, 3)})
     study = wt.from_optuna([trial], seed=0)
@@ -213,6 +250,29 @@ def test_constraints_keep_their_meaning():
     trials = [frozen(i, [x], x, system_attrs={"constraints": (c, -1.0)}) for i, (x, c) in enumerate(stated)]
     study = wt.from_optuna(trials, seed=0)
     assert [t.constraints for t in study.trials] == [{"constraint_0": c, "constraint_1": -1.0} for _, c in stated]
+    assert study.best.params == {"x": 0.5}
+
+
+def test_a_constraint_that_is_infinite_is_violated():
+    """Without it, the trial would be the best."""
+    stated = [(0.1, math.inf), (0.5, -1.0), (0.7, -math.inf)]
+    trials = [frozen(i, [x], x, system_attrs={"constraints": (c,)}) for i, (x, c) in enumerate(stated)]
+    study = wt.from_optuna(trials, seed=0)
+    assert [(t.state, t.reason) for t in study.trials] == [
+        (State.FAILED, Reason.INFEASIBLE),
+        *[(State.COMPLETE, None)] * 2,
+    ]
+    assert study.trials[0].error == "the constraints were {'constraint_0': inf}"
+    assert study.best.params == {"x": 0.5}
+
+
+def test_constraints_that_have_names():
+    """As Optuna has them since its fifth release: each is an attribute of its own."""
+    stated = [(0.1, 0.25), (0.5, -0.5)]
+    attributes = [{"constraints:latency": c, "constraints:a:b": -1.0, "constraints_of": "x"} for _, c in stated]
+    trials = [frozen(i, [x], x, system_attrs=attributes[i]) for i, (x, _) in enumerate(stated)]
+    study = wt.from_optuna(trials, seed=0)
+    assert [t.constraints for t in study.trials] == [{"latency": c, "a:b": -1.0} for _, c in stated]
     assert study.best.params == {"x": 0.5}
 
 
@@ -410,6 +470,23 @@ def test_several_objectives_of_the_real_thing(optuna):
     assert sorted(t.number for t in study.best_trials) == sorted(t.number for t in source.best_trials)
 
 
+def test_constraints_of_the_real_thing(optuna):
+    """The best one is the best one there."""
+    if not hasattr(optuna.trial.Trial, "set_constraint"):
+        pytest.skip("this release of Optuna knows no names of constraints")
+    source = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def limited(trial):
+        x = trial.suggest_float("x", 0, 1)
+        trial.set_constraint("latency", 0.5 - x)
+        return x
+
+    source.optimize(limited, n_trials=10)
+    study = wt.from_optuna(source, seed=0)
+    assert study.best.params == source.best_params
+    assert [t.constraints for t in study.trials] == [{"latency": 0.5 - t.params["x"]} for t in source.trials]
+
+
 def test_a_file_is_imported_from_the_command_line(optuna, closing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = made(optuna, closing("sqlite:///optuna.db"))
@@ -420,6 +497,7 @@ def test_a_file_is_imported_from_the_command_line(optuna, closing, tmp_path, mon
         "study 'mlp' has 12 trials from elsewhere: 7 complete, 4 pruned, 1 failed\n"
         "go on with Study(storage='study.db', name='mlp')\n"
     )
+    assert (tmp_path / "optuna.db").read_bytes() == before  # it was only read
     same_trials(wt.Study(storage="study.db", name="mlp"), source)
     source.optimize(objective, n_trials=2)
     source.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
@@ -427,7 +505,6 @@ def test_a_file_is_imported_from_the_command_line(optuna, closing, tmp_path, mon
     assert "has 14 trials" in again.output
     result = CliRunner().invoke(app, ["import", "optuna.db", "--name", "other", "--storage", "study.db"])
     assert "study 'other' has 14 trials" in result.output
-    assert before != (tmp_path / "optuna.db").read_bytes()
 
 
 def test_a_journal_is_imported(optuna, tmp_path):
@@ -435,8 +512,10 @@ def test_a_journal_is_imported(optuna, tmp_path):
     from optuna.storages.journal import JournalFileBackend
 
     source = made(optuna, JournalStorage(JournalFileBackend(str(tmp_path / "journal.log"))), n=4)
+    before = (tmp_path / "journal.log").read_bytes()
     result = CliRunner().invoke(app, ["import", str(tmp_path / "journal.log"), "--storage", str(tmp_path / "study.db")])
     assert result.exit_code == 0, result.output
+    assert (tmp_path / "journal.log").read_bytes() == before
     same_trials(wt.Study(storage=tmp_path / "study.db", name="mlp"), source)
 
 

@@ -9,7 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ class _Found:
 
     objectives: tuple[str, ...]
     trials: list[Trial] = field(default_factory=list)
-    domains: dict[str, Parameter] = field(default_factory=dict)
     without: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
-    _read: dict[tuple[str, str], Parameter | None] = field(default_factory=dict)
+    _declared: dict[str, dict[str, Parameter]] = field(default_factory=dict)  # by name and text, the latest last
+    _only: dict[str, set[float]] = field(default_factory=dict)  # by name: the values of ranges of one value
 
     def take(self, frozen: Any, origin: str | None) -> None:
         """Read one trial."""
@@ -69,12 +69,26 @@ class _Found:
         self.without["reports that are not finite"] += lost
 
     def _declare(self, name: str, distribution: Any) -> None:
-        """Unite what a trial declared with what earlier ones did; most say the same again."""
-        key = name, repr(distribution)
-        if key not in self._read:
-            parameter = self._read[key] = _parameter(distribution)
-            if parameter is not None:
-                self.domains = widened(self.domains, {name: parameter})
+        """Remember what a trial declared, in the order in which it was said last; most say the same again."""
+        text = repr(distribution)
+        parameter = self._declared.get(name, {}).pop(text, None) or _parameter(distribution)
+        if parameter is None:
+            self._only.setdefault(name, set()).add(distribution.low)
+        else:
+            self._declared.setdefault(name, {})[text] = parameter
+
+    @property
+    def domains(self) -> dict[str, Parameter]:
+        """What was declared last of each parameter, united with all that is of its kind."""
+        found = {}
+        for name, declared in self._declared.items():
+            *earlier, domain = declared.values()
+            for one in reversed(earlier):
+                domain = widened({name: one}, {name: domain})[name]
+            for value in self._only.get(name, ()):
+                domain = _reaching(domain, value)
+            found[name] = domain
+        return found
 
 
 def from_optuna(
@@ -221,9 +235,9 @@ def _directions(source: Any, direction: Any) -> dict[str, str]:
 
 def _trial(frozen: Any, state: State, objectives: tuple[str, ...], origin: str | None) -> tuple[Trial, int]:
     """Return a finished trial in our words, and how many of its reports are not finite."""
-    number, outcome = int(_of(frozen, "number")), _outcome(frozen, state, objectives)
-    stated = (getattr(frozen, "system_attrs", None) or {}).get("constraints") or ()
-    constraints = {f"constraint_{i}": float(value) for i, value in enumerate(stated) if math.isfinite(value)}
+    stated = _constraints(getattr(frozen, "system_attrs", None) or {})
+    number, outcome = int(_of(frozen, "number")), _outcome(frozen, state, objectives, stated)
+    constraints = {name: value for name, value in stated.items() if math.isfinite(value)}
     reports = getattr(frozen, "intermediate_values", None) or {}
     finite = {int(step): float(value) for step, value in reports.items() if math.isfinite(value)}
     start, end = getattr(frozen, "datetime_start", None), getattr(frozen, "datetime_complete", None)
@@ -250,11 +264,20 @@ def _trial(frozen: Any, state: State, objectives: tuple[str, ...], origin: str |
     return trial, len(reports) - len(finite)
 
 
-def _outcome(frozen: Any, state: State, objectives: Sequence[str]) -> Outcome:
+def _constraints(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """Return the constraints on outcomes: before Optuna 5 a list of them, since then each under a name."""
+    found = {f"constraint_{i}": float(value) for i, value in enumerate(attributes.get("constraints") or ())}
+    named = {key.partition(":")[2]: value for key, value in attributes.items() if key.startswith("constraints:")}
+    return found | {name: float(value) for name, value in named.items()}
+
+
+def _outcome(frozen: Any, state: State, objectives: Sequence[str], constraints: Mapping[str, float]) -> Outcome:
     if state is State.PRUNED:
         return Outcome(State.PRUNED)
     if state is State.FAILED:
         return failure(Reason.ERROR, "it failed in Optuna, which does not keep why")
+    if math.inf in constraints.values():
+        return failure(Reason.INFEASIBLE, f"the constraints were {dict(constraints)!r}")
     return interpret(dict(zip(objectives, frozen.values, strict=True)), objectives, ())
 
 
@@ -275,6 +298,16 @@ def _parameter(distribution: Any) -> Parameter | None:
     if kind.startswith("Int"):
         return Int(low, high, log=logarithmic, step=1 if step is None else step)
     return Float(low, high, log=logarithmic, step=step)
+
+
+def _reaching(domain: Parameter, value: float) -> Parameter:
+    """Return a range with one more value in it, where its scale and its steps have a place for it."""
+    if not isinstance(domain, (Float, Int)) or (domain.log and value <= 0):
+        return domain
+    steps = 0.0 if domain.step is None else (value - domain.low) / domain.step
+    if abs(steps - round(steps)) > 1e-6:
+        return domain
+    return replace(domain, low=min(domain.low, value), high=max(domain.high, value))
 
 
 # databases
