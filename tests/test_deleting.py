@@ -1,5 +1,7 @@
 """Studies that are deleted: all of them goes, those who work on them are told, and nothing comes back."""
 
+import contextlib
+import io
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 
 import welltuned as wt
 from servers import empty_postgres
+from welltuned.cli import main
 from welltuned.cli.app import app
 from welltuned.storage import MemoryStorage, SQLiteStorage, StudyRow
 from welltuned.storage.salvage import salvage
@@ -412,6 +415,37 @@ def test_the_command_asks_on_a_terminal(path, monkeypatch):
     result = delete(f"{path}:mlp", terminal="y\n", monkeypatch=monkeypatch)
     assert result.output.endswith("deleted study 'mlp' with 6 trials\n")
     assert rows_of(path)["study"] == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, EOFError])
+def test_who_interrupts_the_question_deletes_nothing(path, error, monkeypatch):
+    """And is not told that the same command goes on."""
+    searched(path)
+
+    def interrupt(prompt):
+        raise error
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupt)
+    monkeypatch.setattr("welltuned.cli.moving.on_terminal", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["welltuned", "delete", "mlp", "--storage", str(path)])
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), pytest.raises(SystemExit):
+        main()
+    assert said.getvalue().splitlines()[-1] == "nothing is deleted"
+    assert "interrupted" not in said.getvalue()
+    assert rows_of(path)["study"] == 1
+
+
+@pytest.mark.parametrize("command", ["delete", "show"])
+def test_no_password_of_a_storage_is_shown(command, path, monkeypatch):
+    searched(path)
+    searched(path, "other")
+    storage = "postgresql://me:sesame@host/base"
+    monkeypatch.setattr("welltuned.cli.common.open_existing", lambda *_: SQLiteStorage(path))
+    args = {"delete": [["mpl", "--yes"]], "show": [["mpl"], []]}[command]
+    for some in args:
+        result = CliRunner().invoke(app, [command, *some, "--storage", storage])
+        assert str(result.exception).startswith("postgresql://…@host/base h")
 
 
 def test_without_a_terminal_it_takes_a_word(path):

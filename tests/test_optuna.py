@@ -558,6 +558,62 @@ def test_what_is_no_database_of_optunas_is_left_alone(optuna, tmp_path):
     assert "secret" not in str(result.exception)
 
 
+@pytest.mark.parametrize("name", ["a?b.db", "a#b.db", "100%.db", "a%20b.db", "ä b.db"])
+@pytest.mark.parametrize("address", ["{}", "sqlite:///{}", "sqlite+pysqlite:///{}"])
+def test_a_file_may_have_any_name(optuna, closing, tmp_path, monkeypatch, name, address):
+    monkeypatch.chdir(tmp_path)
+    made(optuna, closing("sqlite:///optuna.db"), n=2)
+    (tmp_path / "optuna.db").rename(name)
+    result = CliRunner().invoke(app, ["import", address.format(name), "--storage", "study.db"])
+    assert result.exit_code == 0, result.exception
+    assert "has 2 trials" in result.output
+    assert {p.name for p in tmp_path.iterdir()} == {name, "study.db", "study.db-wal", "study.db-shm"}
+
+
+def test_a_file_that_is_not_there_is_not_made_by_a_driver(optuna, tmp_path):
+    result = CliRunner().invoke(app, ["import", f"sqlite+pysqlite:///{tmp_path / 'none.db'}"])
+    assert "cannot be read: No such file" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("UPDATE trial_params SET distribution_json = '{bad'", "Expecting property name"),
+        ("DROP TABLE trial_params", "no such table: trial_params"),
+        ("UPDATE alembic_version SET version_num = 'v0.9.0.a'", "optuna storage upgrade"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_a_line(optuna, closing, tmp_path, damage, says):
+    path, storage = tmp_path / "optuna.db", tmp_path / "study.db"
+    made(optuna, closing(f"sqlite:///{path}"), n=2)
+    db = sqlite3.connect(path)
+    db.execute(damage)
+    db.commit()
+    db.close()
+    result = CliRunner().invoke(app, ["import", str(path), "--storage", str(storage)])
+    assert isinstance(result.exception, wt.StorageError)
+    assert f"{path} cannot be read as a storage of Optuna's" in str(result.exception)
+    assert says in str(result.exception) and "\n" not in str(result.exception)
+    assert not storage.exists()
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(optuna):
+    pytest.importorskip("psycopg")
+    result = CliRunner().invoke(app, ["import", "postgresql+psycopg://me:sesame@127.0.0.1:9/base"])
+    assert isinstance(result.exception, wt.StorageError)
+    assert "127.0.0.1" in str(result.exception) and "refused" in str(result.exception)
+    assert "sesame" not in str(result.exception)
+
+
+def test_no_password_of_a_storage_is_shown(optuna, closing, tmp_path, monkeypatch):
+    made(optuna, closing(f"sqlite:///{tmp_path / 'optuna.db'}"), n=2)
+    monkeypatch.setattr("welltuned.study.optuna.open_storage", lambda _: MemoryStorage())
+    storage = "postgresql://me:sesame@host/base"
+    result = CliRunner().invoke(app, ["import", str(tmp_path / "optuna.db"), "--storage", storage])
+    assert result.output.endswith("go on with Study(storage='postgresql://…@host/base', name='mlp')\n")
+
+
 def test_importing_loads_no_optuna():
     """A function that takes a study of Optuna's does not load it."""
     import subprocess

@@ -16,6 +16,7 @@ from welltuned.errors import InvalidValue
 from welltuned.plots import show as short
 from welltuned.space import Space
 from welltuned.storage import Storage, open_existing
+from welltuned.storage.masking import masked
 from welltuned.study import Study, stored_row, stored_study
 from welltuned.study.table import rows
 from welltuned.trial import Trial
@@ -72,7 +73,7 @@ def find_study(study: str | None, storage: str, space: Space | None = None) -> S
     if name is None:
         known = sorted(row.name for row in store.studies())
         if len(known) != 1:
-            raise InvalidValue(f"{where} holds {len(known)} studies: {known!r}; name one of them")
+            raise InvalidValue(f"{masked(where)} holds {len(known)} studies: {known!r}; name one of them")
         name = known[0]
     row = stored_row(store, name, where)
     if space is not None and row.spaces and row.spaces[-1] != space.to_json():

@@ -9,6 +9,7 @@ import click
 from welltuned.cli.common import existing_storage, split_study, storage_option
 from welltuned.errors import DamagedStorage, InvalidValue
 from welltuned.storage import Storage, StudyRow
+from welltuned.storage.masking import masked
 from welltuned.study import delete_stored, from_optuna, stored_row
 from welltuned.study.optuna import optuna_study
 from welltuned.trial import Origin, State
@@ -29,7 +30,7 @@ def import_study(source: str, study: str | None, name: str | None, storage: str)
     trials = [trial for trial in taken.trials if trial.origin is Origin.ADDED]
     states = ", ".join(f"{sum(t.state is s for t in trials)} {s.value}" for s in State if s.finished)
     click.echo(f"study {taken.name!r} has {len(trials)} trials from elsewhere: {states}")
-    click.echo(f"go on with Study(storage={storage!r}, name={taken.name!r})")
+    click.echo(f"go on with Study(storage={masked(storage)!r}, name={taken.name!r})")
 
 
 @click.command()
@@ -68,4 +69,8 @@ def _agreed(store: Storage, row: StudyRow) -> bool:
         trials = "all its trials, of which some are damaged"
     running = len(store.running(row.id))
     under_way = f", {running} of which are being evaluated now" if running else ""
-    return click.confirm(f"delete study {row.name!r} with {trials}{under_way}, for good?")
+    try:
+        return click.confirm(f"delete study {row.name!r} with {trials}{under_way}, for good?")
+    except click.Abort:  # Ctrl-C, or the end of what is typed
+        click.echo()
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from welltuned.errors import InvalidType, InvalidValue, StorageError, require
+from welltuned.errors import InvalidType, InvalidValue, StorageError, WelltunedError, require
 from welltuned.evaluation import failure, interpret, jsonable
 from welltuned.space import Categorical, Float, Int, Parameter, Space
 from welltuned.space.labels import same
@@ -31,6 +32,7 @@ UNDER_WAY = ("running", "waiting")
 NUMBER, FROM = "optuna_number", "optuna_study"  # attributes by which a trial is known when it is imported again
 AT_ONCE = 100  # trials that are stored together: a server takes no more than some megabytes
 SQLITE = b"SQLite format 3\0"
+ADDRESS = re.compile(r"sqlite(?:\+\w+)?:///(.*)", re.DOTALL)  # of a file, as SQLAlchemy writes it
 
 
 @dataclass
@@ -338,36 +340,56 @@ def optuna_study(where: str, name: str | None = None) -> Iterator[Any]:
     except ImportError as error:
         raise require("optuna", "optuna", "reading a database of Optuna's") from error
     shown = masked(where)
-    storage = _optuna_storage(where, shown)
+    storage: Any = None
     try:
-        names = optuna.get_all_study_names(storage)
-        if name is None and len(names) != 1:
-            raise InvalidValue(f"{shown} holds {len(names)} studies of Optuna's: {sorted(names)!r}; name one of them")
-        if name is not None and name not in names:
-            raise InvalidValue(f"{shown} has no study {name!r}; it has {sorted(names)!r}")
-        yield optuna.load_study(study_name=name or names[0], storage=storage)
+        with _reading(shown):
+            storage = _optuna_storage(where, shown)
+            names = optuna.get_all_study_names(storage)
+            if name is None and len(names) != 1:
+                raise InvalidValue(
+                    f"{shown} holds {len(names)} studies of Optuna's: {sorted(names)!r}; name one of them"
+                )
+            if name is not None and name not in names:
+                raise InvalidValue(f"{shown} has no study {name!r}; it has {sorted(names)!r}")
+            study = optuna.load_study(study_name=name or names[0], storage=storage)
+            study.get_trials(deepcopy=False)  # Optuna keeps them: whatever cannot be read is met here
+        yield study
     finally:
         if hasattr(storage, "engine"):
             storage.remove_session()
             storage.engine.dispose()
 
 
+@contextmanager
+def _reading(shown: str) -> Iterator[None]:
+    """Turn the errors of SQLAlchemy, of a driver, or of Optuna into ours."""
+    try:
+        yield
+    except WelltunedError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        cause = error.__cause__ or error  # Optuna's own says no more than that something went wrong
+        lines = str(cause).splitlines() or [type(cause).__name__]
+        raise StorageError(f"{shown} cannot be read as a storage of Optuna's: {masked(lines[0])}") from None
+
+
 def _optuna_storage(where: str, shown: str) -> Any:
     from optuna.storages import JournalStorage, RDBStorage
 
-    file = where.partition(":///")[2] if where.startswith("sqlite:///") else None if "://" in where else where
-    try:
-        if file is not None and not _is_database(Path(file).expanduser(), shown):
-            from optuna.storages.journal import JournalFileBackend
+    address = ADDRESS.match(where)
+    if address is None and "://" in where:
+        return RDBStorage(where, skip_table_creation=True)
+    path = Path(where if address is None else address[1]).expanduser()
+    if _is_database(path, shown):
+        # not by an address, where some characters of a file's name mean something else
+        return RDBStorage("sqlite://", {"creator": lambda: _connected(path)}, skip_table_creation=True)
+    from optuna.storages.journal import JournalFileBackend
 
-            return JournalStorage(JournalFileBackend(str(Path(file).expanduser())))
-        url = where if file is None else f"sqlite:///{Path(file).expanduser()}"
-        return RDBStorage(url, skip_table_creation=True)
-    except StorageError:
-        raise
-    except Exception as error:  # noqa: BLE001 - of SQLAlchemy, of a driver, or of Optuna
-        text = masked(str(error).splitlines()[0]) if str(error) else type(error).__name__
-        raise StorageError(f"{shown} cannot be read as a storage of Optuna's: {text}") from None
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def _is_database(path: Path, shown: str) -> bool:
@@ -381,7 +403,7 @@ def _is_database(path: Path, shown: str) -> bool:
         return False
     tables: set[str] = set()
     if begin == SQLITE:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with closing(_connected(path)) as db:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not {"studies", "trials", "version_info"} <= tables:
         raise StorageError(f"{shown} is no storage of Optuna's; give the file or the address that its storage= names")

@@ -13,6 +13,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.evaluation import Objective
 from welltuned.space import Space
 from welltuned.storage import Storage, StudyRow, open_existing
+from welltuned.storage.masking import masked
 from welltuned.study.coordinator import checkpoint_folder
 from welltuned.study.study import Study
 
@@ -93,7 +94,7 @@ def stored_row(storage: Storage, name: str, where: Any = None) -> StudyRow:
     """
     known = {row.name: row for row in storage.studies()}
     if name not in known:
-        shown = getattr(storage, "where", "the storage") if where is None else where
+        shown = getattr(storage, "where", "the storage") if where is None else masked(str(where))
         raise InvalidValue(f"{shown} has no study {name!r}; it has {sorted(known)!r}")
     return known[name]
 
