@@ -343,6 +343,13 @@ def test_transformers_may_evaluate_by_steps():
     assert steps_of(with_transformers, "eval_loss", max_steps=3) == [1, 2]  # the second epoch ends in its midst
 
 
+def test_transformers_may_evaluate_before_the_training():
+    """What has learnt nothing is no report, as with Lightning."""
+    assert steps_of(with_transformers, "eval_loss", epochs=2, eval_on_start=True) == [1, 2]
+    often = {"eval_strategy": "steps", "eval_steps": 3, "max_steps": 6}
+    assert steps_of(with_transformers, "eval_loss", eval_on_start=True, **often) == [3, 6]
+
+
 def test_transformers_may_evaluate_on_several_sets():
     reports = []
     with_transformers(trial_of(reports), {"one": "eval_a_loss", "two": "eval_b_loss"}, sets=["a", "b", "c"], epochs=2)

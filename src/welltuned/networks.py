@@ -174,9 +174,9 @@ def _lightning_callbacks() -> list[Any]:
 def for_transformers(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
     """Return a callback for the ``Trainer`` of Hugging Face transformers and those derived from it.
 
-    Each evaluation during the training is a report. Its step is the number of epochs so far, rounded up, where
-    ``TrainingArguments`` has ``eval_strategy="epoch"``, and the trainer's ``global_step`` otherwise; both count what
-    came before a checkpoint.
+    Each evaluation during the training is a report; that before it (``eval_on_start``) is none. The step is the number
+    of epochs so far, rounded up, where ``TrainingArguments`` has ``eval_strategy="epoch"``, and the trainer's
+    ``global_step`` otherwise; both count what came before a checkpoint.
 
     Parameters
     ----------
@@ -228,8 +228,8 @@ def for_transformers(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
             self.training, self.values = True, {}
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any], **_: Any) -> None:
-            # the objective may evaluate on other data after the training
-            if not self.training or relay.found_in(self.values):
+            # the objective may evaluate on other data after the training, and eval_on_start does before it
+            if not self.training or not state.global_step or relay.found_in(self.values):
                 return
             self.values.update(metrics)
             if relay.found_in(self.values) and relay(self.values, _step_of(args, state)):
