@@ -156,6 +156,15 @@ def test_no_folder_elsewhere_is_removed(path, tmp_path):
     storage.close()
 
 
+def test_a_name_that_no_folder_can_have_is_no_obstacle(path, tmp_path, caplog):
+    """There are none of its checkpoints, since there could be none."""
+    name = "long" * 75
+    searched(path, name)
+    (tmp_path / "study.db-checkpoints" / "other").mkdir(parents=True)
+    assert wt.delete_study(path, name) == 5
+    assert not caplog.records
+
+
 def test_checkpoints_that_cannot_be_removed_are_named(path, monkeypatch, caplog):
     study = wt.Study(SPACE, storage=path, name="mlp", sampler="random", seed=0)
     study.optimize(lambda t: len(str(t.checkpoint)), n_trials=1, progress=False)
@@ -353,6 +362,23 @@ def test_salvage_keeps_two_studies_of_one_name_apart(path, tmp_path, monkeypatch
             storage.delete(study)
     monkeypatch.setattr("welltuned.storage.records.tombstone_of", lambda study, revision: {})
     assert [(s.name, s.finished) for s in salvage(path, tmp_path / "new.db")] == [("mlp-1", 20), ("mlp", 3)]
+    reader.close()
+    storage.close()
+
+
+def test_salvage_gives_no_study_the_name_of_another_one(path, tmp_path, monkeypatch):
+    storage = SQLiteStorage(path)
+    reader = sqlite3.connect(path, isolation_level=None)
+    for name, n in (("mlp", 4), ("mlp-1", 3), ("mlp", 2)):
+        study = storage.open(study_row(name)).id
+        storage.add(study, [finished(i / n).but(key=str(i)) for i in range(n)])
+        if n == 3:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM study").fetchall()
+            storage.delete(1)
+    monkeypatch.setattr("welltuned.storage.records.tombstone_of", lambda study, revision: {})
+    saved = [(s.name, s.finished) for s in salvage(path, tmp_path / "new.db")]
+    assert saved == [("mlp-1-1", 4), ("mlp-1", 3), ("mlp", 2)]
     reader.close()
     storage.close()
 

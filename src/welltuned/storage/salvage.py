@@ -261,9 +261,12 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _save(storage: SQLiteStorage, found: _Rows, number: int) -> Salvaged:
     """Write one study with its trials to the new file, under their own numbers."""
-    row = found.studies[number][1]
-    if row.name in (found.studies[n][1].name for n in found.kept() if n > number):
-        row = replace(row, name=f"{row.name}-{number}")  # deleted, and what says so is lost
+    row, names = found.studies[number][1], {n: found.studies[n][1].name for n in found.kept()}
+    if row.name in (name for n, name in names.items() if n > number):  # deleted, and what says so is lost
+        own = f"{row.name}-{number}"
+        while own in names.values():
+            own += f"-{number}"
+        row = replace(row, name=own)
     versions = sorted(v for s, v in found.spaces if s == number)
     spaces = tuple(json.loads(found.spaces[number, v][1]) for v in versions)
     study = storage.open(replace(row, id=0, spaces=spaces, stop_reason=None)).id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import shutil
 from inspect import signature
@@ -151,11 +152,12 @@ def delete_stored(storage: Storage, row: StudyRow) -> int:
     trials = storage.delete(row.id)
     folder = checkpoint_folder(None, storage, row)
     # a name that another program stored may lead elsewhere
-    if folder is not None and folder.parent == Path(f"{storage.path}-checkpoints") and folder.is_dir():  # type: ignore[attr-defined]
+    if folder is not None and folder.parent == Path(f"{storage.path}-checkpoints"):  # type: ignore[attr-defined]
         try:
             shutil.rmtree(folder)
         except OSError as error:
-            log.warning("study %r is deleted, but not its checkpoints in %s: %s", row.name, folder, error)
+            if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):  # there are none, or cannot be any
+                log.warning("study %r is deleted, but not its checkpoints in %s: %s", row.name, folder, error)
         with contextlib.suppress(OSError):  # others have theirs in it
             folder.parent.rmdir()
     return trials
