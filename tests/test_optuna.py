@@ -4,6 +4,7 @@ import logging
 import math
 import sqlite3
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -318,6 +319,28 @@ def test_done_again_it_adds_what_is_new(tmp_path, caplog):
     reopened = wt.Study(storage=path, name="mlp")
     assert reopened.coordinator.open_space
     assert len(reopened.trials) == 255
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set here")
+def test_done_again_in_another_time_zone_it_adds_what_is_new(monkeypatch):
+    """As in a container, whose clock is often in UTC: Optuna's times do not say where they were taken."""
+    storage = MemoryStorage()
+    trials = [frozen(i, x=i / 4, datetime_start=at(2024, 1, 1, 12, 7, i, 123_457 * i)) for i in range(4)]
+    trials.append(frozen(4))
+    try:
+        for zone in ("UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            assert len(wt.from_optuna(trials, storage=storage).trials) == 5
+        # of a study that was made anew within the day
+        anew = [
+            frozen(0, x=0.3, datetime_start=trials[0].datetime_start + timedelta(minutes=15, microseconds=7)),
+            frozen(1, [0.75], x=0.3, datetime_start=trials[1].datetime_start + timedelta(minutes=30)),
+        ]
+        assert len(wt.from_optuna(anew, storage=storage).trials) == 7
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_nothing_is_said_of_other_studies_in_the_storage(caplog):

@@ -30,6 +30,7 @@ log = logging.getLogger("welltuned")
 STATES = {"complete": State.COMPLETE, "pruned": State.PRUNED, "fail": State.FAILED}
 UNDER_WAY = ("running", "waiting")
 NUMBER, FROM = "optuna_number", "optuna_study"  # attributes by which a trial is known when it is imported again
+QUARTER, ZONES = 900.0, 26 * 3600.0  # seconds by which zones differ, at least and at most
 AT_ONCE = 100  # trials that are stored together: a server takes no more than some megabytes
 SQLITE = b"SQLite format 3\0"
 ADDRESS = re.compile(r"sqlite(?:\+\w+)?:///(.*)", re.DOTALL)  # of a file, as SQLAlchemy writes it
@@ -176,15 +177,30 @@ def _add(study: Study, found: _Found) -> None:
     if not study.has_space:
         found.without["trials without parameters"] += len(found.trials)
         return
-    known = {_identity(trial) for trial in study.trials}
-    new = [trial for trial in found.trials if _identity(trial) not in known]
+    known: dict[tuple[Any, Any], list[Trial]] = {}
+    for trial in study.trials:
+        known.setdefault(_origin(trial), []).append(trial)
+    new = [trial for trial in found.trials if not any(_is_same(trial, t) for t in known.get(_origin(trial), ()))]
     for i in range(0, len(new), AT_ONCE):
         added = study.add(new[i : i + AT_ONCE])
         found.refused += [f"trial {trial.number}: {why}" for trial, why in added.refused]
 
 
-def _identity(trial: Trial) -> tuple[Any, ...]:
-    return trial.attributes.get(FROM), trial.attributes.get(NUMBER), trial.started
+def _origin(trial: Trial) -> tuple[Any, Any]:
+    return trial.attributes.get(FROM), trial.attributes.get(NUMBER)
+
+
+def _is_same(one: Trial, other: Trial) -> bool:
+    """Tell whether trials of one number are one; a study that was made anew has others.
+
+    Optuna's times lack their zone: what was imported where the clock is in another one began whole quarters of an hour
+    earlier or later.
+    """
+    if one.started is None or other.started is None:
+        return one.started is other.started
+    apart = abs(one.started - other.started)
+    shifted = apart <= ZONES and abs(apart - QUARTER * round(apart / QUARTER)) < 1e-6
+    return apart == 0.0 or (shifted and one.metrics == other.metrics)
 
 
 def _warn(name: str, found: _Found) -> None:
