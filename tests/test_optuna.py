@@ -343,6 +343,28 @@ def test_done_again_in_another_time_zone_it_adds_what_is_new(monkeypatch):
         time.tzset()
 
 
+@pytest.mark.parametrize(
+    ("what", "parts"),
+    [
+        ({}, [100, 30]),
+        ({"user_attrs": {"log": "x" * (1 << 18)}}, [15] * 8 + [10]),
+        ({"intermediate_values": dict.fromkeys(range(2500), 1.0)}, [20] * 6 + [10]),
+    ],
+)
+def test_no_request_is_larger_than_a_server_takes(what, parts):
+    class Counting(MemoryStorage):
+        sizes = []
+
+        def add(self, study, trials, **others):
+            self.sizes = [*self.sizes, len(trials)]
+            return super().add(study, trials, **others)
+
+    storage = Counting()
+    trials = [frozen(i, x=i / 130, **what) for i in range(130)]
+    assert len(wt.from_optuna(trials, storage=storage).trials) == 130
+    assert storage.sizes == parts
+
+
 def test_nothing_is_said_of_other_studies_in_the_storage(caplog):
     storage = MemoryStorage()
     wt.Study({"y": (0.0, 1.0)}, storage=storage, name="other")

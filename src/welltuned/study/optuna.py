@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -31,7 +32,8 @@ STATES = {"complete": State.COMPLETE, "pruned": State.PRUNED, "fail": State.FAIL
 UNDER_WAY = ("running", "waiting")
 NUMBER, FROM = "optuna_number", "optuna_study"  # attributes by which a trial is known when it is imported again
 QUARTER, ZONES = 900.0, 26 * 3600.0  # seconds by which zones differ, at least and at most
-AT_ONCE = 100  # trials that are stored together: a server takes no more than some megabytes
+AT_ONCE, LARGEST = 100, 4 << 20  # trials, and bytes of them, that are stored together: a server takes some megabytes
+REPORT = 80  # bytes that one takes
 SQLITE = b"SQLite format 3\0"
 ADDRESS = re.compile(r"sqlite(?:\+\w+)?:///(.*)", re.DOTALL)  # of a file, as SQLAlchemy writes it
 
@@ -181,9 +183,24 @@ def _add(study: Study, found: _Found) -> None:
     for trial in study.trials:
         known.setdefault(_origin(trial), []).append(trial)
     new = [trial for trial in found.trials if not any(_is_same(trial, t) for t in known.get(_origin(trial), ()))]
-    for i in range(0, len(new), AT_ONCE):
-        added = study.add(new[i : i + AT_ONCE])
+    for part in _parts(new):
+        added = study.add(part)
         found.refused += [f"trial {trial.number}: {why}" for trial, why in added.refused]
+
+
+def _parts(trials: Iterable[Trial]) -> Iterator[list[Trial]]:
+    """Split trials into lists that a server takes in one request."""
+    part: list[Trial] = []
+    size = 0
+    for trial in trials:
+        own = len(json.dumps(trial.attributes)) + REPORT * len(trial.reports)
+        if part and (len(part) == AT_ONCE or size + own > LARGEST):
+            yield part
+            part, size = [], 0
+        part.append(trial)
+        size += own
+    if part:
+        yield part
 
 
 def _origin(trial: Trial) -> tuple[Any, Any]:
