@@ -472,11 +472,14 @@ def volume(sampler, n, seed):
 
 
 def test_expected_hypervolume_improvement_covers_the_front():
-    """40 trials of ZDT1 in four dimensions, three seeds: more than random search covers, and nearly all there is."""
+    """40 trials of ZDT1 in four dimensions, three seeds: more than random search covers, and nearly all there is.
+
+    Of 24 seeds none is below 0.96; a search that stays at one end of the front has 0.81.
+    """
     found = [volume("bayes", 40, s) for s in range(3)]
     randoms = [volume("random", 40, s) for s in range(3)]
     assert min(found) > max(randoms)
-    assert np.median(found) > 0.94 * (1.1 * 4.0 - 1 / 3)
+    assert min(found) > 0.94 * (1.1 * 4.0 - 1 / 3)
 
 
 def test_nsga2_covers_more_of_a_front_than_random_search():

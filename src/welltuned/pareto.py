@@ -104,11 +104,13 @@ def penalised(y: np.ndarray, violations: np.ndarray) -> np.ndarray:
     return np.where(total > 0, worst + extent * total, y)
 
 
-def front_reference(front: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return a point that every point of the front dominates: its worst values and a tenth of its ranges beyond.
+def front_reference(front: np.ndarray, points: np.ndarray, wide: bool = False) -> np.ndarray:
+    """Return a point that every point of the front dominates: its worst values, and a tenth of all ranges beyond.
 
-    Where the front has no extent in an objective, that of all ``points`` counts.
+    The ranges are those of all ``points``. Those of the front alone would shut a search in: where its points lie close
+    together, all that trades one objective for another would be beyond. ``wide`` means the worst values of all
+    points, where these are further out.
     """
-    extent = np.ptp(front, axis=0)
-    extent = np.where(extent > 0, extent, np.where(np.ptp(points, axis=0) > 0, np.ptp(points, axis=0), 1.0))
-    return front.max(0) + 0.1 * extent
+    extent = np.ptp(points, axis=0)
+    narrow = front.max(0) + 0.1 * np.where(extent > 0, extent, 1.0)
+    return np.maximum(narrow, points.max(0)) if wide else narrow

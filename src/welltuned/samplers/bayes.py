@@ -287,7 +287,8 @@ class Search:
             rows = np.vstack([rows, pending])
         points = np.column_stack([p.means(embed(rows)) for p in posteriors])
         front = points[non_dominated(points)]
-        reference = front_reference(front, points)
+        # far out, the ends of the front are worth most; close by, what lies between them
+        reference = front_reference(front, points, wide=len(points) % 2 == 1)
         if len(front) > MOST_BOXES:
             front = front[np.argsort(front[:, 0])[np.linspace(0, len(front) - 1, MOST_BOXES).astype(int)]]
         return LogEHVI(embed, posteriors, *boxes(front, reference))
