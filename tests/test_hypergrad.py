@@ -249,7 +249,7 @@ def test_going_back_keeps_the_root_of_the_states():
 
     array = LIBRARIES["torch"]
     problem = ridge(array, optimizer=SGD(lr=0.01), steps=100)
-    training = problem._training(hypergrad.autodiff.Torch())
+    training = problem._training(hypergrad.autodiff.Torch(), {})
     step = training.forward
 
     def watched(*args):
@@ -424,9 +424,144 @@ def test_a_problem_travels_to_workers():
     assert copy({"l2": 0.3}) == problem({"l2": 0.3})
 
 
-def test_nothing_real_is_nothing_to_differentiate(array):
-    with pytest.raises(wt.InvalidValue, match="none of the parameters"):
-        ridge(array)({"l2": 1})
+def test_nothing_real_is_trained_all_the_same(array):
+    value, gradient = ridge(array)({"l2": 1})
+    assert value == pytest.approx(ridge_exactly(1.0)[0], rel=1e-8)
+    assert gradient == {}
+
+
+def test_a_branch_without_real_parameters_is_a_result_like_others():
+    array = LIBRARIES["torch"]
+    problem = Bilevel(
+        inner=lambda w, h, d: squares(w, d) + h.get("l2", 0.0) * (w["a"] ** 2).sum(),
+        outer=lambda w, h, d: squares(w, d) + (100.0 if h["kind"] == "ridge" else 0.0),
+        weights={"a": array(np.zeros(6))},
+        train=(array(X), array(Y)),
+        valid=(array(X_VALID), array(Y_VALID)),
+    )
+    space = {"kind": ["plain", "ridge"], "l2": wt.Float(1e-4, 1.0, log=True, when={"kind": "ridge"})}
+    study = wt.Study(space, seed=0)
+    study.optimize(problem, n_trials=8)
+    assert all(t.state is wt.State.COMPLETE for t in study.trials)
+    assert study.best.params == {"kind": "plain"}
+
+
+def test_numbers_and_what_is_fixed_work_without_a_study(array):
+    problem = ridge(
+        array,
+        weights=lambda h: {"a": array(np.ones(6)) * h["scale"]},
+        optimizer=lambda h, t: SGD(lr=0.05, momentum=0.5 * (t > 0)),
+        steps=lambda h: h["epochs"],
+    )
+    found = problem.hypergradient({"l2": 0.1, "scale": np.float64(0.5)}, fixed={"epochs": 4})
+    value, gradient = problem({"epochs": 4, "l2": 0.1, "scale": 0.5})
+    assert value == found.value
+    assert gradient == pytest.approx({k: float(v) for k, v in found.gradient.items()})
+    start = {"l2": array(0.1), "scale": array(0.5)}
+    descent = hypergrad.minimize(problem, start, n_steps=5, fixed={"epochs": 4}, bounds=(None, 0.4), guard=0)
+    assert descent.steps[0].value == problem({"epochs": 4, "l2": 0.1, "scale": 0.4})[0]
+    assert float(descent.hyperparameters["scale"]) <= 0.4
+
+
+def test_functions_are_compiled_once_for_each_choice():
+    traced = []
+
+    def inner(w, h, data):
+        traced.append(h["power"])
+        return squares(w, data) + h["l2"] * (abs(w["a"]) ** h["power"]).sum()
+
+    problem = Bilevel(
+        inner,
+        lambda w, h, d: squares(w, d),
+        {"a": jax.numpy.zeros(6)},
+        train=(jax.numpy.asarray(X), jax.numpy.asarray(Y)),
+        valid=(jax.numpy.asarray(X_VALID), jax.numpy.asarray(Y_VALID)),
+        optimizer=SGD(lr=0.05),
+        steps=3,
+    )
+    problem({"l2": 0.1, "power": 2})
+    once = len(traced)
+    problem({"l2": 0.2, "power": 2})
+    assert len(traced) == once
+    problem({"l2": 0.2, "power": 3})
+    assert len(traced) == 2 * once
+
+
+def test_parameters_of_a_module_leave_no_record():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+
+    def loss(w, h, data):
+        return ((torch.func.functional_call(net, w, (data[0],))[:, 0] - data[1]) ** 2).mean()
+
+    array = LIBRARIES["torch"]
+    problem = Bilevel(
+        inner=lambda w, h, d: loss(w, h, d) + h["l2"] * sum((x**2).sum() for x in w.values()),
+        outer=loss,
+        weights=dict(net.named_parameters()),
+        train=(array(X), array(Y)),
+        valid=(array(X_VALID), array(Y_VALID)),
+        optimizer=SGD(lr=0.02),
+        steps=6,
+    )
+    h = {"l2": array(0.1).requires_grad_()}
+    found = [problem.hypergradient(h, method=method) for method in ("reverse", "forward")]
+    for one in found:
+        assert not any(x.requires_grad for x in [*one.weights.values(), one.gradient["l2"]])
+    assert float(found[0].gradient["l2"]) == pytest.approx(float(found[1].gradient["l2"]), rel=1e-9)
+    assert torch.is_grad_enabled()
+
+
+def saddle(array, **settings):
+    return Bilevel(
+        inner=lambda w, h, d: ((w**2 - 1) ** 2).sum() + h["a"] * w.sum(),
+        outer=lambda w, h, d: ((w - 2) ** 2).sum(),
+        **{"weights": array(np.full(2, 0.01)), "optimizer": SGD(1e-3), "steps": 3, **settings},
+    )
+
+
+@pytest.mark.parametrize("method", ["implicit", Neumann(iterations=60)])
+def test_what_an_implicit_method_could_not_solve_is_no_derivative(array, method):
+    problem = saddle(array, method=method)
+    with pytest.warns(UserWarning, match="was not solved"):
+        value, gradient = problem({"a": 0.05})
+    assert np.isfinite(value)
+    assert gradient == {}
+
+
+def test_what_an_implicit_method_cannot_see_is_no_derivative(array):
+    problem = ridge(array, optimizer=lambda h, t: SGD(lr=h["lr"]), steps=300, method="implicit")
+    with pytest.warns(UserWarning, match="lr"):
+        assert list(problem({"lr": 0.1, "l2": 0.3})[1]) == ["l2"]
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_the_unit_of_the_losses_does_not_matter(array, unit):
+    problem = Bilevel(
+        inner=lambda w, h, d: unit * (squares(w, d) + h["l2"] * (w["a"] ** 2).sum()),
+        outer=lambda w, h, d: squares(w, d),
+        weights={"a": array(np.zeros(6))},
+        train=(array(X), array(Y)),
+        valid=(array(X_VALID), array(Y_VALID)),
+    )
+    value, slope = ridge_exactly(0.3)
+    found = problem({"l2": 0.3})
+    assert found == (pytest.approx(value, rel=1e-5), {"l2": pytest.approx(slope, rel=1e-4)})
+
+
+def test_a_training_loss_that_is_not_finite_is_a_failed_trial(array):
+    problem = Bilevel(lambda w, h, d: (w * h["x"] / 0.0).sum(), lambda w, h, d: (w**2).sum(), array(np.ones(3)))
+    study = wt.Study({"x": (0.5, 1.0)}, seed=0)
+    study.optimize(problem, n_trials=2)
+    assert [t.reason for t in study.trials] == [wt.Reason.NAN] * 2
+
+
+def test_a_setting_with_too_many_numbers_is_an_error(array):
+    problem = Bilevel(
+        lambda w, h, d: w**2, lambda w, h, d: w**2, array(0.5), optimizer=lambda h, t: SGD(lr=h["lr"]), steps=5
+    )
+    with pytest.raises(wt.InvalidValue, match=r"h\['lr'\]\[t\]"):
+        problem.hypergradient({"lr": array(np.full(5, 0.1))})
 
 
 # -- descent --
@@ -527,9 +662,12 @@ def test_a_start_that_diverges_is_an_error(array):
     [
         ({"inner": 3}, TypeError, "inner=3"),
         ({"optimizer": "adam"}, TypeError, "optimizer='adam'"),
-        ({"steps": 0}, ValueError, "steps=0"),
-        ({"steps": 2.5}, TypeError, "steps=2.5"),
-        ({"batch_size": -1}, ValueError, "batch_size=-1"),
+        ({"optimizer": SGD}, TypeError, "as in SGD"),
+        ({"optimizer": SGD(0.1), "steps": 0}, ValueError, "steps=0"),
+        ({"optimizer": SGD(0.1), "steps": 2.5}, TypeError, "steps=2.5"),
+        ({"optimizer": SGD(0.1), "batch_size": -1}, ValueError, "batch_size=-1"),
+        ({"steps": 5}, ValueError, "needs an optimizer="),
+        ({"tolerance": "x"}, TypeError, "tolerance='x'"),
         ({"tolerance": 0}, ValueError, "tolerance=0"),
         ({"method": "newton"}, ValueError, "'newton' is none of"),
         ({"method": Reverse}, TypeError, "Reverse"),

@@ -1,10 +1,12 @@
 """Derivatives that an objective returns, from the history to the process."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import welltuned as wt
-from welltuned.history import History
+from welltuned.history import History, Wishes
 from welltuned.space import codec
 from welltuned.surrogate import model as models
 from welltuned.surrogate import slopes
@@ -91,7 +93,7 @@ def test_a_process_learns_from_derivatives():
     truth = f(grid[:, 0], grid[:, 1])
     errors = []
     for given in (None, gradient):
-        model = models.fit_model(searched(f, given), np.random.default_rng(0))
+        model = models.fit_model(searched(f, given), np.random.default_rng(0), derivatives=True)
         errors.append(np.sqrt(((model.objective.predict(model.embed(grid))[0] - truth) ** 2).mean()))
     assert errors[1] < 0.6 * errors[0]
 
@@ -106,7 +108,7 @@ def test_derivatives_of_short_waves_are_not_believed():
     grid = np.random.default_rng(0).random((200, 2))
     errors = []
     for given in (None, gradient):
-        model = models.fit_model(searched(f, given, 12), np.random.default_rng(0))
+        model = models.fit_model(searched(f, given, 12), np.random.default_rng(0), derivatives=True)
         rest = model.objective.predict(model.embed(grid))[0] - f(grid[:, 0], grid[:, 1])
         errors.append(np.sqrt((rest**2).mean()))
     assert errors[1] < 1.2 * errors[0]
@@ -128,6 +130,52 @@ def test_summaries_tell_what_was_measured():
     plain = wt.Study({"x": (-1.0, 1.0), "y": (-1.0, 1.0)}, sampler="random", seed=0)
     plain.optimize(lambda t: t["x"] ** 2 + t["y"], n_trials=12)
     assert study.predict({"x": 0.5, "y": 0.0}) == plain.predict({"x": 0.5, "y": 0.0})
+    assert study.recommend() == plain.recommend()
+
+
+def noisy(history):
+    return History(history.space, history.trials, wishes=Wishes(noisy=True))
+
+
+def inexact(history):
+    return History(history.space, [replace(t, sems={"value": 0.1}) for t in history.trials])
+
+
+@pytest.mark.parametrize("change", [noisy, inexact])
+def test_among_noisy_values_derivatives_are_left_out(change):
+    def gradient(x, y):
+        return 5 * np.cos(5 * x), 2 * (y - 0.3)
+
+    grid = np.random.default_rng(0).random((20, 2))
+    found = []
+    for given in (None, gradient):
+        history = change(searched(lambda x, y: np.sin(5 * x) + (y - 0.3) ** 2, given))
+        model = models.fit_model(history, np.random.default_rng(0), derivatives=True)
+        found.append(model.objective.predict(model.embed(grid))[0])
+    assert np.array_equal(*found)
+
+
+def test_a_derivative_that_is_missing_is_a_difference():
+    """In a list of grids too, whose columns have names of their own."""
+
+    def objective(trial):
+        return sum((v - 0.3) ** 2 for v in trial.values()), {"C": 2 * (trial["C"] - 0.3)}
+
+    grids = [{"C": wt.Float(0.0, 1.0)}, {"C": wt.Float(0.0, 2.0), "g": wt.Float(0.0, 1.0)}]
+    study = wt.minimize(objective, grids, n_trials=40, sampler="gradient", seed=0)
+    assert study.best.value < 1e-4
+
+
+def test_turns_are_taken_where_trials_fail():
+    def objective(trial):
+        if trial["x"] > 0.6:
+            raise RuntimeError("diverged")
+        return -trial["x"], {"x": -1.0}
+
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="auto", seed=0)
+    study.optimize(objective, n_trials=20)
+    failed = "".join("F" if t.state is State.FAILED else "C" for t in study.trials)
+    assert "F" * 6 not in failed
 
 
 @pytest.mark.parametrize("sampler", ["bayes", "auto"])

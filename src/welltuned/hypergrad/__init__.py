@@ -10,12 +10,11 @@ from welltuned.hypergrad.descent import Descent, Step, minimize
 from welltuned.hypergrad.forward import Forward
 from welltuned.hypergrad.implicit import Implicit, Neumann
 from welltuned.hypergrad.method import Hypergradient, Method
-from welltuned.hypergrad.optimizers import OPTIMIZERS, SGD, Adam, Optimizer, RMSprop
+from welltuned.hypergrad.optimizers import SGD, Adam, Optimizer, RMSprop
 from welltuned.hypergrad.reverse import Reverse
 
 __all__ = [
     "METHODS",
-    "OPTIMIZERS",
     "SGD",
     "Adam",
     "Bilevel",

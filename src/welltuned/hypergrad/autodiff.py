@@ -33,6 +33,9 @@ class Autodiff(Protocol):
     def array(self, value: Any, like: Array) -> Array:
         """Return an array of the values, of the type and on the device of another."""
 
+    def number(self, value: Any) -> Array:
+        """Return an array of the library's own type of real numbers."""
+
     def numpy(self, array: Array) -> np.ndarray:
         """Return the values of an array, in double precision."""
 
@@ -41,6 +44,9 @@ class Autodiff(Protocol):
 
     def seeded(self, like: Tree, seed: int) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the library's global generators start from ``seed``."""
+
+    def alone(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which the library records nothing but what the methods ask for."""
 
 
 class Torch:
@@ -80,6 +86,10 @@ class Torch:
         """See :class:`Autodiff`."""
         return self.torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
+    def number(self, value: Any) -> Array:
+        """See :class:`Autodiff`."""
+        return self.torch.as_tensor(value, dtype=self.torch.get_default_dtype())
+
     def numpy(self, array: Array) -> np.ndarray:
         """See :class:`Autodiff`."""
         return array.detach().cpu().double().numpy()
@@ -102,6 +112,11 @@ class Torch:
         finally:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
+
+    def alone(self) -> contextlib.AbstractContextManager[Any]:
+        """See :class:`Autodiff`."""
+        # parameters of modules ask for a record of all that is done with them; torch.func keeps its own
+        return self.torch.no_grad()
 
 
 class Jax:
@@ -134,6 +149,10 @@ class Jax:
         """See :class:`Autodiff`."""
         return self.jax.numpy.asarray(value, dtype=like.dtype)
 
+    def number(self, value: Any) -> Array:
+        """See :class:`Autodiff`."""
+        return self.jax.numpy.asarray(value, dtype=float)
+
     def numpy(self, array: Array) -> np.ndarray:
         """See :class:`Autodiff`."""
         return np.asarray(array, dtype=float)
@@ -146,6 +165,10 @@ class Jax:
         """See :class:`Autodiff`."""
         return contextlib.nullcontext()  # JAX has no global generator
 
+    def alone(self) -> contextlib.AbstractContextManager[Any]:
+        """See :class:`Autodiff`."""
+        return contextlib.nullcontext()
+
 
 LIBRARIES: dict[str, Callable[[], Autodiff]] = {"torch": Torch, "jax": Jax, "jaxlib": Jax}
 
@@ -154,8 +177,7 @@ def of(tree: Tree, what: str) -> Autodiff:
     """Return the library of a tree's arrays, which all have to be real numbers of one library."""
     found = {}
     for place, leaf in trees.paths(tree):
-        library = next((name for c in type(leaf).__mro__ if (name := c.__module__.split(".")[0]) in LIBRARIES), None)
-        if library is None:
+        if (library := _name_of(leaf)) is None:
             raise InvalidType(
                 f"{what}: {place or 'the value'} is {_short(leaf)} of type {type(leaf).__name__}; expected a tensor of "
                 f"PyTorch or an array of JAX"
@@ -168,6 +190,17 @@ def of(tree: Tree, what: str) -> Autodiff:
     if len(found) > 1:
         raise InvalidType(f"{what} mixes arrays of PyTorch and of JAX: {sorted(found.values())!r}")
     return next(iter(found))()
+
+
+def guess(*data: Any) -> Autodiff | None:
+    """Return the library of the first array among some data, None where there is none."""
+    names = (_name_of(leaf) for tree in data if not callable(tree) for _, leaf in trees.paths(tree))
+    name = next((name for name in names if name is not None), None)
+    return None if name is None else LIBRARIES[name]()
+
+
+def _name_of(leaf: Any) -> str | None:
+    return next((name for c in type(leaf).__mro__ if (name := c.__module__.split(".")[0]) in LIBRARIES), None)
 
 
 def basis(library: Autodiff, tree: Tree) -> Tree:

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.autodiff import Autodiff
 from welltuned.hypergrad.forward import Forward
 from welltuned.hypergrad.implicit import Implicit, Neumann
 from welltuned.hypergrad.method import Hypergradient, Method
-from welltuned.hypergrad.optimizers import OPTIMIZERS
 from welltuned.hypergrad.reverse import Reverse
 from welltuned.hypergrad.training import Training, counted
 from welltuned.hypergrad.trees import Array, Tree
 
+PLAIN = (int, float, np.number, np.ndarray)
+COMPILED = 32  # combinations of what is not differentiated whose functions are kept
 METHODS: dict[str, Callable[[], Method]] = {
     "implicit": Implicit,
     "neumann": Neumann,
@@ -45,21 +48,23 @@ class Bilevel:
         Where training begins; or a function of h that returns it, through which derivatives pass.
     train, valid
         The data: arrays with one first axis, or for ``train`` a function of the number of the step that returns a
-        batch.
+        batch, always the same one. Of such batches, implicit methods know the last one alone.
     optimizer
         What a step of training does: :class:`SGD`, :class:`Adam`, :class:`RMSprop`, one's own
         (:class:`~welltuned.hypergrad.optimizers.Optimizer`), or a function ``optimizer(h, t)`` that returns one, so
         that its settings can be hyperparameters and change from step to step. None, the default: the weights are the
         minimum of ``inner``, which a Newton method of SciPy's finds.
     steps
-        How many steps training has; or a function of h.
+        How many steps training has, 100 unless given; or a function of h.
     batch_size
-        How many rows of ``train`` a step sees, in a new order each epoch; None means all. Or a function of h.
+        How many rows of ``train`` a step sees, in a new order each epoch, of which a rest that fills no batch is left
+        out; None means all. Or a function of h.
     method
         ``"implicit"``, ``"neumann"``, ``"reverse"``, ``"forward"``, or one of these classes with settings. None means
         ``"reverse"`` with an optimizer, ``"implicit"`` without one.
     tolerance
-        Where the Newton method stops: the norm of the derivatives of ``inner`` that it leaves.
+        Where the Newton method stops: the norm of the derivatives of ``inner`` that it leaves, as a share of that at
+        the beginning.
     seed
         Of the order of the rows, and of PyTorch's global generator in each step, for dropout.
 
@@ -93,7 +98,7 @@ class Bilevel:
     train: Any = None
     valid: Any = None
     optimizer: Any = None
-    steps: Any = 100
+    steps: Any = None
     batch_size: Any = None
     method: str | Method | None = None
     tolerance: float = 1e-6
@@ -103,16 +108,20 @@ class Bilevel:
         for name in ("inner", "outer"):
             if not callable(getattr(self, name)):
                 raise InvalidType(f"Bilevel: {name}={getattr(self, name)!r} is not a function of (w, h, data)")
-        if self.optimizer is not None and not callable(getattr(self.optimizer, "update", self.optimizer)):
-            names = ", ".join(c.__name__ for c in OPTIMIZERS.values())
+        rule = self.optimizer
+        if rule is not None and (isinstance(rule, type) or not callable(getattr(rule, "update", rule))):
             raise InvalidType(
-                f"Bilevel: optimizer={self.optimizer!r} is neither one of {names}, with its settings, nor a function "
-                f"of (h, t) that returns one"
+                f"Bilevel: optimizer={rule!r} is neither SGD, Adam or RMSprop with settings, as in SGD(lr=0.1), nor a "
+                f"function of (h, t) that returns one"
             )
-        if not callable(self.steps):
-            counted("steps", self.steps)
-        if self.batch_size is not None and not callable(self.batch_size):
-            counted("batch_size", self.batch_size)
+        for name in ("steps", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and rule is None:
+                raise InvalidValue(f"Bilevel: {name}={value!r} needs an optimizer=; without one there are no steps")
+            if value is not None and not callable(value):
+                counted(name, value)
+        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, (int, float)):
+            raise InvalidType(f"Bilevel: tolerance={self.tolerance!r} is not a number")
         if not self.tolerance > 0:
             raise InvalidValue(f"Bilevel: tolerance={self.tolerance!r} must be above 0")
         if not callable(self.weights):
@@ -120,25 +129,31 @@ class Bilevel:
         self.by(self.method)
 
     def __call__(self, trial: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
-        """Train with a trial's parameters; return the validation loss and its derivatives by the real ones."""
+        """Train with a trial's parameters; return the validation loss and its derivatives by the real ones.
+
+        Those that the method cannot know are left out.
+        """
         given = dict(trial)
         real = {name: value for name, value in given.items() if isinstance(value, float)}
-        if not real:
-            raise InvalidValue(f"Bilevel: none of the parameters {given!r} is a real number; nothing to differentiate")
-        weights = self.weights(given) if callable(self.weights) else self.weights
-        library, like = autodiff.of(weights, "weights"), trees.leaves(weights)[0]
-        h = {name: library.array(real[name], like) for name in sorted(real)}
-        fixed = {name: value for name, value in given.items() if name not in real}
-        found = self.by(self.method)(Training(self, library, fixed) if fixed else self._training(library), h)
-        return found.value, {name: float(value) for name, value in found.gradient.items()}
+        found = self.hypergradient(real, fixed={name: value for name, value in given.items() if name not in real})
+        return found.value, {name: float(v) for name, v in found.gradient.items() if name not in found.unknown}
 
-    def hypergradient(self, h: Tree, *, method: str | Method | None = None, start: Tree | None = None) -> Hypergradient:
+    def hypergradient(
+        self,
+        h: Tree,
+        *,
+        fixed: Mapping[str, Any] | None = None,
+        method: str | Method | None = None,
+        start: Tree | None = None,
+    ) -> Hypergradient:
         """Train with the hyperparameters ``h``; return the validation loss and its derivatives.
 
         Parameters
         ----------
         h
-            A tree of arrays of real numbers.
+            A tree of arrays of real numbers, or of numbers.
+        fixed
+            Hyperparameters that are not differentiated, whole numbers and choices, which the functions find in h too.
         method
             Another than the problem's.
         start
@@ -149,10 +164,34 @@ class Bilevel:
         InvalidType, InvalidValue
             For hyperparameters or losses that are not what the problem asks for, or a method that there is not.
         """
-        library = autodiff.of(h, "hyperparameters")
         rule = self.by(self.method if method is None else method)
-        found = rule(self._training(library), trees.canonical(h), start)
+        library = autodiff.guess(h, () if callable(self.weights) else self.weights, self.valid, self.train)
+        if library is None:
+            raise InvalidType(
+                "Bilevel: neither weights nor data nor hyperparameters say whether this is PyTorch or JAX"
+            )
+        training = self._training(library, dict(fixed or {}))
+        arrays = self._arrays(library, trees.canonical(h), training)
+        with library.alone(), library.seeded(arrays, self.seed):
+            if trees.leaves(arrays):
+                found = rule(training, arrays, start)
+            else:  # nothing real is active in this configuration
+                w = training.trained(arrays, start)
+                found = Hypergradient(float(self.outer(w, training.all(arrays), self.valid)), arrays, w)
         return replace(found, gradient=trees.ordered(found.gradient, h))
+
+    def _arrays(self, library: Autodiff, h: Tree, training: Training) -> Tree:
+        """Return the hyperparameters as arrays of the type of the weights."""
+        plain = [leaf for leaf in trees.leaves(h) if isinstance(leaf, PLAIN)]
+        if plain:
+            weights = self.weights
+            if callable(weights):
+                weights = weights(training.all(trees.apply(library.number, h)))
+            like = trees.leaves(weights)[0]
+            h = trees.apply(lambda x: library.array(x, like) if isinstance(x, PLAIN) else x, h)
+        if trees.leaves(h):
+            autodiff.of(h, "hyperparameters")
+        return h
 
     def by(self, method: str | Method | None) -> Method:
         """Return the method of a name, or the one that fits the problem for None."""
@@ -176,6 +215,9 @@ class Bilevel:
     def _trainings(self) -> dict[str, Training]:
         return {}
 
-    def _training(self, library: Autodiff) -> Training:
+    def _training(self, library: Autodiff, fixed: Mapping[str, Any]) -> Training:
         """Return the problem in the hands of a library; what was compiled for it is compiled once."""
-        return self._trainings.setdefault(library.name, Training(self, library, {}))
+        key = f"{library.name} {sorted(fixed.items(), key=lambda item: item[0])!r}"
+        if key not in self._trainings and len(self._trainings) >= COMPILED:
+            del self._trainings[next(iter(self._trainings))]
+        return self._trainings.setdefault(key, Training(self, library, fixed))

@@ -52,8 +52,8 @@ class Descent:
         Of the step whose loss was least: on the rows that were held out, where some were, otherwise with what
         ``shrink`` adds.
     value, held_out
-        The losses of that step. What ``value`` is below ``held_out`` and was not at the first step is fitted to the
-        validation data.
+        The losses of that step. Where ``outer`` is a mean, what ``value`` is below ``held_out`` and was not at the
+        first step is fitted to the validation data.
     steps
         All steps.
     reason
@@ -77,6 +77,7 @@ def minimize(
     start: Tree,
     *,
     n_steps: int = 50,
+    fixed: Mapping[str, Any] | None = None,
     optimizer: str | Optimizer | None = None,
     bounds: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
     guard: float = GUARD,
@@ -97,11 +98,14 @@ def minimize(
         The hyperparameters to begin with, a tree of arrays.
     n_steps
         How many hypergradients to take, each of which is one training.
+    fixed
+        Hyperparameters that are not moved; see :meth:`Bilevel.hypergradient`.
     optimizer
         How to follow them: ``"lbfgs"`` (SciPy's L-BFGS-B), or a rule such as ``Adam(0.1)``. None means ``"lbfgs"``
         where weights are a minimum and so the validation loss is smooth, ``Adam(0.1)`` where training has steps.
     bounds
-        ``(low, high)`` for all numbers, or for each entry of ``start``.
+        ``(low, high)`` for all numbers, or for each entry of ``start``; None for no bound on that side. A start
+        outside is moved to the nearest point inside.
     guard
         The share of the validation rows, drawn at random, that derivatives never see and that choose the step to
         return. With as many hyperparameters as there are validation rows the loss on the others means nothing. 0
@@ -146,8 +150,9 @@ def minimize(
         raise InvalidValue(f"shrink={shrink!r} is below 0")
     if warm is None:
         warm = problem.optimizer is None
-    walk = _Walk(replace(problem, valid=seen), held_out, shrink, warm, patience, on_step)
+    walk = _Walk(replace(problem, valid=seen), held_out, dict(fixed or {}), shrink, warm, patience, on_step)
     low, high = _limits(start, bounds)
+    start = _within(start, low, high)
     try:
         reason = follow(walk, start, low, high, n_steps)
     except _Over as over:
@@ -162,12 +167,14 @@ class _Walk:
         self,
         problem: Bilevel,
         held_out: Any,
+        fixed: Mapping[str, Any],
         shrink: float,
         warm: bool,
         patience: int | None,
         on_step: Callable[[Step], Any] | None,
     ) -> None:
         self.problem, self.held_out, self.warm, self.patience, self.on_step = problem, held_out, warm, patience, on_step
+        self.fixed = fixed
         self.shrink = shrink / rows(problem.valid, "valid") if shrink else 0.0
         self.steps: list[Step] = []
         self.best: tuple[float, int, Tree, Tree] = (math.inf, 0, None, None)
@@ -176,8 +183,8 @@ class _Walk:
 
     def __call__(self, h: Tree) -> Hypergradient:
         """Return the hypergradient of what is to be minimised, and remember the step."""
-        found = self.problem.hypergradient(h, start=self.weights if self.warm else None)
         self.library = self.library or autodiff.of(h, "hyperparameters")
+        found = self.problem.hypergradient(h, fixed=self.fixed, start=self.weights if self.warm else None)
         slope = float(np.abs(autodiff.flat(self.library, found.gradient)).max())
         judged = None if self.held_out is None else self._judge(found.weights, h)
         step = Step(len(self.steps) + 1, found.value, judged, slope)
@@ -200,7 +207,8 @@ class _Walk:
         return replace(found, value=value, gradient=trees.plus(found.gradient, away, self.shrink))
 
     def _judge(self, w: Tree, h: Tree) -> float:
-        return float(self.problem.outer(w, h, self.held_out))
+        with self.library.alone(), self.library.seeded(w, self.problem.seed):
+            return float(self.problem.outer(w, {**self.fixed, **h} if self.fixed else h, self.held_out))
 
     @property
     def is_finite(self) -> bool:
@@ -288,7 +296,7 @@ def _limits(start: Tree, bounds: Any) -> tuple[Tree, Tree]:
         return {k: v[0] for k, v in pairs.items()}, {k: v[1] for k, v in pairs.items()}
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise InvalidType(f"bounds={bounds!r} is neither a pair (low, high) nor a dict of them")
-    low, high = (float(end) for end in bounds)
+    low, high = (float(inf if end is None else end) for inf, end in zip((-math.inf, math.inf), bounds, strict=True))
     if not low < high:
         raise InvalidValue(f"bounds={bounds!r}: the lower one must be below the upper one")
     return trees.apply(lambda _: low, start), trees.apply(lambda _: high, start)

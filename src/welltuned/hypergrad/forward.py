@@ -15,10 +15,10 @@ from welltuned.hypergrad.trees import Tree
 
 @dataclass(frozen=True)
 class Forward:
-    """Carry the derivatives of the weights along with training: for few hyperparameters and any number of steps.
+    """Carry the derivatives of the weights along with training: for few hyperparameters and steps without number.
 
-    One more training for each number among the hyperparameters, and as many states in memory; nothing grows with the
-    number of steps.
+    It takes longer than :class:`Reverse`, and as many states in memory as there are numbers among the hyperparameters;
+    nothing grows with the number of steps.
 
     Notes
     -----

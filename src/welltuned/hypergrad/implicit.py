@@ -27,13 +27,15 @@ from welltuned.hypergrad.trees import Tree
 # solves for q: (training, product with the Hessian, right-hand side) to q and a residual
 Solver: TypeAlias = Callable[[Training, Product, Tree], tuple[Tree, float]]
 POWER_ITERATIONS = 10
+TRUSTED = 0.5  # residuals up to which a solution still shows the way
 
 
 @dataclass(frozen=True)
 class Implicit:
     """Solve the linear system by conjugate gradients: for training losses with a minimum that training reaches.
 
-    Hyperparameters that do not move the minimum, such as a learning rate, have no derivative here.
+    Hyperparameters that do not move the minimum of ``inner``, such as a learning rate or the weight decay of an
+    optimizer, have no derivative here.
 
     Parameters
     ----------
@@ -71,7 +73,9 @@ class Implicit:
 
 @dataclass(frozen=True)
 class Neumann:
-    """Solve the linear system by a Neumann series: for networks, whose Hessians have negative curvature here and there.
+    """Solve the linear system by a Neumann series: for networks close to a minimum, at the price of a bias.
+
+    The series leaves out directions of little curvature; it grows without bound along those of negative curvature.
 
     Parameters
     ----------
@@ -120,18 +124,32 @@ def _implicit(training: Training, h: Tree, start: Tree | None, damping: float, s
     products = training.pulled
     q, residual = solve(training, lambda v: trees.plus(products(pull, v)[0], v, damping), by_w)
     moved = products(pull, q)[1]
-    _warn_of_unseen(training, by_h, moved)
     stationarity = float(np.abs(autodiff.flat(training.library, slope)).max())
-    return Hypergradient(float(value), trees.plus(by_h, moved, -1.0), w, stationarity, residual)
+    unknown = _unsolved(residual, h) or _unseen(training, by_h, moved)
+    return Hypergradient(float(value), trees.plus(by_h, moved, -1.0), w, stationarity, residual, unknown)
 
 
-def _warn_of_unseen(training: Training, by_h: Tree, moved: Tree) -> None:
+def _unsolved(residual: float, h: Tree) -> tuple[str, ...]:
+    if residual <= TRUSTED:
+        return ()
+    warnings.warn(
+        f"the linear system of the implicit method was not solved (residual {residual:.2g}), as where the training "
+        f"loss has negative curvature: its derivatives mean nothing here; train longer, add damping=, or use "
+        f"method='reverse'",
+        stacklevel=5,
+    )
+    return tuple(place for place, _ in trees.paths(h))
+
+
+def _unseen(training: Training, by_h: Tree, moved: Tree) -> tuple[str, ...]:
     if training.problem.optimizer is None:
-        return  # then a derivative of 0 is the truth
+        return ()  # then a derivative of 0 is the truth
     pairs = zip(trees.paths(by_h), trees.leaves(moved), strict=True)
-    if unseen := [place for (place, a), b in pairs if not np.any(np.asarray([float((x * x).sum()) for x in (a, b)]))]:
+    unseen = tuple(place for (place, a), b in pairs if not any(float((x * x).sum()) for x in (a, b)))
+    if unseen:
         warnings.warn(
-            f"neither loss depends on {unseen!r}, so an implicit method cannot see what they do to training; "
+            f"neither loss depends on {list(unseen)!r}, so an implicit method cannot see what they do to training; "
             f"method='reverse' can",
-            stacklevel=4,
+            stacklevel=5,
         )
+    return unseen

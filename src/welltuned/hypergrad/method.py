@@ -23,9 +23,11 @@ class Hypergradient:
         The trained weights.
     stationarity
         For implicit methods: the largest derivative of the training loss that training has left. The error of the
-        gradient is of its order.
+        gradient is of its order, times the inverse of the least curvature.
     residual
         For implicit methods: what is left of the linear system, as a share of its right-hand side.
+    unknown
+        Entries of the hyperparameters whose derivatives the method cannot know. They are 0 in the gradient.
     """
 
     value: float
@@ -33,6 +35,7 @@ class Hypergradient:
     weights: Tree
     stationarity: float | None = None
     residual: float | None = None
+    unknown: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -45,7 +45,7 @@ class SGD:
 
     Examples
     --------
-    >>> SGD(lr=0.1).update({"w": 1.0}, (), {"w": 2.0}, 0)[0]
+    >>> SGD(lr=0.1).update({"w": 1.0}, {"w": 0.0}, {"w": 2.0}, 0)[0]
     {'w': 1.9}
     """
 
@@ -56,20 +56,14 @@ class SGD:
 
     def init(self, weights: Tree) -> Tree:
         """See :class:`Optimizer`."""
-        return trees.zeros(weights) if self._moves else ()
-
-    @property
-    def _moves(self) -> bool:
-        return not (isinstance(self.momentum, (int, float)) and self.momentum == 0.0)
+        return trees.zeros(weights)
 
     def update(self, gradient: Tree, memory: Tree, weights: Tree, t: Any) -> tuple[Tree, Tree]:  # noqa: ARG002
         """See :class:`Optimizer`."""
         lr, decay, mu = (_each(x, weights) for x in (self.lr, self.weight_decay, self.momentum))
         g = trees.apply(lambda g, c, w: g + c * w, gradient, decay, weights)
-        if self._moves:
-            # the first step has no velocity, so it starts from 0 as well
-            memory = trees.apply(lambda m, v, g: m * v + g, mu, memory, g)
-            g = trees.apply(lambda g, m, v: g + m * v, g, mu, memory) if self.nesterov else memory
+        memory = trees.apply(lambda m, v, g: m * v + g, mu, memory, g)
+        g = trees.apply(lambda g, m, v: g + m * v, g, mu, memory) if self.nesterov else memory
         return trees.apply(lambda w, a, g: w - a * g, weights, lr, g), memory
 
 
@@ -160,11 +154,10 @@ class RMSprop:
         return trees.apply(lambda w, a, g, v: w - a * g / ((v + TINY) ** 0.5 + self.eps), weights, lr, g, v), v
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
-
-
 def _each(setting: Any, weights: Tree) -> Tree:
     """Return the tree of a setting for each weight: itself where it is one, the same everywhere otherwise."""
     if isinstance(setting, Mapping):
         return {key: _each(setting[key], branch) for key, branch in weights.items()}
+    if isinstance(setting, (list, tuple)):
+        return type(weights)(_each(*pair) for pair in zip(setting, weights, strict=True))
     return trees.apply(lambda _: setting, weights)

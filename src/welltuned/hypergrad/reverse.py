@@ -16,13 +16,15 @@ from welltuned.hypergrad.trees import Tree
 class Reverse:
     """Go back through training: exact for any hyperparameter, as many as there are, learning rates among them.
 
-    About two and a half times the time of training, and the memory of 2 √T states and √T steps' graphs.
+    It takes about four times as long as training, more where weights are so few that the calls cost most, and the
+    memory of 2 √T states and √T steps' graphs. Long trainings at high rates are chaotic, those of networks with kinks
+    and Adam most of all: there the exact derivative is huge and leads nowhere.
 
     Parameters
     ----------
     last
         Go back through so many of the last steps only; None means all. The hyperparameters' effect on what was before
-        is left out.
+        is left out, and with it what grows without bound.
 
     Notes
     -----

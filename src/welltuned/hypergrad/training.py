@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 State: TypeAlias = tuple[Tree, Tree]
 Pull: TypeAlias = Callable[[Tree], tuple[Tree, ...]]
 ITERATIONS = 200
+STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +102,9 @@ class Training:
         """Return Φ_t(s, h), the state after one step of training."""
         w, memory = state
         _, slope = self.library.gradient(self._inner)(w, h, data)
-        w, memory = self._optimizer(h, t).update(slope, memory, w, t)
-        return trees.canonical(w), trees.canonical(memory)
+        moved, memory = self._optimizer(h, t).update(slope, memory, w, t)
+        trees.apply(_of_one_shape, moved, w)
+        return trees.canonical(moved), trees.canonical(memory)
 
     def begin(self, w: Tree, h: Tree) -> State:
         """Return the state before the first step."""
@@ -128,7 +131,8 @@ class Training:
 
     def steps(self, h: Tree) -> int:
         """Return how many steps training has."""
-        return counted("steps", self._asked(self.problem.steps, h))
+        steps = self.problem.steps
+        return counted("steps", STEPS if steps is None else self._asked(steps, h))
 
     def batch(self, h: Tree, t: int) -> Any:
         """Return the data that step ``t`` sees."""
@@ -175,7 +179,9 @@ class Training:
 
         def fun(x: np.ndarray) -> tuple[float, np.ndarray]:
             value, slope = self.inner(self._folded(x, start), h, data)
-            return float(value), autodiff.flat(self.library, slope)
+            flat = autodiff.flat(self.library, slope)
+            # the trust region shrinks away from what is infinite
+            return (float(value), flat) if np.isfinite(flat).all() else (math.inf, np.zeros_like(x))
 
         def hessp(x: np.ndarray, v: np.ndarray) -> np.ndarray:
             if (place := x.tobytes()) not in products:
@@ -183,8 +189,12 @@ class Training:
                 products[place] = self.stationary(self._folded(x, start), h, data)[1]
             return autodiff.flat(self.library, self.pulled(products[place], self._folded(v, start))[0])
 
-        options = {"gtol": self.problem.tolerance, "maxiter": ITERATIONS}
         x = autodiff.flat(self.library, start)
+        if not math.isfinite(fun(x)[0]):
+            return self._folded(np.full_like(x, math.nan), start)
+        # the losses' unit should not matter, nor how near the start is
+        steepness = np.linalg.norm(fun(autodiff.flat(self.library, self.start(h, None)))[1])
+        options = {"gtol": self.problem.tolerance * (steepness or 1.0), "maxiter": ITERATIONS}
         return self._folded(minimize(fun, x, jac=True, hessp=hessp, method="trust-ncg", options=options).x, start)
 
     def _folded(self, x: np.ndarray, like: Tree) -> Tree:
@@ -193,7 +203,10 @@ class Training:
 
 def rows(data: Any, name: str) -> int:
     """Return how many rows the arrays of some data have along their first axis."""
-    lengths = {place: len(leaf) for place, leaf in trees.paths(data)}
+    shapes: dict[str, tuple[int, ...]] = {place: getattr(leaf, "shape", ()) for place, leaf in trees.paths(data)}
+    if single := [place for place, shape in shapes.items() if not shape]:
+        raise InvalidValue(f"{name}: {single[0] or 'the value'} has no rows; expected arrays with one first axis")
+    lengths = {place: int(shape[0]) for place, shape in shapes.items()}
     if len(set(lengths.values())) != 1:
         raise InvalidValue(f"{name} holds arrays of different lengths: {lengths!r}; expected one first axis")
     return next(iter(lengths.values()))
@@ -211,6 +224,14 @@ def counted(name: str, value: Any) -> int:
 @functools.lru_cache(maxsize=4)
 def _order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def _of_one_shape(after: Any, before: Any) -> None:
+    if after.shape != before.shape:
+        raise InvalidValue(
+            f"the optimizer makes weights of the shape {tuple(before.shape)} into {tuple(after.shape)}: a setting has "
+            f"too many numbers; a schedule needs lr=h['lr'][t]"
+        )
 
 
 def _one_number(name: str, value: Any) -> Array:

@@ -73,8 +73,9 @@ class Auto:
             why = f"the budget of {history.budget} trials covers all {total} configurations"
             return Choice(Grid(every), "grid", why)
         several = len(history.directions) > 1
-        gradients = 0 if several else sum(t.gradient is not None for t in history.trials)
-        if gradients and not gradients % 2 and all(isinstance(p, Float) for p in space.values()):
+        gradients = not several and any(t.gradient is not None for t in history.trials)
+        done = sum(t.state.finished for t in history.trials)
+        if gradients and not done % 2 and all(isinstance(p, Float) for p in space.values()):
             return Choice(Gradient(), "gradient", "the objective returns its gradient; every other trial follows it")
         seen, p = int(history.observed.sum()), len(space)
         trials = "no trials yet" if not len(history) else f"{seen} result{'s' * (seen != 1)} so far"

@@ -168,6 +168,7 @@ class Search:
             trend=several == 1 and not history.space.conditional and not history.failed.any(),
             members=settings.members if several == 1 else 1,
             losses=losses,
+            derivatives=True,
         )
         past = transfer.earlier_models(history, rng) if several == 1 else []
         return cls(

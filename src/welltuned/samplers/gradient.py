@@ -23,7 +23,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.samplers.novel import novel
 from welltuned.samplers.qmc import spread
-from welltuned.space import Float, Params, Space, codec
+from welltuned.space import Float, Params, Space, codec, public
 from welltuned.streams import origin
 from welltuned.surrogate.maximise import neighbours
 from welltuned.trial import State, Trial
@@ -294,7 +294,7 @@ class Restart:
             self._loss([here, *self._stencil(u, np.arange(len(u)))[0]])
         value = self._loss([here])[0]
         own = self.table.values.get(self.table.key(here), (0.0, None))[1]
-        slope = self._chain(u, own) if own is not None else self._difference(u, value)
+        slope = self._chain(u, value, own) if own is not None else self._difference(u, value)
         slope = slope * TRUST
         if self.origin is None:
             # the method takes the gradient itself as its first step: make that one unit, which is TRUST of the cube
@@ -344,11 +344,14 @@ class Restart:
         f = np.array(self._loss(rows)).reshape(-1, 2)
         return f[:, 1] - f[:, 0], f[:, 1] - 2.0 * value + f[:, 0], widths
 
-    def _chain(self, u: np.ndarray, gradient: dict[str, float]) -> np.ndarray:
-        """Turn derivatives by natural values into those by unit coordinates."""
-        names = list(self.space)
+    def _chain(self, u: np.ndarray, value: float, gradient: dict[str, float]) -> np.ndarray:
+        """Turn derivatives by natural values into those by unit coordinates; take differences where one is missing."""
+        names = [list(self.space)[j] for j in self.free]
         slope = np.zeros(len(u))
-        for i, j in enumerate(self.free):
-            parameter: Any = self.space[names[j]]
-            slope[i] = gradient.get(names[j], 0.0) * codec.slope(parameter, u[i : i + 1])[0]
+        for i, name in enumerate(names):
+            parameter: Any = self.space[name]
+            slope[i] = gradient.get(public(name), np.nan) * codec.slope(parameter, u[i : i + 1])[0]
+        if len(missing := np.flatnonzero(np.isnan(slope))):
+            first, _, widths = self._differences(u, value, missing)
+            slope[missing] = first / widths
         return slope

@@ -135,6 +135,7 @@ def fit_model(
     losses: np.ndarray | None = None,
     plain: bool = False,
     noise_rate: float | None = None,
+    derivatives: bool = False,
 ) -> Model:
     """Fit to a history with at least one observation.
 
@@ -152,6 +153,9 @@ def fit_model(
         In place of the history's own objectives, for its observed trials, shape (n, m).
     plain
         Standardise the observations and do nothing else to them, so that predictions hold for bad values too.
+    derivatives
+        Learn from derivatives too, where the objective returned them and its values are exact. Values next door have
+        the noise of the one that they are taken from, so among noisy values they would pass for many that agree.
     noise_rate
         See :class:`Observations`; unless given, it follows from whether the study says that it is noisy.
     """
@@ -172,8 +176,8 @@ def fit_model(
     sems = history.sems[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
     feigned = None if success is None else (embed(failed), _doubt(success, len(failed)))
-    # what summaries say is what was measured; a search may believe more
-    near = None if plain or history.slopes is None else beside(unit, y[:, 0], history.slopes[observed])
+    exact = derivatives and not honest and not np.isfinite(sems).any() and history.slopes is not None
+    near = beside(unit, y[:, 0], history.slopes[observed]) if exact else None  # type: ignore[index]
     objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], feigned, near) for j in range(y.shape[1]))
     constraints = tuple(
         fits.quantity(embed, unit[rows], violations[rows, j])
@@ -219,7 +223,7 @@ class _Fits:
         """Fit an objective to some of its observations and its derivatives, with failures as bad as the worst of them.
 
         Where nothing else is known, the next trial should be elsewhere than where one failed. Hyperparameters are
-        fitted to what was measured alone.
+        fitted to what the objective returned alone.
         """
         scaled, centre, scale = self.output(y)
         phi, values = embed(unit[kept]), scaled[kept]

@@ -46,6 +46,9 @@ def beside(unit: np.ndarray, y: np.ndarray, slopes: np.ndarray) -> tuple[np.ndar
     best = some[np.argsort(y[some], kind="stable")[: 2 * share]]
     i, j = np.nonzero(known[chosen := np.union1d(best, some[-share:])])
     i = chosen[i]
+    if len(i) > MOST:  # the steepest tell the most
+        steepest = np.sort(np.argsort(-np.abs(slopes[i, j]), kind="stable")[:MOST])
+        i, j = i[steepest], j[steepest]
     step = np.where(unit[i, j] < 0.5, STEP, -STEP)
     rows = unit[i].copy()
     rows[np.arange(len(j)), j] += step
