@@ -426,7 +426,7 @@ def test_a_problem_travels_to_workers():
 
 def test_nothing_real_is_trained_all_the_same(array):
     value, gradient = ridge(array)({"l2": 1})
-    assert value == pytest.approx(ridge_exactly(1.0)[0], rel=1e-8)
+    assert value == pytest.approx(ridge_exactly(1.0)[0], rel=1e-6)
     assert gradient == {}
 
 
@@ -732,7 +732,7 @@ def test_settings_of_methods_are_checked(make):
 
 def test_methods_show_their_settings():
     assert [repr(made()) for made in hypergrad.METHODS.values()] == [
-        "Implicit(iterations=100, tolerance=1e-08, damping=0.0)",
+        "Implicit(iterations=500, tolerance=1e-06, damping=0.0)",
         "Neumann(iterations=20, step=None, damping=0.0)",
         "Reverse(last=None)",
         "Forward()",

@@ -49,11 +49,11 @@ class Implicit:
     Examples
     --------
     >>> Implicit(damping=1e-3)
-    Implicit(iterations=100, tolerance=1e-08, damping=0.001)
+    Implicit(iterations=500, tolerance=1e-06, damping=0.001)
     """
 
-    iterations: int = 100
-    tolerance: float = 1e-8
+    iterations: int = 500
+    tolerance: float = 1e-6
     damping: float = 0.0
     unrolls: ClassVar[bool] = False
 
