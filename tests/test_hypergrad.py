@@ -61,7 +61,7 @@ def numbers(tree):
 @pytest.mark.parametrize(
     ("method", "error"),
     [
-        ("implicit", 1e-8),
+        (Implicit(tolerance=1e-12), 1e-8),
         (Neumann(iterations=200), 1e-8),
         ("reverse", 1e-8),
         ("forward", 1e-8),
@@ -81,9 +81,9 @@ def test_without_an_optimizer_the_weights_are_the_minimum(array):
     value, slope = ridge_exactly(0.3)
     found = ridge(array).hypergradient({"l2": array(0.3)})
     assert found.value == pytest.approx(value, rel=1e-8)
-    assert float(found.gradient["l2"]) == pytest.approx(slope, rel=1e-8)
+    assert float(found.gradient["l2"]) == pytest.approx(slope, rel=1e-6)
     assert found.stationarity < 1e-9
-    assert found.residual < 1e-8
+    assert found.residual < 1e-6
 
 
 def test_an_unfinished_training_says_so(array):

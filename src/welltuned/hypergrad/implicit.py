@@ -134,8 +134,8 @@ def _unsolved(residual: float, h: Tree) -> tuple[str, ...]:
         return ()
     warnings.warn(
         f"the linear system of the implicit method was not solved (residual {residual:.2g}), as where the training "
-        f"loss has negative curvature: its derivatives mean nothing here; train longer, add damping=, or use "
-        f"method='reverse'",
+        f"loss has negative curvature, or next to none: its derivatives mean nothing here; train longer, add damping=, "
+        f"or use method='reverse'",
         stacklevel=5,
     )
     return tuple(place for place, _ in trees.paths(h))
