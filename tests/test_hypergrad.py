@@ -2,6 +2,8 @@
 
 import contextlib
 import weakref
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cloudpickle
 import numpy as np
@@ -370,6 +372,56 @@ def test_each_weight_may_have_a_rate_of_its_own(array):
     found = problem.hypergradient({"lr": {"a": array(0.02), "b": array(0.1)}, "l2": array(0.0)})
     assert float(found.gradient["lr"]["a"]) < 0
     assert float(found.gradient["lr"]["b"]) == 0
+
+
+class Pair(NamedTuple):
+    """Weights with names."""
+
+    a: object
+    b: object
+
+
+@pytest.mark.parametrize("rates", [Pair, lambda x, y: [x, y]])
+def test_weights_with_names_may_have_rates_of_their_own(array, rates):
+    def loss(w, h, d):
+        return ((d[0] @ w.a + w.b - d[1]) ** 2).mean()
+
+    problem = Bilevel(
+        loss,
+        loss,
+        Pair(array(np.zeros(6)), array(0.0)),
+        train=(array(X), array(Y)),
+        valid=(array(X_VALID), array(Y_VALID)),
+        optimizer=lambda h, t: SGD(lr=h["lr"]),
+        steps=3,
+    )
+    one = problem.hypergradient({"lr": array(0.02)})
+    each = problem.hypergradient({"lr": rates(array(0.02), array(0.02))})
+    assert isinstance(each.weights, Pair)
+    assert each.value == pytest.approx(one.value, rel=1e-12)
+    assert numbers(each.gradient).sum() == pytest.approx(float(one.gradient["lr"]), rel=1e-9)
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """A rule whose memory begins with a hyperparameter."""
+
+    begins: object
+
+    def init(self, weights):
+        return trees.apply(lambda w: 0.0 * w + self.begins, weights)
+
+    def update(self, gradient, memory, weights, t):
+        memory = trees.apply(lambda m, g: m + g * g, memory, gradient)
+        return trees.apply(lambda w, g, m: w - 0.1 * g / m**0.5, weights, gradient, memory), memory
+
+
+@pytest.mark.parametrize("method", ["reverse", "forward"])
+def test_what_a_rule_remembers_at_first_may_be_a_hyperparameter(array, method):
+    problem = ridge(array, optimizer=lambda h, t: Adagrad(h["begins"]), steps=5)
+    slope = float(problem.hypergradient({"begins": array(0.5), "l2": array(0.1)}, method=method).gradient["begins"])
+    ends = [problem.hypergradient({"begins": array(x), "l2": array(0.1)}).value for x in (0.5 - 1e-5, 0.5 + 1e-5)]
+    assert slope == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-6)
 
 
 # -- in a study --

@@ -159,5 +159,5 @@ def _each(setting: Any, weights: Tree) -> Tree:
     if isinstance(setting, Mapping):
         return {key: _each(setting[key], branch) for key, branch in weights.items()}
     if isinstance(setting, (list, tuple)):
-        return type(weights)(_each(*pair) for pair in zip(setting, weights, strict=True))
+        return trees.like(weights, [_each(*pair) for pair in zip(setting, weights, strict=True)])
     return trees.apply(lambda _: setting, weights)

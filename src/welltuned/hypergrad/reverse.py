@@ -52,8 +52,7 @@ class Reverse:
         first = 0 if self.last is None else max(0, T - self.last)
         every = math.isqrt(T - first - 1) + 1 if T - first > 1 else 1
         segments = range(first, T, every)
-        w, pull_start = training.library.vjp(lambda h: training.start(h, start), h)
-        state = training.begin(w, h)
+        state, pull_start = training.library.vjp(lambda h: training.begin(training.start(h, start), h), h)
         kept = {}
         for t in range(segments[-1]):
             if t in segments:
@@ -74,5 +73,5 @@ class Reverse:
                 alpha, by_h = training.pulled(pulls.pop(), alpha)
                 total = trees.plus(total, by_h)
         if first == 0:
-            total = trees.plus(total, pull_start(alpha[0])[0])
+            total = trees.plus(total, pull_start(alpha)[0])
         return Hypergradient(float(value), total, weights)

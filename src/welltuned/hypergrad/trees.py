@@ -14,9 +14,13 @@ def apply(f: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     if isinstance(tree, Mapping):
         return {key: apply(f, tree[key], *(other[key] for other in others)) for key in _keys(tree)}
     if isinstance(tree, (list, tuple)):
-        branches = [apply(f, *together) for together in zip(tree, *others, strict=True)]
-        return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
+        return like(tree, [apply(f, *together) for together in zip(tree, *others, strict=True)])
     return f(tree, *others)
+
+
+def like(sequence: Any, branches: list[Tree]) -> Any:
+    """Return a list or tuple, one with names among them, of the type of another."""
+    return type(sequence)(*branches) if hasattr(sequence, "_fields") else type(sequence)(branches)
 
 
 def canonical(tree: Tree) -> Tree:
@@ -24,13 +28,12 @@ def canonical(tree: Tree) -> Tree:
     return apply(lambda leaf: leaf, tree)
 
 
-def ordered(tree: Tree, like: Tree) -> Tree:
+def ordered(tree: Tree, other: Tree) -> Tree:
     """Return the tree with its dicts in the order of another's."""
-    if isinstance(like, Mapping):
-        return {key: ordered(tree[key], branch) for key, branch in like.items()}
-    if isinstance(like, (list, tuple)):
-        branches = [ordered(*together) for together in zip(tree, like, strict=True)]
-        return type(like)(*branches) if hasattr(like, "_fields") else type(like)(branches)
+    if isinstance(other, Mapping):
+        return {key: ordered(tree[key], branch) for key, branch in other.items()}
+    if isinstance(other, (list, tuple)):
+        return like(other, [ordered(*together) for together in zip(tree, other, strict=True)])
     return tree
 
 
