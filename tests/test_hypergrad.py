@@ -34,9 +34,9 @@ def squares(w, data):
 
 def ridge(array, **settings):
     return Bilevel(
-        inner=lambda w, h, data: squares(w, data) + h["l2"] * (w["a"] ** 2).sum(),
-        outer=lambda w, h, data: squares(w, data),
         **{
+            "inner": lambda w, h, data: squares(w, data) + h["l2"] * (w["a"] ** 2).sum(),
+            "outer": lambda w, h, data: squares(w, data),
             "weights": {"a": array(np.zeros(6))},
             "train": (array(X), array(Y)),
             "valid": (array(X_VALID), array(Y_VALID)),
@@ -539,6 +539,74 @@ def test_functions_are_compiled_once_for_each_choice():
     assert len(traced) == 2 * once
 
 
+class Changed:
+    """Always shown in the same way, and equal to itself only."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return "Changed"
+
+
+def fixed_values():
+    mask, other = np.zeros(3000), np.zeros(3000)
+    other[1500] = 1.0
+    yield (lambda m: m[1500]), mask, other
+    yield (lambda m: m["a"][0][1500]), {"a": [mask]}, {"a": [other]}
+    yield (lambda m: m.value), Changed(0.0), Changed(1.0)
+    yield (lambda m: m()), (lambda: 0.0), (lambda: 1.0)
+    yield (lambda m: float(m[1500])), torch.as_tensor(mask), torch.as_tensor(other)
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_what_is_fixed_is_told_apart(array, which):
+    """Where it is shown in the same way, and after it was changed in place."""
+    read, first, second = list(fixed_values())[which]
+    problem = ridge(array, outer=lambda w, h, d: squares(w, d) + read(h["m"]))
+    h = {"l2": array(0.1)}
+    a, b, again = (problem.hypergradient(h, fixed={"m": m}).value for m in (first, second, first))
+    assert b == pytest.approx(a + 1.0)
+    assert again == a
+    if isinstance(first, np.ndarray):
+        first[1500] = 2.0
+        assert problem.hypergradient(h, fixed={"m": first}).value == pytest.approx(a + 2.0)
+        assert problem.hypergradient(h, fixed={"m": np.zeros(3000)}).value == a
+
+
+def test_what_is_fixed_needs_names(array):
+    problem = ridge(array, inner=lambda w, h, d: squares(w, d) + h * (w["a"] ** 2).sum())
+    problem.hypergradient(array(0.1))
+    with pytest.raises(wt.InvalidType, match="in a dict"):
+        problem.hypergradient(array(0.1), fixed={"k": 1})
+
+
+def test_weights_that_are_drawn_leave_the_generator_alone():
+    array = LIBRARIES["torch"]
+    problem = ridge(
+        array, weights=lambda h: {"a": torch.randn(6, dtype=float) * h["scale"]}, optimizer=SGD(0.01), steps=3
+    )
+    before = torch.random.get_rng_state()
+    value, _ = problem({"l2": 0.1, "scale": 0.5})
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.randn(3)
+    assert problem({"l2": 0.1, "scale": 0.5})[0] == value
+    assert problem.hypergradient({"l2": array(0.1), "scale": array(0.5)}).value == value
+
+
+def test_what_an_exception_leaves_is_what_was_before():
+    def inner(w, h, data):
+        torch.randn(3)
+        raise RuntimeError("broken")
+
+    problem = ridge(LIBRARIES["torch"], inner=inner, optimizer=SGD(0.01), steps=3)
+    before = torch.random.get_rng_state()
+    with pytest.raises(RuntimeError, match="broken"):
+        problem({"l2": 0.1})
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.is_grad_enabled()
+
+
 def test_parameters_of_a_module_leave_no_record():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
@@ -728,6 +796,9 @@ def test_a_start_that_diverges_is_an_error(array):
         ({"weights": {"a": torch.zeros(3, dtype=torch.int64)}}, TypeError, "int64"),
         ({"weights": {"a": torch.zeros(3), "b": jax.numpy.zeros(3)}}, TypeError, "mixes"),
         ({"weights": {}}, ValueError, "no arrays"),
+        ({"optimizer": SGD(0.1), "train": len, "batch_size": 4}, ValueError, "train is a function"),
+        ({"seed": None}, TypeError, "seed=None"),
+        ({"seed": -1}, ValueError, "seed=-1"),
     ],
 )
 def test_a_problem_that_cannot_be_is_refused(change, error, says):
@@ -737,6 +808,13 @@ def test_a_problem_that_cannot_be_is_refused(change, error, says):
     assert isinstance(raised.value, wt.WelltunedError)
 
 
+@pytest.mark.parametrize("h", [{"l2": 0.1}, {"l2": torch.tensor(0.1)}])
+@pytest.mark.parametrize(("weights", "says"), [({}, "no arrays"), ({"a": np.zeros(6)}, "weights: a is array")])
+def test_weights_that_a_function_returns_are_looked_at(h, weights, says):
+    with pytest.raises(wt.WelltunedError, match=says):
+        ridge(LIBRARIES["torch"], weights=lambda h: weights).hypergradient(h)
+
+
 def test_losses_are_one_number(array):
     problem = Bilevel(lambda w, h, d: w**2, lambda w, h, d: (w**2).sum(), array(np.ones(3)))
     with pytest.raises(wt.InvalidValue, match=r"inner returned an array of the shape \(3,\)"):
@@ -744,6 +822,8 @@ def test_losses_are_one_number(array):
     problem = Bilevel(lambda w, h, d: (h["x"] * w**2).sum(), lambda w, h, d: 3.0, array(np.ones(3)))
     with pytest.raises(wt.InvalidValue, match=r"outer returned 3.0"):
         problem.hypergradient({"x": array(1.0)})
+    with pytest.raises(wt.InvalidValue, match=r"outer returned 3.0"):
+        problem({"x": 1})
 
 
 def test_a_descent_that_cannot_be_is_refused(array):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,6 +120,12 @@ class Bilevel:
                 raise InvalidValue(f"Bilevel: {name}={value!r} needs an optimizer=; without one there are no steps")
             if value is not None and not callable(value):
                 counted(name, value)
+        if self.batch_size is not None and callable(self.train):
+            raise InvalidValue(f"Bilevel: batch_size={self.batch_size!r} does nothing where train is a function")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
+            raise InvalidType(f"Bilevel: seed={self.seed!r} is not a whole number")
+        if self.seed < 0:
+            raise InvalidValue(f"Bilevel: seed={self.seed!r} is below 0")
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, (int, float)):
             raise InvalidType(f"Bilevel: tolerance={self.tolerance!r} is not a number")
         if not self.tolerance > 0:
@@ -170,6 +176,8 @@ class Bilevel:
             raise InvalidType(
                 "Bilevel: neither weights nor data nor hyperparameters say whether this is PyTorch or JAX"
             )
+        if fixed and not isinstance(h, Mapping):
+            raise InvalidType(f"fixed={dict(fixed)!r} needs hyperparameters that have names, in a dict; they are {h!r}")
         training = self._training(library, dict(fixed or {}))
         arrays = self._arrays(library, trees.canonical(h), training)
         with library.alone(), library.seeded(arrays, self.seed):
@@ -177,17 +185,15 @@ class Bilevel:
                 found = rule(training, arrays, start)
             else:  # nothing real is active in this configuration
                 w = training.trained(arrays, start)
-                found = Hypergradient(float(self.outer(w, training.all(arrays), self.valid)), arrays, w)
+                found = Hypergradient(training.judged(w, arrays, self.valid), arrays, w)
         return replace(found, gradient=trees.ordered(found.gradient, h))
 
     def _arrays(self, library: Autodiff, h: Tree, training: Training) -> Tree:
         """Return the hyperparameters as arrays of the type of the weights."""
         plain = [leaf for leaf in trees.leaves(h) if isinstance(leaf, PLAIN)]
         if plain:
-            weights = self.weights
-            if callable(weights):
-                weights = weights(training.all(trees.apply(library.number, h)))
-            like = trees.leaves(weights)[0]
+            with library.alone(), library.seeded((), self.seed):
+                like = trees.leaves(training.start(trees.apply(library.number, h), None))[0]
             h = trees.apply(lambda x: library.array(x, like) if isinstance(x, PLAIN) else x, h)
         if trees.leaves(h):
             autodiff.of(h, "hyperparameters")
@@ -212,12 +218,33 @@ class Bilevel:
         return {name: value for name, value in self.__dict__.items() if name != "_trainings"}
 
     @functools.cached_property
-    def _trainings(self) -> dict[str, Training]:
+    def _trainings(self) -> dict[Hashable, Training]:
         return {}
 
     def _training(self, library: Autodiff, fixed: Mapping[str, Any]) -> Training:
         """Return the problem in the hands of a library; what was compiled for it is compiled once."""
-        key = f"{library.name} {sorted(fixed.items(), key=lambda item: item[0])!r}"
+        known, own = _told_apart(dict(fixed))
+        key = library.name, known
         if key not in self._trainings and len(self._trainings) >= COMPILED:
             del self._trainings[next(iter(self._trainings))]
-        return self._trainings.setdefault(key, Training(self, library, fixed))
+        return self._trainings.setdefault(key, Training(self, library, own))
+
+
+def _told_apart(value: Any) -> tuple[Hashable, Any]:
+    """Return what tells a value from all others that are alive, and the value, as a copy where it is a container."""
+    if value is None or type(value) in (int, float, bool, str):
+        return (type(value), value), value
+    if type(value) is dict:
+        pairs = {key: _told_apart(branch) for key, branch in sorted(value.items(), key=lambda item: str(item[0]))}
+        return (dict, *((key, known) for key, (known, _) in pairs.items())), {k: own for k, (_, own) in pairs.items()}
+    if type(value) in (list, tuple):
+        branches = [_told_apart(branch) for branch in value]
+        return (type(value), *(known for known, _ in branches)), type(value)(own for _, own in branches)
+    if type(value) is np.ndarray and not value.dtype.hasobject:
+        return (np.ndarray, value.dtype.str, value.shape, value.tobytes()), value.copy()
+    shown = "" if autodiff.guess(value) else repr(value)  # an object that has changed may be equal to itself
+    try:
+        hash(value)
+    except TypeError:
+        return (type(value), id(value), shown), value
+    return (type(value), value, shown), value

@@ -14,7 +14,7 @@ from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.bilevel import Bilevel
 from welltuned.hypergrad.method import Hypergradient
 from welltuned.hypergrad.optimizers import Adam, Optimizer
-from welltuned.hypergrad.training import counted, rows
+from welltuned.hypergrad.training import Training, counted, rows
 from welltuned.hypergrad.trees import Tree
 
 GUARD = 0.25
@@ -208,7 +208,7 @@ class _Walk:
 
     def _judge(self, w: Tree, h: Tree) -> float:
         with self.library.alone(), self.library.seeded(w, self.problem.seed):
-            return float(self.problem.outer(w, {**self.fixed, **h} if self.fixed else h, self.held_out))
+            return Training(self.problem, self.library, self.fixed).judged(w, h, self.held_out)
 
     @property
     def is_finite(self) -> bool:

@@ -64,6 +64,10 @@ class Training:
     def _inner(self, w: Tree, h: Tree, data: Any) -> Array:
         return _one_number("inner", self.problem.inner(w, self.all(h), data))
 
+    def judged(self, w: Tree, h: Tree, data: Any) -> float:
+        """Return E alone, of any data."""
+        return float(_one_number("outer", self.problem.outer(w, self.all(h), data)))
+
     def all(self, h: Tree) -> Tree:
         """Return all hyperparameters, those that are not differentiated among them."""
         return {**self.fixed, **h} if self.fixed else h
@@ -113,7 +117,10 @@ class Training:
     def start(self, h: Tree, start: Tree | None) -> Tree:
         """Return the weights that training begins with: those given, or the problem's."""
         weights = self.problem.weights if start is None else start
-        return trees.canonical(weights(self.all(h)) if callable(weights) else weights)
+        if callable(weights):
+            weights = weights(self.all(h))
+            autodiff.of(weights, "weights")
+        return trees.canonical(weights)
 
     def _optimizer(self, h: Tree, t: Any) -> Optimizer:
         rule = self.problem.optimizer
