@@ -35,8 +35,8 @@ class Bilevel:
 
     All of w, h and the data are dicts, lists or tuples, nested as you like, of tensors of PyTorch or arrays of JAX.
     The problem is an objective as well: called with a trial, it returns the validation loss and its derivatives by all
-    real parameters, as a study with ``sampler="gradient"`` wants them; whole numbers and choices reach the functions as
-    they are.
+    real parameters, as a study with ``sampler="gradient"`` wants them; whole numbers, and choices other than among real
+    numbers, reach the functions as they are.
 
     Parameters
     ----------

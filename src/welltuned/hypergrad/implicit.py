@@ -80,7 +80,7 @@ class Neumann:
     Parameters
     ----------
     iterations
-        The number of terms, each of which is a product with the Hessian.
+        How many products with the Hessian: the terms beyond the first one.
     step
         α; None means the inverse of the Hessian's largest eigenvalue, estimated by the power method.
     damping

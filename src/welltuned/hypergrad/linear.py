@@ -40,7 +40,7 @@ def conjugate_gradient(product: Product, b: Tree, iterations: int, tolerance: fl
 
 
 def neumann(product: Product, b: Tree, iterations: int, step: float) -> tuple[Tree, float]:
-    """Return x = α Σ_k (I - α A)^k b, and the norm of the first term that is left out as a share of that of b.
+    """Return x = α Σ_k (I - α A)^k b, and the norm of the last term, without α, as a share of that of b.
 
     Notes
     -----

@@ -27,7 +27,8 @@ class Hypergradient:
     residual
         For implicit methods: what is left of the linear system, as a share of its right-hand side.
     unknown
-        Entries of the hyperparameters whose derivatives the method cannot know. They are 0 in the gradient.
+        Entries of the hyperparameters whose derivatives the method does not know: the gradient has 0 there if it cannot
+        see them, and means nothing if the linear system was not solved.
     """
 
     value: float
