@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import welltuned as wt
-from welltuned.history import History, Wishes
+from welltuned.history import History, Table, Wishes
+from welltuned.samplers.bayes import Bayes
+from welltuned.samplers.gradient import Gradient
 from welltuned.space import codec
 from welltuned.surrogate import model as models
 from welltuned.surrogate import slopes
@@ -40,6 +42,13 @@ def test_a_history_knows_derivatives_by_unit_coordinates(direction, sign):
     assert found[0] == pytest.approx([sign * 2.0 * 2, sign * 5.0 * 1e-2 * np.log(1e4), np.nan], rel=1e-6, nan_ok=True)
     assert found[1] == pytest.approx([sign * 4.0, np.nan, np.nan], nan_ok=True)
     assert np.isnan(found[2:]).all()
+
+
+def test_derivatives_of_a_part_enter_no_trial_again(monkeypatch):
+    whole = History(SPACE, [trial(i, 0.1 * i, 1e-2, 3.0, {"x": float(i)}) for i in range(4)], {"value": "maximize"})
+    expected = whole.slopes[1:3]
+    monkeypatch.setattr(Table, "put", None)
+    assert np.array_equal(whole.where(np.array([False, True, True, False])).slopes, expected, equal_nan=True)
 
 
 def test_without_derivatives_there_are_none():
@@ -176,6 +185,48 @@ def test_turns_are_taken_where_trials_fail():
     study.optimize(objective, n_trials=20)
     failed = "".join("F" if t.state is State.FAILED else "C" for t in study.trials)
     assert "F" * 6 not in failed
+
+
+@pytest.mark.parametrize("asked", [(1, 1), (2, 1), (1, 2), (3, 2), (4, 1)])
+def test_turns_are_taken_where_trials_start_together(asked, monkeypatch):
+    """So many calls for so many trials each, before any of them is told."""
+    turns = []
+    for sampler in (Bayes, Gradient):
+        was = sampler.suggest
+        monkeypatch.setattr(sampler, "suggest", lambda self, *a, was=was: turns.append(type(self)) or was(self, *a))
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="auto", seed=0)
+    calls, n = asked
+    for _ in range(12 // calls):
+        for trial in [trial for _ in range(calls) for trial in ([study.ask()] if n == 1 else study.ask(n))]:
+            study.tell(trial, (trial["x"] ** 2 + trial["y"] ** 2, {"x": 2 * trial["x"], "y": 2 * trial["y"]}))
+    later = turns[calls + 1 :]
+    assert abs(later.count(Gradient) - later.count(Bayes)) <= 2
+
+
+def test_no_derivatives_are_none_at_all():
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="auto", seed=0)
+    study.optimize(lambda t: (t["x"] ** 2, {}), n_trials=4)
+    assert all(t.gradient is None for t in study.trials)
+    assert study.history.slopes is None
+
+
+def test_a_pruned_trial_leaves_the_others_their_derivatives():
+    def objective(trial):
+        value = np.sin(5 * trial["x"]) + trial["y"]
+        for step in range(4):
+            trial.report(value, step)
+            if trial.number == 7 and step == 2:
+                raise wt.Pruned
+        return value, {"x": 5 * np.cos(5 * trial["x"]), "y": 1.0}
+
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(objective, n_trials=12)
+    history = study.history
+    assert [t.number for t in history.trials if t.state is State.PRUNED] == [7]
+    assert np.isfinite(history.sems[7]).all()
+    none = History(history.space, [replace(t, gradient=None) for t in history.trials])
+    both = [models.fit_model(h, np.random.default_rng(0), derivatives=True).objective for h in (history, none)]
+    assert len(both[0].posterior.data.y) > len(both[1].posterior.data.y)
 
 
 @pytest.mark.parametrize("sampler", ["bayes", "auto"])

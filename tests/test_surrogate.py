@@ -363,6 +363,14 @@ def test_boxes_add_up_to_the_growth_of_the_hypervolume(m, rng):
         assert growth == pytest.approx(hypervolume(np.vstack([front, new]), reference) - before, abs=1e-12)
 
 
+def test_volumes_are_measured_from_close_by_or_from_far_out():
+    front = np.array([[0.0, 1.0], [0.5, 0.5]])
+    points = np.vstack([front, [[4.0, 0.6], [1.0, 1.0]]])
+    assert front_reference(front, points) == pytest.approx([0.5 + 0.4, 1.0 + 0.05])
+    assert front_reference(front, points, wide=True) == pytest.approx([4.0, 1.0 + 0.05])
+    assert front_reference(front[:1], front[:1]) == pytest.approx([0.1, 1.1])
+
+
 def test_expected_hypervolume_improvement_is_what_draws_give(history, rows, rng):
     trials = [
         wt.Trial(t.number, t.state, t.params, {"a": t.value, "b": second(t.params)}, objectives=("a", "b"))

@@ -249,7 +249,7 @@ def _gradient(gradient: Any, names: Sequence[str]) -> dict[str, float] | None:
     if unknown := [name for name in gradient if name not in names]:
         raise InvalidValue(f"the objective returned derivatives by {unknown!r}, which are not active parameters")
     found = {str(k): _number(f"d/d{k}", v) for k, v in gradient.items() if v is not None}
-    return found if all(math.isfinite(v) for v in found.values()) else None
+    return found if found and all(math.isfinite(v) for v in found.values()) else None
 
 
 def _is_nested(gradient: Any) -> bool:

@@ -285,7 +285,7 @@ class History:
         """
         if len(self.directions) > 1 or all(t.gradient is None for t in self.trials):
             return None
-        (sign,) = self._table.signs
+        sign = -1.0 if "maximize" in self.directions.values() else 1.0
         found = np.full(self.unit.shape, np.nan)
         rows = [i for i, t in enumerate(self.trials) if t.gradient is not None and t.state is State.COMPLETE]
         for j, (name, parameter) in enumerate(self.space.items()):

@@ -57,10 +57,10 @@ class Auto:
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""
-        return self.choose(space, history).sampler.suggest(space, history, n, rng)
+        return self.choose(space, history, n).sampler.suggest(space, history, n, rng)
 
-    def choose(self, space: Space, history: History) -> Choice:
-        """Return the sampler for the next trial, and why it is the one.
+    def choose(self, space: Space, history: History, n: int = 1) -> Choice:
+        """Return the sampler for the next ``n`` trials, and why it is the one.
 
         Examples
         --------
@@ -74,8 +74,8 @@ class Auto:
             return Choice(Grid(every), "grid", why)
         several = len(history.directions) > 1
         gradients = not several and any(t.gradient is not None for t in history.trials)
-        done = sum(t.state.finished for t in history.trials)
-        if gradients and not done % 2 and all(isinstance(p, Float) for p in space.values()):
+        # trials that fail or are still running count too, and those that start together take one turn
+        if gradients and not len(history) // n % 2 and all(isinstance(p, Float) for p in space.values()):
             return Choice(Gradient(), "gradient", "the objective returns its gradient; every other trial follows it")
         seen, p = int(history.observed.sum()), len(space)
         trials = "no trials yet" if not len(history) else f"{seen} result{'s' * (seen != 1)} so far"

@@ -269,7 +269,7 @@ class Coordinator:
         if self.ledger.space is None:
             return [{} for _ in range(n)]
         if isinstance(self.sampler, Auto):
-            choice = self.sampler.choose(self.space, history)
+            choice = self.sampler.choose(self.space, history, n)
             if choice.name != self._said:
                 log.info("study %r uses %s from trial %d on: %s", self.ledger.row.name, choice.name, number, choice.why)
                 self._said = choice.name

@@ -176,7 +176,8 @@ def fit_model(
     sems = history.sems[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
     feigned = None if success is None else (embed(failed), _doubt(success, len(failed)))
-    exact = derivatives and not honest and not np.isfinite(sems).any() and history.slopes is not None
+    measured = history.complete[observed]  # what a pruned trial would have reached is doubtful, and has no derivatives
+    exact = derivatives and not honest and not np.isfinite(sems[measured]).any() and history.slopes is not None
     near = beside(unit, y[:, 0], history.slopes[observed]) if exact else None  # type: ignore[index]
     objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], feigned, near) for j in range(y.shape[1]))
     constraints = tuple(
