@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from welltuned import EXECUTORS, SAMPLERS, SCHEDULERS, STORAGES
+from welltuned import EXECUTORS, SAMPLERS, SCHEDULERS, STORAGES, hypergrad
 from welltuned.cli.app import app
 from welltuned.hypergrad import METHODS
 
@@ -51,6 +51,11 @@ def test_links_lead_somewhere(page):
 
 def everything() -> str:
     return "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+
+def test_names_of_hypergradients_exist():
+    names = set(re.findall(r"\bhypergrad\.([A-Za-z]\w*)", everything()))
+    assert {name for name in names - {"md"} if not hasattr(hypergrad, name)} == set()
 
 
 @pytest.mark.parametrize("name", [*SAMPLERS, *SCHEDULERS, *STORAGES, *EXECUTORS, *METHODS])

@@ -832,6 +832,7 @@ def test_a_descent_that_cannot_be_is_refused(array):
         ({"n_steps": 0}, "n_steps=0"),
         ({"patience": 0}, "patience=0"),
         ({"shrink": -1}, "shrink=-1"),
+        ({"shrink": "much"}, "shrink='much'"),
         ({"guard": 1.0}, "guard=1.0"),
         ({"guard": "half"}, "guard='half'"),
         ({"guard": 0.001}, "holds out 0"),
@@ -855,10 +856,14 @@ def test_a_descent_that_cannot_be_is_refused(array):
         lambda: Neumann(step=0),
         lambda: Neumann(damping=-1),
         lambda: Reverse(last=0),
+        lambda: Implicit(damping="much"),
+        lambda: Implicit(tolerance=None),
+        lambda: Neumann(step=True),
+        lambda: Reverse(last=2.5),
     ],
 )
 def test_settings_of_methods_are_checked(make):
-    with pytest.raises(wt.InvalidValue):
+    with pytest.raises(wt.WelltunedError, match="="):
         make()
 
 

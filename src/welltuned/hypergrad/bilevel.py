@@ -16,7 +16,7 @@ from welltuned.hypergrad.forward import Forward
 from welltuned.hypergrad.implicit import Implicit, Neumann
 from welltuned.hypergrad.method import Hypergradient, Method
 from welltuned.hypergrad.reverse import Reverse
-from welltuned.hypergrad.training import Training, counted
+from welltuned.hypergrad.training import Training, checked, counted
 from welltuned.hypergrad.trees import Array, Tree
 
 PLAIN = (int, float, np.number, np.ndarray)
@@ -126,10 +126,7 @@ class Bilevel:
             raise InvalidType(f"Bilevel: seed={self.seed!r} is not a whole number")
         if self.seed < 0:
             raise InvalidValue(f"Bilevel: seed={self.seed!r} is below 0")
-        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, (int, float)):
-            raise InvalidType(f"Bilevel: tolerance={self.tolerance!r} is not a number")
-        if not self.tolerance > 0:
-            raise InvalidValue(f"Bilevel: tolerance={self.tolerance!r} must be above 0")
+        checked("Bilevel: tolerance", self.tolerance, above=True)
         if not callable(self.weights):
             autodiff.of(self.weights, "weights")
         self.by(self.method)

@@ -14,7 +14,7 @@ from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.bilevel import Bilevel
 from welltuned.hypergrad.method import Hypergradient
 from welltuned.hypergrad.optimizers import Adam, Optimizer
-from welltuned.hypergrad.training import Training, counted, rows
+from welltuned.hypergrad.training import Training, checked, counted, rows
 from welltuned.hypergrad.trees import Tree
 
 GUARD = 0.25
@@ -146,8 +146,7 @@ def minimize(
         counted("patience", patience)
     follow = _follow(problem, optimizer)
     seen, held_out = _guarded(problem, guard, seed)
-    if not shrink >= 0:
-        raise InvalidValue(f"shrink={shrink!r} is below 0")
+    checked("shrink", shrink)
     if warm is None:
         warm = problem.optimizer is None
     walk = _Walk(replace(problem, valid=seen), held_out, dict(fixed or {}), shrink, warm, patience, on_step)
@@ -304,9 +303,8 @@ def _limits(start: Tree, bounds: Any) -> tuple[Tree, Tree]:
 
 def _guarded(problem: Bilevel, guard: float, seed: int) -> tuple[Any, Any]:
     """Return the validation rows that derivatives are taken of, and those that are held out."""
-    if isinstance(guard, bool) or not isinstance(guard, (int, float)):
-        raise InvalidType(f"guard={guard!r} is not a number")
-    if not 0 <= guard < 1:
+    checked("guard", guard)
+    if not guard < 1:
         raise InvalidValue(f"guard={guard!r} must be a share: at least 0 and below 1")
     if guard == 0 or problem.valid is None:
         return problem.valid, None

@@ -17,11 +17,10 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from welltuned.errors import InvalidValue
 from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.linear import Product, conjugate_gradient, largest_eigenvalue, neumann
 from welltuned.hypergrad.method import Hypergradient
-from welltuned.hypergrad.training import Training, counted
+from welltuned.hypergrad.training import Training, checked, counted
 from welltuned.hypergrad.trees import Tree
 
 # solves for q: (training, product with the Hessian, right-hand side) to q and a residual
@@ -59,9 +58,8 @@ class Implicit:
 
     def __post_init__(self) -> None:
         counted("iterations", self.iterations)
-        for name in ("tolerance", "damping"):
-            if not getattr(self, name) >= 0:
-                raise InvalidValue(f"Implicit: {name}={getattr(self, name)!r} is below 0")
+        checked("Implicit: tolerance", self.tolerance)
+        checked("Implicit: damping", self.damping)
 
     def __call__(self, training: Training, h: Tree, start: Tree | None = None) -> Hypergradient:
         """See :class:`Method`."""
@@ -99,10 +97,9 @@ class Neumann:
 
     def __post_init__(self) -> None:
         counted("iterations", self.iterations)
-        if self.step is not None and not self.step > 0:
-            raise InvalidValue(f"Neumann: step={self.step!r} must be above 0")
-        if not self.damping >= 0:
-            raise InvalidValue(f"Neumann: damping={self.damping!r} is below 0")
+        if self.step is not None:
+            checked("Neumann: step", self.step, above=True)
+        checked("Neumann: damping", self.damping)
 
     def __call__(self, training: Training, h: Tree, start: Tree | None = None) -> Hypergradient:
         """See :class:`Method`."""

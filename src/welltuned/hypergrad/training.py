@@ -228,6 +228,16 @@ def counted(name: str, value: Any) -> int:
     return int(value)
 
 
+def checked(name: str, value: Any, *, above: bool = False) -> None:
+    """Raise unless a setting is a number, at least 0 or ``above`` it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise InvalidType(f"{name}={value!r} is not a number")
+    if above and not value > 0:
+        raise InvalidValue(f"{name}={value!r} must be above 0")
+    if not value >= 0:
+        raise InvalidValue(f"{name}={value!r} is below 0")
+
+
 @functools.lru_cache(maxsize=4)
 def _order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
