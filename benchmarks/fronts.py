@@ -114,7 +114,7 @@ def main() -> None:
         [
             label,
             *(" / ".join(f"{share:.3f}" for share in pair) for pair in shares[s]),
-            f"{1000 * seconds[s] / trials:.0f}",
+            f"{1000 * seconds[s] / trials:.1f}",
         ]
         for s, (label, _, _) in enumerate(searches)
     ]
