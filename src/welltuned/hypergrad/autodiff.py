@@ -203,11 +203,14 @@ def _name_of(leaf: Any) -> str | None:
     return next((name for c in type(leaf).__mro__ if (name := c.__module__.split(".")[0]) in LIBRARIES), None)
 
 
+def sizes(tree: Tree) -> list[int]:
+    """Return how many numbers each array of a tree has."""
+    return [int(np.prod(leaf.shape)) for leaf in trees.leaves(tree)]
+
+
 def basis(library: Autodiff, tree: Tree) -> Tree:
     """Return the unit vectors of a tree of N numbers, along a first axis of N of its arrays."""
-    sizes = [int(np.prod(leaf.shape)) for leaf in trees.leaves(tree)]
-    parts = iter(np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1))
-    return trees.apply(lambda leaf: library.array(next(parts).reshape(-1, *leaf.shape), leaf), tree)
+    return folded(library, np.eye(sum(sizes(tree))), tree)
 
 
 def flat(library: Autodiff, tree: Tree) -> np.ndarray:
@@ -216,10 +219,9 @@ def flat(library: Autodiff, tree: Tree) -> np.ndarray:
 
 
 def folded(library: Autodiff, vector: np.ndarray, like: Tree) -> Tree:
-    """Return the tree of the shape of another whose numbers are those of a vector."""
-    sizes = [int(np.prod(leaf.shape)) for leaf in trees.leaves(like)]
-    parts = iter(np.split(vector, np.cumsum(sizes)[:-1]))
-    return trees.apply(lambda leaf: library.array(next(parts).reshape(leaf.shape), leaf), like)
+    """Return the tree of the shape of another whose numbers are those of a vector, or of vectors along first axes."""
+    parts = iter(np.split(vector, np.cumsum(sizes(like))[:-1], axis=-1))
+    return trees.apply(lambda leaf: library.array(next(parts).reshape((*vector.shape[:-1], *leaf.shape)), leaf), like)
 
 
 def _short(value: Any) -> str:

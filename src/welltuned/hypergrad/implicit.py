@@ -108,7 +108,7 @@ class Neumann:
     def _solve(self, training: Training, product: Product, b: Tree) -> tuple[Tree, float]:
         step = self.step
         if step is None:
-            noise = np.random.default_rng(0).standard_normal(sum(int(np.prod(x.shape)) for x in trees.leaves(b)))
+            noise = np.random.default_rng(0).standard_normal(sum(autodiff.sizes(b)))
             size = largest_eigenvalue(product, autodiff.folded(training.library, noise, b), POWER_ITERATIONS)
             step = 1.0 / size if size > 0 else 1.0
         return neumann(product, b, self.iterations, step)

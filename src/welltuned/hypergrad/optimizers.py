@@ -61,7 +61,7 @@ class SGD:
     def update(self, gradient: Tree, memory: Tree, weights: Tree, t: Any) -> tuple[Tree, Tree]:  # noqa: ARG002
         """See :class:`Optimizer`."""
         lr, decay, mu = (_each(x, weights) for x in (self.lr, self.weight_decay, self.momentum))
-        g = trees.apply(lambda g, c, w: g + c * w, gradient, decay, weights)
+        g = _decayed(gradient, decay, weights)
         memory = trees.apply(lambda m, v, g: m * v + g, mu, memory, g)
         g = trees.apply(lambda g, m, v: g + m * v, g, mu, memory) if self.nesterov else memory
         return trees.apply(lambda w, a, g: w - a * g, weights, lr, g), memory
@@ -105,7 +105,7 @@ class Adam:
         """See :class:`Optimizer`."""
         lr, b1, b2, decay = (_each(x, weights) for x in (self.lr, self.beta1, self.beta2, self.weight_decay))
         m = trees.apply(lambda b, m, g: b * m + (1 - b) * g, b1, memory["m"], gradient)
-        v = trees.apply(lambda b, v, g: b * v + (1 - b) * g * g, b2, memory["v"], gradient)
+        v = _second_moment(b2, memory["v"], gradient)
 
         def moved(w: Any, a: Any, c: Any, m: Any, v: Any, b1: Any, b2: Any) -> Any:
             m_hat, v_hat = m / (1 - b1 ** (t + 1)), v / (1 - b2 ** (t + 1))
@@ -149,9 +149,19 @@ class RMSprop:
     def update(self, gradient: Tree, memory: Tree, weights: Tree, t: Any) -> tuple[Tree, Tree]:  # noqa: ARG002
         """See :class:`Optimizer`."""
         lr, alpha, decay = (_each(x, weights) for x in (self.lr, self.alpha, self.weight_decay))
-        g = trees.apply(lambda g, c, w: g + c * w, gradient, decay, weights)
-        v = trees.apply(lambda b, v, g: b * v + (1 - b) * g * g, alpha, memory, g)
+        g = _decayed(gradient, decay, weights)
+        v = _second_moment(alpha, memory, g)
         return trees.apply(lambda w, a, g, v: w - a * g / ((v + TINY) ** 0.5 + self.eps), weights, lr, g, v), v
+
+
+def _decayed(gradient: Tree, decay: Tree, weights: Tree) -> Tree:
+    """Return the gradient with that of the weight decay."""
+    return trees.apply(lambda g, c, w: g + c * w, gradient, decay, weights)
+
+
+def _second_moment(beta: Tree, v: Tree, gradient: Tree) -> Tree:
+    """Return the moving average of the squares of the gradient."""
+    return trees.apply(lambda b, v, g: b * v + (1 - b) * g * g, beta, v, gradient)
 
 
 def _each(setting: Any, weights: Tree) -> Tree:
