@@ -143,6 +143,17 @@ def test_an_idle_worker_that_died_costs_no_attempt(processes):
     assert finish(executor, [Task(1, 1, {"x": 1})])[1].state is State.COMPLETE
 
 
+def test_a_worker_that_dies_before_it_begins_a_trial_costs_no_attempt(processes):
+    """A process takes a while to die: until all of its threads are gone, tasks can be sent to it."""
+    executor = processes(lambda p: float(os.getpid()), workers=1)
+    pid = int(run_all(executor, 1, 1)[0].metrics["value"])
+    os.kill(pid, signal.SIGSTOP)
+    executor.submit(Task(1, 1, {"x": 1}))
+    os.kill(pid, signal.SIGKILL)
+    outcome = wait_for(executor).outcome
+    assert outcome.state is State.COMPLETE and outcome.metrics["value"] != pid
+
+
 def test_a_worker_that_dies_is_lost_though_a_child_holds_its_connection(processes, tmp_path):
     """A forked child inherits the socket, so that the connection does not end with the worker."""
 

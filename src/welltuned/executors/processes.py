@@ -62,9 +62,9 @@ class _Worker:
     connection: Connection
     slot: str | None
     task: Task | None
-    began: float  # it, or once it has loaded the objective, its trial
+    since: float  # its task has been sent, or once it has begun, its trial runs
     feeder: threading.Thread
-    loaded: bool = False
+    begun: bool = False  # has told that it evaluates its task: until then its death costs no attempt
     look: float = 0.0  # when its memory is to be measured again
 
     def resident(self, limit: int) -> int:
@@ -130,8 +130,8 @@ class ProcessExecutor:
         packed = remote.pack_task(task)
         for worker in [w for w in self._workers if w.task is None]:
             if worker.process.poll() is None:
-                worker.task, worker.began = task, time.monotonic()
-                with contextlib.suppress(OSError):  # that it has died since is noticed by wait()
+                worker.task, worker.begun, worker.since = task, False, time.monotonic()
+                with contextlib.suppress(OSError):  # that it has died, or is about to, is noticed by wait()
                     worker.connection.send_bytes(packed)
                 return
             self._bury(worker)
@@ -192,7 +192,7 @@ class ProcessExecutor:
         if deadline is not None:
             until.append(deadline)
         if limits.timeout is not None:
-            until += [w.began + limits.timeout for w in busy if w.loaded]
+            until += [w.since + limits.timeout for w in busy if w.begun]
         return max(min(until) - now, 0.0)
 
     def _look_after(self, worker: _Worker) -> list[Finished]:
@@ -200,15 +200,15 @@ class ProcessExecutor:
         # a process that it forked may hold its end of the connection, which then does not end
         if worker.process.poll() is not None and not worker.connection.poll():
             return self._lose(worker)
-        if not worker.loaded and time.monotonic() - worker.began >= START_SECONDS:
+        if not worker.begun and time.monotonic() - worker.since >= START_SECONDS:
             raise WelltunedError(f"a worker process did not load the objective within {START_SECONDS:g} seconds")
         return self._enforce(worker)
 
     def _enforce(self, worker: _Worker) -> list[Finished]:
         """Kill a worker whose trial exceeds a limit."""
-        limits, seconds, task = self._job.limits, time.monotonic() - worker.began, worker.task
+        limits, seconds, task = self._job.limits, time.monotonic() - worker.since, worker.task
         assert task is not None
-        if limits.timeout is not None and worker.loaded and seconds >= limits.timeout:
+        if limits.timeout is not None and worker.begun and seconds >= limits.timeout:
             outcome = failure(Reason.TIMEOUT, f"trial_timeout: killed after {limits.timeout:g} seconds")
         elif limits.memory is not None and (used := worker.resident(limits.memory)) > limits.memory:
             outcome = failure(
@@ -233,8 +233,8 @@ class ProcessExecutor:
             kind, content = pickle.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
             return self._lose(worker)
-        if kind == "loaded":
-            worker.loaded, worker.began, self._failures = True, time.monotonic(), 0
+        if kind == "begun":
+            worker.begun, worker.since, self._failures = True, time.monotonic(), 0
             return []
         if kind == "report":
             claim, report = content
@@ -249,10 +249,10 @@ class ProcessExecutor:
         return [Finished(task, remote.received(task, content))]
 
     def _lose(self, worker: _Worker) -> list[Finished]:
-        """Give up a worker that died; one that died on the way up is replaced, and its task loses no attempt."""
+        """Give up a worker that died; if it had not begun its task, another one takes it, and no attempt is lost."""
         task, cause = worker.task, self._bury(worker)
         assert task is not None
-        if worker.loaded:
+        if worker.begun:
             return [Finished(task, None, f"the worker process died ({cause})")]
         self._failures += 1
         # who kills workers kills some on the way up; who cannot start ends by itself

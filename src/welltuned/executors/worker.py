@@ -61,7 +61,6 @@ def _work(connection: Connection, memory: int | None) -> None:
         connection.recv_bytes()
         broken(error)
         return
-    tell("loaded")
 
     talking, current = threading.Lock(), None  # threads of the objective may report, some when their trial has ended
 
@@ -77,10 +76,12 @@ def _work(connection: Connection, memory: int | None) -> None:
         if content == END:
             return
         try:
-            current = task = loads_with_main(content)
+            task = loads_with_main(content)
         except Exception as error:  # noqa: BLE001 - as above, of what a parameter is made of
             broken(error)
             return
+        tell("begun")
+        current = task
         with _capped(memory):
             outcome = evaluate(objective, LiveTrial(task, on_report), objectives)
         for stream in (sys.stdout, sys.stderr):  # this process may be killed, and what it printed lost with it
