@@ -11,7 +11,7 @@ import numpy as np
 
 from welltuned.trial import Report, State, Trial
 
-MOST = 20_000  # curves of ended trials that are remembered
+MOST = 20_000  # curves of trials at rest that are remembered
 MOST_COMPARED = 300  # of the latest trials whose gains are averaged
 MOST_STEPS = 100  # at which they are
 
@@ -48,14 +48,14 @@ class Curve:
 def curves(trials: Iterable[Trial], directions: Mapping[str, str]) -> dict[int, Curve]:
     """Return the curves of all trials that reported anything, by number."""
     items = tuple(directions.items())
-    return {t.number: (_remembered if t.state.finished else _read)(t.reports, items) for t in trials if t.reports}
+    return {t.number: (_remembered if t.state.resting else _read)(t.reports, items) for t in trials if t.reports}
 
 
 _CURVES: OrderedDict[tuple[int, tuple[tuple[str, str], ...]], Curve] = OrderedDict()
 
 
 def _remembered(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) -> Curve:
-    """Return the curve of a trial that has ended: each report of another would look at all of its reports again."""
+    """Return the curve of a trial at rest: each report of another would look at all of its reports again."""
     key = id(reports), directions
     curve = _CURVES.get(key)
     if curve is None or curve.reports is not reports:  # while it is remembered, nothing else has its id
@@ -77,7 +77,7 @@ def _read(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) 
 def expected_ends(
     trials: Sequence[Trial], directions: Mapping[str, str], results: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where the curves of pruned trials would have ended, if they had gone on as the others did.
+    """Return where the curves of pruned and paused trials would end, if they went on as the others did.
 
     A report of an early step is no result: compared with those of whole trainings, it makes a place look hopeless
     that may be the best. What it lacks is what the other trials gained from that step to the next one, from there to
@@ -92,9 +92,9 @@ def expected_ends(
     Returns
     -------
     positions
-        Of the pruned trials that reported, shape (q,).
+        Of the pruned and paused trials that reported, shape (q,).
     losses, sds
-        Where they would have ended, and how far the others' gains strayed from their averages, shapes (q, m).
+        Where they would end, and how far the others' gains strayed from their averages, shapes (q, m).
 
     Examples
     --------
@@ -104,10 +104,11 @@ def expected_ends(
     >>> expected_ends(trials, {"loss": "minimize"}, np.array([[1.0], [np.nan]]))
     (array([1]), array([[3.5]]), array([[0.]]))
     """
-    m, ended = results.shape[1], [t for t in trials if t.state in (State.COMPLETE, State.PRUNED) and t.reports]
+    m, cut = results.shape[1], (State.PRUNED, State.PAUSED)
+    ended = [t for t in trials if t.state in (State.COMPLETE, *cut) and t.reports]
     found = {n: curve for n, curve in curves(ended, directions).items() if curve.steps}
-    pruned = [i for i, t in enumerate(trials) if t.state is State.PRUNED and t.number in found]
-    if not pruned:
+    short = [i for i, t in enumerate(trials) if t.state in cut and t.number in found]
+    if not short:
         return np.empty(0, dtype=int), np.empty((0, m)), np.empty((0, m))
     compared = [t for t in ended if t.number in found][-MOST_COMPARED:]
     steps = np.unique(np.concatenate([found[t.number].steps for t in compared]))
@@ -121,9 +122,9 @@ def expected_ends(
         np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]
         for moments, end in zip(_moments(np.diff(table, axis=1)), _moments(last), strict=True)
     )
-    reached = [found[trials[i].number] for i in pruned]
+    reached = [found[trials[i].number] for i in short]
     at = np.minimum(np.searchsorted(steps, [c.steps[-1] for c in reached]), len(steps) - 1)
-    return np.array(pruned), np.array([c.losses[-1] for c in reached]) + average[at], np.sqrt(variance[at])
+    return np.array(short), np.array([c.losses[-1] for c in reached]) + average[at], np.sqrt(variance[at])
 
 
 def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:

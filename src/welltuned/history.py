@@ -258,7 +258,7 @@ class History:
     def losses(self) -> np.ndarray:
         """Objectives to be minimised, shape (n, m); NaN where unknown.
 
-        A pruned trial counts with what can be expected of its curve; see :func:`welltuned.curves.expected_ends`.
+        A pruned or paused trial counts with what can be expected of its curve; see :func:`welltuned.curves.expected_ends`.
         """
         return self._results[0]
 
@@ -270,11 +270,11 @@ class History:
     @cached_property
     def _results(self) -> tuple[np.ndarray, np.ndarray]:
         arrays = self._arrays
-        if not (arrays.codes == CODES[State.PRUNED]).any():
+        if not self._mask(State.PRUNED, State.PAUSED).any():
             return arrays.losses, arrays.sems
         losses, sems = arrays.losses.copy(), arrays.sems.copy()
-        pruned, ends, sds = expected_ends(self.trials, self.directions, losses)
-        losses[pruned], sems[pruned] = ends, sds
+        short, ends, sds = expected_ends(self.trials, self.directions, losses)
+        losses[short], sems[short] = ends, sds
         return losses, sems
 
     @cached_property
@@ -343,8 +343,8 @@ class History:
 
     @cached_property
     def pending(self) -> np.ndarray:
-        """Which trials have a configuration that fits the space but no result yet, shape (n,)."""
-        return self._mask(State.RUNNING, State.WAITING, State.PAUSED) & self.fits
+        """Which trials have a configuration that fits the space and are under way or wait, shape (n,)."""
+        return self._mask(State.RUNNING, State.WAITING) & self.fits
 
     def _mask(self, *states: State) -> np.ndarray:
         wanted = np.zeros(len(CODES) + 1, dtype=bool)  # the last one stands for -1

@@ -27,6 +27,11 @@ class State(str, enum.Enum):
         """Whether nothing more will happen to the trial."""
         return self in (State.COMPLETE, State.PRUNED, State.FAILED)
 
+    @property
+    def resting(self) -> bool:
+        """Whether nobody evaluates the trial, nor will unless a scheduler wants it: it has finished, or is paused."""
+        return self.finished or self is State.PAUSED
+
 
 class Reason(str, enum.Enum):
     """Why a trial failed."""
@@ -64,7 +69,7 @@ class Trial:
     number
         Position in the study, from 0.
     state, reason, error
-        Where it stands; for a failed trial why, and the message.
+        Where it stands; for a failed trial why, and the message. A paused one may go on from its checkpoint.
     params
         The active parameters in natural units.
     metrics, sems

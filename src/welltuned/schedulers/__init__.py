@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.schedulers.asha import Asha
 from welltuned.schedulers.halving import Halving
 from welltuned.schedulers.median import Median
-from welltuned.schedulers.protocol import Continue, Decision, Scheduler, Stop
+from welltuned.schedulers.protocol import Continue, Decision, Pause, Promoter, Scheduler, Stop
 
-SCHEDULERS: dict[str, type[Any]] = {"halving": Halving, "median": Median}
+SCHEDULERS: dict[str, type[Any]] = {"asha": Asha, "halving": Halving, "median": Median}
 
 
 def make_scheduler(spec: Any) -> Scheduler | None:
@@ -31,4 +32,16 @@ def make_scheduler(spec: Any) -> Scheduler | None:
     raise InvalidType(f"scheduler={spec!r} is neither a name out of {sorted(SCHEDULERS)!r} nor a scheduler")
 
 
-__all__ = ["SCHEDULERS", "Continue", "Decision", "Halving", "Median", "Scheduler", "Stop", "make_scheduler"]
+__all__ = [
+    "SCHEDULERS",
+    "Asha",
+    "Continue",
+    "Decision",
+    "Halving",
+    "Median",
+    "Pause",
+    "Promoter",
+    "Scheduler",
+    "Stop",
+    "make_scheduler",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,12 +59,10 @@ class Halving:
         rung = self.rung(own.steps[at - 1] if at else 0, report.step)
         if rung is None:
             return Continue()
-        others = [v for n, curve in reported.items() if n != number and (v := best_at(curve, rung)) is not None]
-        reached = len(others) + 1
-        ahead = n_ahead(np.array([own.lowest[at], *others]))
-        if reached < self.factor or ahead * self.factor < reached:
+        ahead = n_ahead(reported, rung)
+        if len(ahead) < self.factor or ahead[number] * self.factor < len(ahead):
             return Continue()
-        return Stop(f"{ahead} of the other {reached - 1} were better at step {rung}")
+        return Stop(worse(ahead[number], len(ahead), rung))
 
     def rung(self, after: int, upto: int) -> int | None:
         """Return the last rung that lies beyond step ``after`` and not beyond step ``upto``; None without any."""
@@ -75,19 +74,20 @@ class Halving:
         return rung if rung > after else None
 
 
-def best_at(curve: Curve, step: int) -> np.ndarray | None:
-    """Return the lowest losses up to the first report at ``step`` or beyond, shape (m,); None without one."""
-    at = curve.reaching(step)
-    return None if at is None else curve.lowest[at]
-
-
-def n_ahead(losses: np.ndarray) -> int:
-    """Return how many rows of ``losses``, shape (n, m), are better than the first: lower, or on an earlier front."""
+def n_ahead(reported: Mapping[int, Curve], step: int) -> dict[int, int]:
+    """Return how many trials are better up to ``step``, for each trial that came so far: lower, or on earlier fronts."""
+    places = {n: at for n, curve in reported.items() if (at := curve.reaching(step)) is not None}
+    if not places:
+        return {}
+    losses = np.array([reported[n].lowest[at] for n, at in places.items()])
     if losses.shape[1] == 1:
-        return int((losses[1:] < losses[0]).sum())
-    ahead = 0
+        return dict(zip(places, np.searchsorted(np.sort(losses[:, 0]), losses[:, 0]).tolist(), strict=True))
+    ahead, before = np.zeros(len(losses), dtype=int), 0
     for front in fronts(losses, len(losses)):
-        if 0 in front:
-            break
-        ahead += len(front)
-    return ahead
+        ahead[front], before = before, before + len(front)
+    return dict(zip(places, ahead.tolist(), strict=True))
+
+
+def worse(ahead: int, reached: int, step: int) -> str:
+    """Say why a trial does not go on."""
+    return f"{ahead} of the other {reached - 1} were better at step {step}"

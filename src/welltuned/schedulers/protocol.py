@@ -21,7 +21,14 @@ class Stop:
     why: str
 
 
-Decision: TypeAlias = Continue | Stop
+@dataclass(frozen=True)
+class Pause:
+    """Let the trial rest where it is; it may be promoted later, and goes on from its checkpoint then."""
+
+    why: str
+
+
+Decision: TypeAlias = Continue | Stop | Pause
 
 
 @runtime_checkable
@@ -30,3 +37,11 @@ class Scheduler(Protocol):
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """Return what to do with trial ``number`` after ``report``, which the history already holds."""
+
+
+@runtime_checkable
+class Promoter(Scheduler, Protocol):
+    """A scheduler that pauses trials, and lets some of them go on before new ones begin."""
+
+    def promote(self, history: History) -> int | None:
+        """Return the number of the paused trial that should go on now; None when a new one should begin."""

@@ -203,7 +203,7 @@ class Desk:
             return [trial.task for trial in study.ask(n)]
         except StudyStopped:
             trials = study.trials
-            if all(trial.state.finished for trial in trials):
+            if all(trial.state.resting for trial in trials):
                 used = sum(trial.origin is not Origin.ADDED for trial in trials)
                 within = study.n_trials is None or used < study.n_trials
                 study.coordinator.record_stop(EXHAUSTED if within else BUDGET)

@@ -193,9 +193,10 @@ class MemoryStorage:
             ),
         )
 
-    def _held(self, study: int, number: int, token: int) -> Trial | None:
+    def _held(self, study: int, number: int, token: int, *states: State) -> Trial | None:
         trial = self._study(study).trials.get(number)
-        return trial if trial is not None and trial.state is State.RUNNING and trial.token == token else None
+        allowed = states or (State.RUNNING,)
+        return trial if trial is not None and trial.state in allowed and trial.token == token else None
 
     def assign(
         self,
@@ -276,7 +277,7 @@ class MemoryStorage:
     def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
         """See :meth:`Storage.release`."""
         with self._lock:
-            found, trial = self._study(study), self._held(study, number, token)
+            found, trial = self._study(study), self._held(study, number, token, State.RUNNING, State.PAUSED)
             if trial is None:
                 return False
             if drop and trial.params is None:

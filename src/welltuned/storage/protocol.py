@@ -134,6 +134,7 @@ class Storage(Protocol):
 
     def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
         """Give a claim back: the trial waits again, or with ``drop`` its unassigned slot disappears. False when stale.
+        The last claim of a paused trial can be given back too, by whoever wants that it goes on.
 
         It counts as an attempt unless ``begun`` says that nothing was evaluated, or that whoever did is well.
         """

@@ -124,7 +124,7 @@ def trial_of(
 def _is_changed(stored: Mapping[str, Any], params_digest: int | None, result_digest: int | None) -> bool:
     if params_digest is not None and params_digest != seal(*[stored[name] for name in _PARAMS]):
         return True
-    if result_digest is None or stored["state"] not in FINISHED:
+    if result_digest is None or stored["state"] not in RESTING:
         return False
     return result_digest != seal(*[stored[name] for name in _RESULT])
 
@@ -133,7 +133,7 @@ NAMES = tuple(COLUMNS.split(", "))
 MAPPINGS = ("params", "metrics", "sems", "gradient", "attributes", "provenance")
 STATES = {state.value: state for state in State}
 ORIGINS = {origin.value: origin for origin in Origin}
-FINISHED = frozenset(state.value for state in State if state.finished)
+RESTING = frozenset(state.value for state in State if state.resting)  # those whose result is sealed
 
 
 def report_of(number: int, report: Report) -> dict[str, Any]:

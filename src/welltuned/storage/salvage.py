@@ -272,18 +272,18 @@ def _save(storage: SQLiteStorage, found: _Rows, number: int) -> Salvaged:
     study = storage.open(replace(row, id=0, spaces=spaces, stop_reason=None)).id
     trials: list[Trial] = []
     for (s, n), (_, stored) in sorted(found.trials.items()):
-        if s == number and (stored["params"] is not None or stored["state"] in records.FINISHED):
+        if s == number and (stored["params"] is not None or stored["state"] in records.RESTING):
             of = sorted((step, m, d) for (a, b, step), (m, d) in found.reports.items() if (a, b) == (number, n))
             reports = records.reports_of([(n, *report) for report in of]).get(n, ())
             trials.append(records.trial_of([stored[name] for name in records.NAMES], tuple(row.directions), reports))
     idle = {"state": State.WAITING, "owner": None, "lease_until": None}
-    storage.restore(study, [t if t.state.finished else t.but(**idle) for t in trials])
+    storage.restore(study, [t if t.state.resting else t.but(**idle) for t in trials])
     numbers = {t.number for t in trials}
     return Salvaged(
         row.name,
         sum(t.state.finished for t in trials),
         sum(not t.state.finished for t in trials),
         tuple(n for n in range(max(numbers, default=-1) + 1) if n not in numbers),
-        tuple(t.number for t in trials if not t.state.finished),
+        tuple(t.number for t in trials if not t.state.resting),
     )
 

@@ -23,6 +23,7 @@ from welltuned.storage.schema import Dialect, Run
 from welltuned.trial import Origin, Outcome, Report, State, Trial
 
 HELD = "study = :study AND number = :number AND token = :token AND state = 'running'"
+RESTING = HELD.replace("state = 'running'", "state IN ('running', 'paused')")  # whose claim can be given back
 HEAD = """
     SELECT revision, stop_reason, directions, (SELECT COUNT(*) FROM space WHERE study = :study)
     FROM study WHERE id = :study"""
@@ -90,7 +91,7 @@ REPORTS = """
 RELEASE = f"""
     UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, attempts = attempts - :undone,
         revision = :revision
-    WHERE {HELD} RETURNING number"""
+    WHERE {RESTING} RETURNING number"""
 BLANK = Trial(0, State.RUNNING, attempts=1)
 
 

@@ -16,12 +16,13 @@ from welltuned.evaluation import failure
 from welltuned.history import History
 from welltuned.live import Task
 from welltuned.samplers import Auto, Sampler
-from welltuned.schedulers import Scheduler, Stop
+from welltuned.schedulers import Continue, Decision, Pause, Scheduler
 from welltuned.space import Params, Space
 from welltuned.space.codec import cells
 from welltuned.storage import StudyRow
 from welltuned.streams import trial_rng
 from welltuned.study.ledger import Ledger
+from welltuned.study.promotion import Promotion
 from welltuned.study.reasons import INTERRUPTED, concerns_all
 from welltuned.study.visible import is_settled, provenance, within_window
 from welltuned.surrogate.threads import single_threaded
@@ -40,6 +41,7 @@ class Coordinator:
         self.ledger = ledger
         self.sampler = sampler
         self.scheduler = scheduler
+        self.promotion = Promotion(ledger, scheduler)
         self._checkpoints = None if checkpoints is None else str(checkpoints)
         self._said: str | None = None
         self._missed = self._lacked = False
@@ -86,6 +88,7 @@ class Coordinator:
             self.ledger.recover()
         if self.window is not None:
             return self._next_in_order(n, self.window)
+        self.promotion.promote(n)
         claimed = self._claim(n)
         try:
             if len(claimed) < n and self.ledger.recover():
@@ -109,7 +112,8 @@ class Coordinator:
         try:
             while ended := {t.number: failed for t in claimed if (failed := self._hopeless(t)) is not None}:
                 for trial in [t for t in claimed if t.number in ended]:
-                    log.warning("trial %d is %s", trial.number, ended[trial.number].error)
+                    if ended[trial.number].error:
+                        log.warning("trial %d is %s", trial.number, ended[trial.number].error)
                     self.ledger.finish(trial.number, trial.token, ended[trial.number])
                 claimed = [t for t in claimed if t.number not in ended]
                 claimed += self._take(len(ended))
@@ -151,7 +155,17 @@ class Coordinator:
             return failure(Reason.LOST, f"given up: begun {trial.attempts - 1} times without a result")
         if (why := self._misfit(trial)) and (trial.origin is Origin.ENQUEUED or trial.reports):
             return failure(Reason.INFEASIBLE, f"no longer in the space: {why}")
-        return None
+        return self._decided(trial)
+
+    def _decided(self, trial: Trial) -> Outcome | None:
+        """Return how a trial ends whose process died when it should have stopped: that is not stored."""
+        if not trial.reports:
+            return None
+        decision = self._judge(trial.number, trial.reports[-1])
+        if isinstance(decision, Continue):
+            return None
+        ended = State.PAUSED if isinstance(decision, Pause) else State.PRUNED
+        return Outcome(ended, seconds=trial.seconds or 0.0, attributes=trial.attributes)
 
     def _misfit(self, trial: Trial) -> str:
         """Say why a claimed trial is no configuration of the space as it is now; nothing if it is one."""
@@ -248,10 +262,15 @@ class Coordinator:
             self._infinite = self.space, any(cells(p) is None for p in self.space.values())
         return self._infinite[1]
 
+    @property
+    def may_group(self) -> bool:
+        """Whether several trials may be claimed, and stored, as one change: no search looks at what comes in between."""
+        return self.is_blind and not self.promotion.possible
+
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Store all that happens in the block at once, where finding the next configuration takes no time."""
-        if not self.is_blind:
+        if not self.may_group:
             yield
             return
         claims = self.ledger.held()
@@ -278,6 +297,7 @@ class Coordinator:
 
     def task(self, trial: Trial) -> Task:
         """Return what an executor needs to evaluate a claimed trial."""
+        self.promotion.begins(trial)
         folder = None if self._checkpoints is None else f"{self._checkpoints}/{trial.number}"
         positional = self.ledger.space is not None and self.space.positional
         return Task(
@@ -313,13 +333,21 @@ class Coordinator:
         except UnknownStudy as error:  # the objective is told to end, and the loop raises it
             log.warning("trial %d is to stop: %s", task.number, error)
             return True
-        if self.scheduler is None or diverged:
-            return diverged
+        if diverged:
+            return True
+        decision = self._judge(task.number, report)
+        self.promotion.decided(task, decision)
+        return not isinstance(decision, Continue)
+
+    def _judge(self, number: int, report: Report) -> Decision:
+        """Ask the scheduler, if there is one, what a report means."""
+        if self.scheduler is None:
+            return Continue()
         history = self.ledger.sync()
         if self.window is not None:
-            own = [t for t in history.trials if t.number == task.number]
-            history = history.replace([*within_window(history.trials, task.number, self.window), *own])
-        return isinstance(self.scheduler.decide(history, task.number, report), Stop)
+            own = [t for t in history.trials if t.number == number]
+            history = history.replace([*within_window(history.trials, number, self.window), *own])
+        return self.scheduler.decide(history, number, report)
 
     def receive_outcome(self, task: Task, outcome: Outcome) -> bool:
         """Store how a trial ended; False when its claim was lost."""
@@ -331,6 +359,7 @@ class Coordinator:
             if task.fixed and outcome.state is State.COMPLETE and unasked:
                 log.warning("trial %d was enqueued with %r, which the objective did not ask for", task.number, unasked)
         self.settle(task)
+        outcome = self.promotion.result(task, outcome)
         per = self.ledger.wishes.per
         if per not in (None, "seconds", *outcome.metrics) and outcome.state is State.COMPLETE and not self._missed:
             self._missed = True

@@ -341,6 +341,12 @@ class Ledger:
                 self.storage.release(self.row.id, number, token, drop=drop, begun=begun)
                 del self.claims[number]
 
+    @_by_name
+    def resume(self, number: int) -> bool:
+        """Let a paused trial wait to be claimed; False where it is not paused any more."""
+        trial = self._trials[number]
+        return self.storage.release(self.row.id, number, trial.token, begun=False)
+
     def let_go(self, numbers: Iterable[int], *, begun: bool = True) -> None:
         """Give claims back where that is possible; where it is not, their leases are left to run out."""
         for number in numbers:

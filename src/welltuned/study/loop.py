@@ -148,7 +148,7 @@ class _Run:
         """Tell whether nothing of the user's, and no search, looks at results between one trial and the next."""
         options = self.options
         looks = bool(options.callbacks or options.rules or options.deterministic)
-        return options.executor == "inline" and not looks and self.study.coordinator.is_blind
+        return options.executor == "inline" and not looks and self.study.coordinator.may_group
 
     def _record_all(self, finished: Sequence[Finished]) -> None:
         """Record results; what one of them raises is raised when all are stored."""
@@ -203,7 +203,7 @@ class _Run:
         """Say that the objective seems to be: the rest of the budget would teach nothing."""
         if self.alike < MOST_ALIKE or self.options.deterministic:
             return None
-        if any(t.state in (State.COMPLETE, State.PRUNED) for t in self.study.trials):
+        if any(t.state in (State.COMPLETE, State.PRUNED, State.PAUSED) for t in self.study.trials):
             return None
         return BROKEN.format(self.alike, self.last_error)
 
@@ -221,6 +221,8 @@ class _Run:
 
     def _start(self) -> bool:
         """Start what the idle workers can take; False when there is nothing."""
+        if self.exhausted:
+            self.study.coordinator.promotion.promote(1)
         if self.exhausted and not any(t.state is State.WAITING for t in self.study.trials):
             return False
         # one at a time, so that the rules are asked before each
@@ -287,7 +289,7 @@ class _Run:
 
     def _done(self) -> int:
         """Return how many trials have finished, those from elsewhere left out."""
-        return sum(t.state.finished and t.origin is not Origin.ADDED for t in self.study.history.trials)
+        return sum(t.state.resting and t.origin is not Origin.ADDED for t in self.study.history.trials)
 
     def _show(self) -> None:
         if not self.progress.shown:

@@ -1,0 +1,58 @@
+"""What a study does for a scheduler that pauses trials: let them rest, go on, and keep what they had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from welltuned.live import Task
+from welltuned.schedulers import Decision, Pause, Promoter, Scheduler
+from welltuned.study.ledger import Ledger
+from welltuned.trial import Outcome, State, Trial
+
+
+class Promotion:
+    """The pauses of one study, as this process decides about them. Without a scheduler that pauses, it does nothing."""
+
+    def __init__(self, ledger: Ledger, scheduler: Scheduler | None) -> None:
+        self._ledger = ledger
+        self._promoter = scheduler if isinstance(scheduler, Promoter) else None
+        self._pausing: set[tuple[int, int]] = set()  # claims that were told to pause and have not ended yet
+        self._before: dict[int, Trial] = {}  # trials that go on, as they were
+
+    @property
+    def possible(self) -> bool:
+        """Whether trials may be paused at all."""
+        return self._promoter is not None
+
+    def promote(self, n: int) -> None:
+        """Let paused trials wait to be claimed, until up to ``n`` trials wait."""
+        while self._promoter is not None:
+            history = self._ledger.sync()
+            if sum(t.state is State.WAITING for t in history.trials) >= n:
+                return
+            number = self._promoter.promote(history)
+            if number is None:
+                return
+            self._ledger.resume(number)  # another process may have been quicker; then look again
+
+    def begins(self, trial: Trial) -> None:
+        """Take note of a claimed trial that goes on."""
+        if trial.seconds is not None:
+            self._before[trial.number] = trial
+
+    def decided(self, task: Task, decision: Decision) -> None:
+        """Take note of what a running trial was told."""
+        if isinstance(decision, Pause):
+            self._pausing.add((task.number, task.token))
+
+    def result(self, task: Task, outcome: Outcome) -> Outcome:
+        """Return how an attempt ended, with what the trial had before; one that was to pause is paused."""
+        pausing = (task.number, task.token) in self._pausing
+        self._pausing.discard((task.number, task.token))
+        before = self._before.pop(task.number, None)
+        if before is not None and before.token == task.token:
+            seconds = None if outcome.seconds is None else outcome.seconds + (before.seconds or 0.0)
+            outcome = replace(outcome, seconds=seconds, attributes={**before.attributes, **outcome.attributes})
+        if pausing and outcome.state is State.PRUNED:
+            return replace(outcome, state=State.PAUSED, seconds=outcome.seconds or 0.0)
+        return outcome
