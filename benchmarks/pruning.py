@@ -26,8 +26,7 @@ from regret import seeds  # noqa: E402
 
 EPOCHS = range(2, 53)  # after the first one, networks of this data are untrained
 MARKS = (4, 8, 16, 32)  # whole trainings
-SCHEDULERS = (None, "median", "halving")
-
+SCHEDULERS = (None, "median", "halving", "asha")
 
 Curve = list[tuple[int, float]]
 
@@ -38,12 +37,13 @@ def best_by_cost(problem: Problem, sampler: str, scheduler: str | None, seed: in
 
     def train(trial: wt.Trial) -> float:
         nonlocal spent
-        for epoch in EPOCHS:
+        done = len(trial.task.reports)  # a trial that was paused goes on where it was
+        for epoch in EPOCHS[done:]:
             loss = problem({**trial, "epoch": epoch})
             spent += 1
             trial.report(loss, step=epoch - 1)
             if trial.should_stop():
-                return loss
+                trial.prune()
         found.append((spent, min(loss, found[-1][1])))
         return loss
 
@@ -61,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--yahpo", type=Path, help="folder of YAHPO's scenarios")
     parser.add_argument("--samplers", default="random,auto")
+    parser.add_argument("--schedulers", default="none,median,halving,asha")
     parser.add_argument("--seeds", type=seeds, default=seeds("0-2"), help="0-4 or 0,3,7")
     parser.add_argument("--budget", type=int, default=64, help="trials per run")
     given = parser.parse_args()

@@ -23,6 +23,18 @@ class TestHalvingWithSettings(SchedulerContract):
         return wt.Halving(factor=2, first=2)
 
 
+class TestAshaWithSettings(SchedulerContract):
+    @pytest.fixture
+    def scheduler(self):
+        return wt.Asha(factor=2, last=10, rungs=3)
+
+
+class TestHyperbandWithSettings(SchedulerContract):
+    @pytest.fixture
+    def scheduler(self):
+        return wt.Hyperband(factor=4, last=10, rungs=1)
+
+
 def stopped(history, scheduler):
     decisions = {t.number: scheduler.decide(history, t.number, last(history, t.number)) for t in history.trials}
     return [number for number, decision in decisions.items() if isinstance(decision, Stop)]

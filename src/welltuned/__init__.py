@@ -18,7 +18,7 @@ _HOMES = {
         *("delete_study", "from_optuna", "maximize", "minimize"),
     ),
     "welltuned.samplers": ("CMAES", "NSGA2", "SAMPLERS", "TPE", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
-    "welltuned.schedulers": ("SCHEDULERS", "Halving", "Median"),
+    "welltuned.schedulers": ("SCHEDULERS", "Asha", "Halving", "Hyperband", "Median"),
     "welltuned.storage": ("STORAGES",),
     "welltuned.executors": ("EXECUTORS",),
     "welltuned.evaluation": ("Result",),
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from welltuned.executors import EXECUTORS
     from welltuned.history import History
     from welltuned.samplers import CMAES, NSGA2, QMC, SAMPLERS, TPE, Auto, Bayes, Gradient, Grid, Random
-    from welltuned.schedulers import SCHEDULERS, Halving, Median
+    from welltuned.schedulers import SCHEDULERS, Asha, Halving, Hyperband, Median
     from welltuned.space import Categorical, Float, Int, Ordinal, Space
     from welltuned.storage import STORAGES
     from welltuned.study import (
@@ -85,6 +85,7 @@ __all__ = [
     "SCHEDULERS",
     "STORAGES",
     "TPE",
+    "Asha",
     "Auto",
     "Bayes",
     "Categorical",
@@ -94,6 +95,7 @@ __all__ = [
     "Grid",
     "Halving",
     "History",
+    "Hyperband",
     "Infeasible",
     "Int",
     "InvalidType",

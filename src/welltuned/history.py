@@ -258,7 +258,8 @@ class History:
     def losses(self) -> np.ndarray:
         """Objectives to be minimised, shape (n, m); NaN where unknown.
 
-        A pruned or paused trial counts with what can be expected of its curve; see :func:`welltuned.curves.expected_ends`.
+        A pruned or paused trial counts with what can be expected of its curve: see
+        :func:`welltuned.curves.expected_ends`.
         """
         return self._results[0]
 

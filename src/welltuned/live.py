@@ -106,8 +106,13 @@ class LiveTrial(Mapping[str, Any]):
         return dict(self._params)
 
     @property
+    def reports(self) -> tuple[Report, ...]:
+        """What the trial has reported before it was interrupted or paused, by step; nothing when it begins."""
+        return self.task.reports
+
+    @property
     def checkpoint(self) -> Path:
-        """A folder of the trial's own that outlives the attempt: an interrupted trial finds its files there again."""
+        """A folder of the trial's own: one that was interrupted or paused finds its files there again."""
         if self.task.checkpoint is None:
             raise InvalidValue(
                 f"trial {self.number} has no checkpoint folder; give the study a storage file or checkpoints=folder"

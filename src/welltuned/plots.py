@@ -131,17 +131,18 @@ def history(source: Any, objective: str | None = None) -> Figure:
             ),
         ]
     )
-    pruned = [t for t in seen.trials if t.state is State.PRUNED and t.reports and name in t.reports[-1].metrics]
+    short = (State.PRUNED, State.PAUSED)
+    pruned = [t for t in seen.trials if t.state in short and t.reports and name in t.reports[-1].metrics]
     if pruned:
         figure.add_trace(
             go.Scatter(
                 x=[t.number for t in pruned],
                 y=[t.reports[-1].metrics[name] for t in pruned],
                 mode="markers",
-                name="pruned",
+                name="pruned" if all(t.state is State.PRUNED for t in pruned) else "stopped early",
                 marker={"color": FAINT, "symbol": "circle-open", "size": 7},
                 hoverinfo="text",
-                text=[f"{hover(t, name)}<br>pruned after step {t.reports[-1].step}" for t in pruned],
+                text=[f"{hover(t, name)}<br>{t.state.value} after step {t.reports[-1].step}" for t in pruned],
             )
         )
     failed = [t for t in seen.trials if t.state is State.FAILED]
@@ -178,7 +179,7 @@ def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
         # a trial that was pruned or failed has been paid for, and brought nothing better
         done = _done(seen, name)
         best = dict(zip([t.number for t in done], _best_so_far(seen, name, done).tolist(), strict=True))
-        ended = [t.number for t in seen.trials if t.state.finished and done and t.number >= done[0].number]
+        ended = [t.number for t in seen.trials if t.state.resting and done and t.number >= done[0].number]
         for before, number in pairwise(ended):
             best.setdefault(number, best[before])
         figure.add_trace(
@@ -241,13 +242,13 @@ def curves(source: Any, metric: str | None = None) -> Figure:
     reporting = [t for t in seen.trials if any(name in r.metrics for r in t.reports)]
     for trial in [t for t in reporting[:-MOST_CURVES] if t is best] + reporting[-MOST_CURVES:]:
         known = [r for r in trial.reports if name in r.metrics]
-        is_best, pruned = best is not None and trial.number == best.number, trial.state is State.PRUNED
+        is_best, short = best is not None and trial.number == best.number, trial.state in (State.PRUNED, State.PAUSED)
         figure.add_trace(
             go.Scatter(
                 x=[r.step for r in known],
                 y=[r.metrics[name] for r in known],
                 mode="lines" if len(known) > 1 else "markers",
-                line={"color": BEST if is_best else BAD if pruned else FAINT, "width": 3 if is_best else 1},
+                line={"color": BEST if is_best else BAD if short else FAINT, "width": 3 if is_best else 1},
                 opacity=1.0 if is_best else 0.6,
                 name=f"trial {trial.number}",
                 hovertemplate="step %{x}: %{y:.6g}",

@@ -191,7 +191,7 @@ def worker(study: str, where: str, storage: str, **options: Any) -> None:
         stay=True,
         **limits(options),
     )
-    done = sum(t.state.finished for t in joined.trials)
+    done = sum(t.state.resting for t in joined.trials)
     click.echo(f"study {joined.name!r}: {done} trials; stopped because: {joined.stop_reason}")
 
 
@@ -287,7 +287,7 @@ def _search(
         seed=options["seed"],
         scheduler=options["scheduler"],
     )
-    before = sum(t.state.finished for t in study.trials)
+    before = sum(t.state.resting for t in study.trials)
     if before:
         click.echo(f"study {study.name!r} goes on after {before} finished trials", err=True)
     if isinstance(study.sampler, Grid) and space is not None:
@@ -334,9 +334,10 @@ def _print_result(study: Study, options: dict[str, Any]) -> None:
         echo_json({**facts, **({"best": trial_json(best[0])} if single else {"front": [trial_json(t) for t in best]})})
         return
     out = console()
-    finished = [t for t in study.trials if t.state.finished]
-    failed = sum(t.state is State.FAILED for t in finished)
-    out.print(f"{len(finished)} trials, {failed} failed; stopped because: {study.stop_reason}")
+    ended = [t for t in study.trials if t.state.resting]
+    counts = {state: sum(t.state is state for t in ended) for state in (State.FAILED, State.PAUSED)}
+    told = "".join(f", {n} {state.value}" for state, n in counts.items() if n or state is State.FAILED)
+    out.print(f"{len(ended)} trials{told}; stopped because: {study.stop_reason}")
     if single:
         print_best(study, best[0])
     else:

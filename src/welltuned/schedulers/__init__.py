@@ -7,10 +7,11 @@ from typing import Any
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.schedulers.asha import Asha
 from welltuned.schedulers.halving import Halving
+from welltuned.schedulers.hyperband import Hyperband
 from welltuned.schedulers.median import Median
 from welltuned.schedulers.protocol import Continue, Decision, Pause, Promoter, Scheduler, Stop
 
-SCHEDULERS: dict[str, type[Any]] = {"asha": Asha, "halving": Halving, "median": Median}
+SCHEDULERS: dict[str, type[Any]] = {"asha": Asha, "halving": Halving, "hyperband": Hyperband, "median": Median}
 
 
 def make_scheduler(spec: Any) -> Scheduler | None:
@@ -38,6 +39,7 @@ __all__ = [
     "Continue",
     "Decision",
     "Halving",
+    "Hyperband",
     "Median",
     "Pause",
     "Promoter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from welltuned.curves import Curve, curves
 from welltuned.errors import InvalidType, InvalidValue
@@ -16,15 +16,16 @@ from welltuned.trial import Report, State
 
 @dataclass(frozen=True)
 class Asha:
-    """Pause trials at a third and a ninth of a training; of those at each rung, let the best third go on.
+    """Pause trials at a ninth and a third of a training, and let the best third at each of these rungs go on.
 
     Asynchronous successive halving (Li et al., *A System for Massively Parallel Hyperparameter Tuning*, MLSys 2020,
     algorithm 2). Before a new trial begins, a paused one goes on that is among the best ``1/factor`` of all that have
     come to its rung; those at the highest rung come first. So no worker waits for others, and a trial that looks good
-    only beside later ones gets its chance. It goes on in its :attr:`checkpoint <welltuned.LiveTrial.checkpoint>` folder;
-    an objective that keeps nothing there starts again from the first step.
+    only beside later ones still gets its chance. Once the budget has no new trial, the best at each rung goes on even
+    where fewer than ``factor`` have come.
 
-    With several objectives, the best are those on the first fronts.
+    A trial goes on in its folder ``trial.checkpoint``. An objective that keeps nothing there begins again, and loses
+    time but nothing else. With several objectives, the best are those on the first fronts.
 
     Parameters
     ----------
@@ -34,14 +35,14 @@ class Asha:
         The last step that a whole training reports. Unless given, it is learned from the first ones, which are not
         paused.
     rungs
-        At how many steps trials are paused: at ``last / factor``, ``last / factor**2`` and so on. Steps that begin with
-        0 count from 1.
+        At how many steps trials are paused: ``last / factor``, ``last / factor**2`` and so on. Steps that begin with 0
+        are counted from 1.
 
     Examples
     --------
-    >>> Asha(last=27).steps()
+    >>> Asha(last=27).steps(27)
     (3, 9)
-    >>> Asha(factor=2, last=50, rungs=3).steps()
+    >>> Asha(factor=2, rungs=3).steps(50)
     (7, 13, 25)
     """
 
@@ -50,68 +51,112 @@ class Asha:
     rungs: int = 2
 
     def __post_init__(self) -> None:
-        for name, lowest in (("factor", 2), ("last", 1), ("rungs", 1)):
-            value = getattr(self, name)
-            if value is None and name == "last":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidType(f"Asha: {name}={value!r} is not a whole number")
-            if value < lowest:
-                raise InvalidValue(f"Asha: {name}={value!r} must be at least {lowest}")
+        check_settings(self)
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """See :meth:`Scheduler.decide`."""
+        return self._rungs(history).decide(number, report)
+
+    def promote(self, history: History) -> int | None:
+        """See :meth:`Promoter.promote`."""
+        return self._rungs(history).promote(paused(history))
+
+    def steps(self, last: int | None, first: int = 1) -> tuple[int, ...]:
+        """Return the steps at which trials are paused, where trainings begin and end with the steps ``first, last``."""
+        return rung_steps(self.factor, self.rungs, last, first)
+
+    def _rungs(self, history: History) -> Rungs:
         reported = curves(history.trials, history.directions)
-        own, steps = reported.get(number), self._steps(history, reported)
+        first, last = extent(history, reported)
+        return Rungs(self.factor, self.steps(self.last or last, first), reported, is_spent(history))
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Where trials are paused, and what those that come there have reported.
+
+    Attributes
+    ----------
+    steps
+        Ascending.
+    reported
+        Curves of the trials that are compared, by number.
+    spent
+        Whether no new trial can begin.
+    """
+
+    factor: int
+    steps: tuple[int, ...]
+    reported: Mapping[int, Curve] = field(repr=False)
+    spent: bool
+
+    def decide(self, number: int, report: Report) -> Decision:
+        """Pause a trial that has come to a rung and is not among the best there."""
+        own = self.reported.get(number)
         at = None if own is None else own.reaching(report.step)
         if own is None or at is None or own.steps[at] != report.step:  # the report lacks an objective
             return Continue()
         before = own.steps[at - 1] if at else -math.inf
-        crossed = [step for step in steps if before < step <= report.step]
+        crossed = [step for step in self.steps if before < step <= report.step]
         if not crossed:
             return Continue()
-        ahead = n_ahead(reported, crossed[-1])
-        if ahead[number] < self._quota(history, len(ahead)):
+        ahead = n_ahead(self.reported, crossed[-1])
+        if ahead[number] < self._quota(len(ahead)):
             return Continue()
         return Pause(worse(ahead[number], len(ahead), crossed[-1]))
 
-    def promote(self, history: History) -> int | None:
-        """See :meth:`Promoter.promote`."""
-        reported = curves(history.trials, history.directions)
-        steps = self._steps(history, reported)
-        paused = {t.number for t in history.trials if t.state is State.PAUSED and t.number in reported}
-        for low, high in reversed(list(zip(steps, (*steps, math.inf)[1:], strict=True))):
-            here = {n for n in paused if low <= _upto(reported[n]) < high}
+    def promote(self, paused: set[int]) -> int | None:
+        """Return the best trial, of those paused at the highest rung that has one for which there is room."""
+        upto = {n: self.reported[n].steps[-1] for n in paused if n in self.reported and self.reported[n].steps}
+        for low, high in reversed(list(zip(self.steps, (*self.steps, math.inf)[1:], strict=True))):
+            here = [n for n, step in upto.items() if low <= step < high]
             if not here:
                 continue
-            ahead = n_ahead(reported, low)
+            ahead = n_ahead(self.reported, low)
             best = min(here, key=lambda n: (ahead[n], n))
-            if ahead[best] < self._quota(history, len(ahead)):
+            if ahead[best] < self._quota(len(ahead)):
                 return best
-        # where the steps have changed since, some may rest before all of them
-        return min((n for n in paused if not steps or _upto(reported[n]) < steps[0]), default=None)
+        # trainings may have turned out to be longer than was thought when these were paused
+        return min((n for n, step in upto.items() if not self.steps or step < self.steps[0]), default=None)
 
-    def steps(self, last: int | None = None, first: int = 1) -> tuple[int, ...]:
-        """Return the steps at which trials are paused, given those that trainings begin and end with."""
-        last, zero = self.last if last is None else last, int(first <= 0)
-        if last is None:
-            return ()
-        length = last + zero
-        rungs = {math.ceil(length / self.factor**k) - zero for k in range(1, self.rungs + 1)}
-        return tuple(sorted(step for step in rungs if max(first, 0) <= step < last))
-
-    def _steps(self, history: History, reported: Mapping[int, Curve]) -> tuple[int, ...]:
-        whole = [reported[t.number] for t in history.trials if t.state is State.COMPLETE and t.number in reported]
-        last = self.last if self.last is not None else max((_upto(c) for c in whole if c.steps), default=None)
-        first = min((curve.steps[0] for curve in reported.values() if curve.steps), default=1)
-        return () if last is None else self.steps(int(last), first)
-
-    def _quota(self, history: History, reached: int) -> int:
-        """Return how many of those at a rung may go on: at least one, once no new trial can begin."""
-        spent = history.budget is not None and history.spent >= history.budget
-        return max(reached // self.factor, int(spent))
+    def _quota(self, reached: int) -> int:
+        return max(reached // self.factor, int(self.spent))
 
 
-def _upto(curve: Curve) -> float:
-    """Return the last step with a value of every objective."""
-    return curve.steps[-1] if curve.steps else -math.inf
+def rung_steps(factor: int, rungs: int, last: int | None, first: int) -> tuple[int, ...]:
+    """Return the steps of the rungs, ascending; none where it is not known how long a training is."""
+    if last is None:
+        return ()
+    zero = int(first <= 0)
+    found = {math.ceil((last + zero) / factor**k) - zero for k in range(1, rungs + 1)}
+    return tuple(sorted(step for step in found if max(first, 0) <= step < last))
+
+
+def extent(history: History, reported: Mapping[int, Curve]) -> tuple[int, int | None]:
+    """Return the first step of all curves, and the last one of completed trials, None while there is none."""
+    whole = [reported[t.number] for t in history.trials if t.state is State.COMPLETE and t.number in reported]
+    first = min((curve.steps[0] for curve in reported.values() if curve.steps), default=1)
+    return first, max((curve.steps[-1] for curve in whole if curve.steps), default=None)
+
+
+def is_spent(history: History) -> bool:
+    """Tell whether no new trial can begin."""
+    return history.budget is not None and history.spent >= history.budget
+
+
+def paused(history: History) -> set[int]:
+    """Return the numbers of the paused trials."""
+    return {t.number for t in history.trials if t.state is State.PAUSED}
+
+
+def check_settings(scheduler: object) -> None:
+    """Check the ``factor``, the ``last`` step and the number of ``rungs`` of a scheduler."""
+    name = type(scheduler).__name__
+    for field_name, lowest in (("factor", 2), ("last", 1), ("rungs", 1)):
+        value = getattr(scheduler, field_name)
+        if value is None and field_name == "last":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidType(f"{name}: {field_name}={value!r} is not a whole number")
+        if value < lowest:
+            raise InvalidValue(f"{name}: {field_name}={value!r} must be at least {lowest}")

@@ -75,7 +75,7 @@ class Halving:
 
 
 def n_ahead(reported: Mapping[int, Curve], step: int) -> dict[int, int]:
-    """Return how many trials are better up to ``step``, for each trial that came so far: lower, or on earlier fronts."""
+    """Return how many trials are better up to ``step``, lower or on earlier fronts, for each that came so far."""
     places = {n: at for n, curve in reported.items() if (at := curve.reaching(step)) is not None}
     if not places:
         return {}

@@ -366,7 +366,8 @@ def _outcome(study: Study, trial: Trial, result: Mapping[str, Any]) -> Outcome:
 
 def _is_told(trial: Trial, token: int, outcome: Outcome) -> bool:
     """Tell whether this very result is stored already: its answer was lost, and the worker tells it again."""
-    return (trial.token, trial.state, trial.metrics, trial.error) == (
+    told = State.PRUNED if trial.state is State.PAUSED else trial.state
+    return (trial.token, told, trial.metrics, trial.error) == (
         token,
         outcome.state,
         outcome.metrics,

@@ -301,7 +301,7 @@ def check_batch(batch: Any, workers: int) -> int | None:
     return int(batch)
 
 
-def check_deterministic(deterministic: Any, per: str | None) -> bool:
+def check_deterministic(deterministic: Any, per: str | None, pauses: bool) -> bool:
     """Return whether timing may decide nothing.
 
     Raises
@@ -313,4 +313,9 @@ def check_deterministic(deterministic: Any, per: str | None) -> bool:
         raise InvalidType(f"deterministic={deterministic!r} is neither True nor False")
     if deterministic and per == "seconds":
         raise InvalidValue("deterministic=True: with optimize_per='second' the clock decides what is proposed")
+    if deterministic and pauses:
+        raise InvalidValue(
+            "deterministic=True: with a scheduler that pauses trials, who is there first decides which one goes on; "
+            "use scheduler='halving', or one worker without deterministic="
+        )
     return bool(deterministic)

@@ -264,7 +264,7 @@ class Coordinator:
 
     @property
     def may_group(self) -> bool:
-        """Whether several trials may be claimed, and stored, as one change: no search looks at what comes in between."""
+        """Whether several trials may be claimed and stored as one change: nobody looks at what comes in between."""
         return self.is_blind and not self.promotion.possible
 
     @contextlib.contextmanager

@@ -48,6 +48,8 @@ class Replay:
 
 def replay(coordinator: Coordinator) -> Replay:
     """See :meth:`welltuned.Study.replay`."""
+    if coordinator.promotion.possible:
+        raise InvalidValue("replay: what paused trials had reported when others were proposed is not known afterwards")
     trials = coordinator.ledger.sync().trials
     checked: list[int] = []
     skipped: dict[int, str] = {}

@@ -505,7 +505,7 @@ class Study:
             check_progress(progress),
             limits,
             check_retries(retries),
-            check_deterministic(deterministic, self._ledger.wishes.per),
+            check_deterministic(deterministic, self._ledger.wishes.per, self.coordinator.promotion.possible),
             bool(stay),
         )
         self._check_ends(total, options)

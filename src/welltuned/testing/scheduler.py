@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from welltuned.history import History
-from welltuned.schedulers import Continue, Decision, Scheduler, Stop
+from welltuned.schedulers import Continue, Decision, Pause, Promoter, Scheduler, Stop
 from welltuned.space import Space
 from welltuned.trial import Report, State, Trial
 
@@ -16,6 +16,8 @@ STEPS = 10
 
 class SchedulerContract:
     """Prove a scheduler: its decisions are values, it never raises, and it never stops the best trial.
+
+    One that pauses trials lets the best of them go on, and only such as are paused.
 
     Provide the fixture ``scheduler``.
 
@@ -37,14 +39,14 @@ class SchedulerContract:
         """It satisfies the protocol."""
         assert isinstance(scheduler, Scheduler)
 
-    def test_the_first_trial_goes_on(self, scheduler: Scheduler) -> None:
-        """There is nothing to compare a lone trial with."""
+    def test_the_first_trial_is_not_stopped(self, scheduler: Scheduler) -> None:
+        """There is nothing to compare a lone trial with; at most it has to wait for others."""
         history = curves([range(STEPS)])
-        assert scheduler.decide(history, 0, last(history, 0)) == Continue()
+        assert isinstance(scheduler.decide(history, 0, last(history, 0)), (Continue, Pause))
 
     @pytest.mark.parametrize("direction", ["minimize", "maximize"])
     def test_decisions_are_values(self, scheduler: Scheduler, direction: str) -> None:
-        """Every answer is a Continue, or a Stop that says why."""
+        """Every answer is a Continue, or a Stop or Pause that says why."""
         history = curves([[float(level)] * STEPS for level in range(12)], {"value": direction})
         for trial in history.trials:
             assert_decision(scheduler.decide(history, trial.number, last(history, trial.number)))
@@ -98,11 +100,59 @@ class SchedulerContract:
         first = [scheduler.decide(history, n, last(history, n)) for n in range(12)]
         assert first == [scheduler.decide(history, n, last(history, n)) for n in range(12)]
 
+    def test_promotes_paused_trials_alone(self, scheduler: Scheduler) -> None:
+        """Where nothing is paused, nothing goes on; and what goes on is paused, whatever else is there."""
+        if not isinstance(scheduler, Promoter):
+            pytest.skip("it pauses nothing")
+        assert scheduler.promote(curves([])) is None
+        assert scheduler.promote(curves([[float(level)] * STEPS for level in range(12)])) is None
+        states = [*State, *[State.PAUSED] * 12]
+        curve = [Report(step, {"value": 1.0}) for step in range(1, STEPS + 1)]
+        rows = [running(n, curve[: 1 + n % STEPS]) for n in range(len(states))]
+        trials = [t.but(state=state, metrics={"value": 1.0}) for t, state in zip(rows, states, strict=True)]
+        promoted = scheduler.promote(History(Space({"x": (0.0, 20.0)}), trials))
+        assert promoted is None or states[promoted] is State.PAUSED
+
+    @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+    def test_pauses_lose_nothing(self, scheduler: Scheduler, direction: str) -> None:
+        """Trials that are told to pause and go on when promoted: each ends or rests, and the best of all ends."""
+        if not isinstance(scheduler, Promoter):
+            pytest.skip("it pauses nothing")
+        sign, n = (1.0 if direction == "minimize" else -1.0), 30
+        levels = [(7 * k) % n for k in range(n)]  # the best is not the first
+        history = History(Space({"x": (0.0, 50.0)}), (), {"value": direction}, budget=n)
+        following: list[int] = list(range(n))
+        for _ in range(10 * n):
+            number = scheduler.promote(history)
+            if number is None:
+                if not following:
+                    break
+                number = following.pop(0)
+            trial = history.trials_by_number.get(number, running(number, []))
+            assert trial.state in (State.RUNNING, State.PAUSED)
+            history = _advanced(scheduler, history, trial.but(state=State.RUNNING), sign * levels[number])
+        assert not following
+        assert {t.state for t in history.trials} <= {State.COMPLETE, State.PAUSED}
+        assert history.trials_by_number[levels.index(0)].state is State.COMPLETE
+        assert len([t for t in history.trials if t.state is State.PAUSED]) >= n // 2
+
+
+def _advanced(scheduler: Scheduler, history: History, trial: Trial, level: float) -> History:
+    """Let a trial report, from where it is, until it is told to pause or has made its last step."""
+    others = [t for t in history.trials if t.number != trial.number]
+    for step in range(len(trial.reports) + 1, STEPS + 1):
+        report = Report(step, {"value": level})
+        trial = trial.but(reports=(*trial.reports, report))
+        decision = scheduler.decide(history.replace([*others, trial]), trial.number, report)
+        if isinstance(decision, Pause):
+            return history.replace([*others, trial.but(state=State.PAUSED)])
+    return history.replace([*others, trial.but(state=State.COMPLETE, metrics={"value": level})])
+
 
 def assert_decision(decision: Decision) -> None:
     """Check that a decision is one of the known values."""
-    assert isinstance(decision, (Continue, Stop))
-    assert not isinstance(decision, Stop) or decision.why.strip()
+    assert isinstance(decision, (Continue, Stop, Pause))
+    assert isinstance(decision, Continue) or decision.why.strip()
 
 
 def running(number: int, reports: Sequence[Report]) -> Trial:

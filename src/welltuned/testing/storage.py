@@ -557,6 +557,26 @@ class StorageContract:
         assert storage.release(study, 0, second.token)
         assert storage.claim(study, "me", LEASE)[0].attempts == 2
 
+    def test_paused_trials_rest_until_they_are_released(self, storage: Storage, study: int) -> None:
+        """Nobody claims one before; then it has its reports and what it noted, and this was no failed attempt."""
+        token = storage.claim(study, "me", LEASE, budget=1)[0].token
+        storage.assign(study, 0, token, {"x": 0.5}, "k", 1)
+        storage.report(study, 0, token, Report(1, {"value": 0.5}))
+        assert storage.finish(study, 0, token, Outcome(State.PAUSED, seconds=2.0, attributes={"a": 1}))
+        assert storage.read(study).trials[0].state is State.PAUSED
+        assert storage.running(study) == []
+        assert storage.claim(study, "other", LEASE, budget=1) == []
+        assert not storage.report(study, 0, token, Report(2, {"value": 0.4}))
+        assert not storage.finish(study, 0, token, Outcome(State.COMPLETE, {"value": 1.0}))
+        assert not storage.release(study, 0, token + 1, begun=False)
+        assert storage.release(study, 0, token, begun=False)
+        assert not storage.release(study, 0, token, begun=False)
+        again = storage.claim(study, "other", LEASE, budget=1)[0]
+        assert (again.attempts, again.params, again.seconds, again.attributes) == (1, {"x": 0.5}, 2.0, {"a": 1})
+        assert (again.reports, again.token > token) == ((Report(1, {"value": 0.5}),), True)
+        assert storage.finish(study, 0, again.token, Outcome(State.COMPLETE, {"value": 1.0}))
+        assert storage.read(study).trials[0].state is State.COMPLETE
+
     def test_drop(self, storage: Storage, study: int) -> None:
         """An unassigned slot disappears; one that has a configuration waits instead."""
         tokens = [t.token for t in storage.claim(study, "me", LEASE, 3)]
