@@ -68,7 +68,7 @@ def test_masks():
     assert np.flatnonzero(history.complete).tolist() == [0, 1]
     assert np.flatnonzero(history.observed).tolist() == [0, 1, 2]
     assert np.flatnonzero(history.failed).tolist() == [3]
-    assert np.flatnonzero(history.pending).tolist() == [4, 5, 6]
+    assert np.flatnonzero(history.pending).tolist() == [4, 5]
 
 
 def test_a_pruned_trial_counts_with_its_last_report():
