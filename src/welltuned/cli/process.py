@@ -16,7 +16,7 @@ from typing import IO
 from welltuned.executors import tree
 
 GRACE = 5.0  # seconds between asking a program to end and killing it
-KEPT = 100  # lines of standard error, for the reason of a failure
+KEPT = 1000  # lines, for the reason of a failure: a launcher of many processes says much after the one that failed
 
 
 class Process:

@@ -17,6 +17,10 @@ from welltuned.live import LiveTrial
 
 # ${HOME} is the shell's, {{name}} stands for {name}
 PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][A-Za-z0-9_.-]*)\}(?!\})")
+# what torchrun says of the process that failed first
+ROOT_CAUSE = re.compile(r"Root Cause \(.*?^\s*rank\s*: (\d+).*?^\s*exitcode\s*: (-?\d+)", re.DOTALL | re.MULTILINE)
+LAUNCHER = re.compile(r"[EIW]\d{4} [\d:.]+ \d+ torch/")
+OF_A_RANK = re.compile(r"\[rank\d+\]:\s*")
 ESCAPED = re.compile(r"\{(\{[A-Za-z_][A-Za-z0-9_.-]*\})\}")
 
 
@@ -80,7 +84,7 @@ class Program:
             trial.prune()
         output = "\n".join(last)
         if code != 0:
-            raise ProgramFailed(f"exit code {code}: {_last_lines(errors or output)}")
+            raise ProgramFailed(f"exit code {code}: {_last_lines(_cause(errors) or output)}")
         if missing := [metric for metric in self.metrics if metric not in found | fresh]:
             raise _no_metric(missing[0], output)
         return found | fresh
@@ -171,7 +175,27 @@ def _from_json(line: str, metric: str) -> float | None:
     return float(value) if math.isfinite(value) else math.nan
 
 
+def _cause(text: str) -> str:
+    """Return what a program said of its failure; where torchrun has said the last word, what the rank did that failed
+    first.
+
+    Examples
+    --------
+    >>> said = "[rank1]: ValueError: bad\\n[rank0]: RuntimeError: closed\\n"
+    >>> _cause(said + "Root Cause (first):\\n  rank  : 1 (local_rank: 1)\\n  exitcode : 1 (pid: 7)\\n=====")
+    '[rank1]: ValueError: bad'
+    """
+    found = ROOT_CAUSE.search(text)
+    if found is None:
+        return text
+    rank, code = found.groups()
+    own = [line for line in text.splitlines() if line.startswith(f"[rank{rank}]:")]
+    if not own and int(code) > 0:  # before it knew its rank, and torchrun took notice
+        own = text.partition(" failed (exitcode:")[0].splitlines()[:-1]
+    return "\n".join(line for line in own if not LAUNCHER.match(line)) or f"[rank{rank}]: exit code {code}"
+
+
 def _last_lines(text: str, n: int = 3) -> str:
     lines = [line.strip() for line in text.splitlines()]
     # Python underlines with carets what a traceback is about
-    return " | ".join([line for line in lines if line.strip("^~ ")][-n:]) or "(no output)"
+    return " | ".join([line for line in lines if OF_A_RANK.sub("", line).strip("^~ ")][-n:]) or "(no output)"
