@@ -13,7 +13,7 @@ FLOORS = [
     {"server"},
     {"report"},
     {"plots"},
-    {"sklearn", "boosting", "networks"},
+    {"sklearn", "boosting", "networks", "distributed"},
     {"study"},
     {"stats"},
     {"samplers", "schedulers", "executors", "storage"},

@@ -110,7 +110,7 @@ def _completed(outcome: Outcome, trial: LiveTrial, seconds: float) -> Outcome:
     """Add what the live trial knows, and end it."""
     if trial.task.open_space:
         outcome = replace(outcome, params=trial.params, domains=dict(trial.domains))
-    if outcome.state is State.COMPLETE and trial.should_stop():
+    if outcome.state is State.COMPLETE and trial.stopped:
         outcome = replace(outcome, state=State.PRUNED)
     outcome = unless_diverged(outcome, trial)
     trial.end()

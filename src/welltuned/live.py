@@ -51,11 +51,20 @@ class LiveTrial(Mapping[str, Any]):
 
     Objectives receive it; ``Study.ask`` returns it. It is a mapping of the active parameters, so an objective that
     expects a plain dict works as it is.
+
+    Where several processes train one model, ``agree`` gets what this one would answer to :meth:`should_stop`, and
+    returns what all of them answer.
     """
 
-    def __init__(self, task: Task, on_report: Callable[[Task, Report], bool] | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        on_report: Callable[[Task, Report], bool] | None = None,
+        agree: Callable[[bool], bool] | None = None,
+    ) -> None:
         self.task = task
         self._on_report = on_report
+        self._agree = agree
         self.asked = time.time()
         self._stop = False
         #: the step whose report of an objective was not finite, where a scheduler stopped the trial for it
@@ -155,13 +164,18 @@ class LiveTrial(Mapping[str, Any]):
 
     def end(self) -> None:
         """Take no more reports: the objective has returned. A thread that it left behind is told to stop."""
-        self._on_report, self._stop = None, True
+        self._on_report, self._agree, self._stop = None, None, True
 
     def should_stop(self) -> bool:
         """Tell whether the scheduler wants this trial to end now. Return, or call :meth:`prune`."""
-        return self._stop
+        return self._stop if self._agree is None else self._agree(self._stop)
 
     should_prune = should_stop
+
+    @property
+    def stopped(self) -> bool:
+        """Whether what this process has reported made the scheduler want the trial to end; nobody else is asked."""
+        return self._stop
 
     def prune(self) -> None:
         """End the trial as pruned."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.executors.batch import BatchExecutor
 from welltuned.executors.dask import DaskExecutor
+from welltuned.executors.group import is_grouped
 from welltuned.executors.inline import InlineExecutor
 from welltuned.executors.limits import Limits, check_limits, device_slots
 from welltuned.executors.processes import ProcessExecutor, available_cores
 from welltuned.executors.protocol import Executor, Finished, Job
+from welltuned.executors.ranks import RanksExecutor
 from welltuned.executors.ray import RayExecutor
 
 #: none of the classes loads its framework before it is used
@@ -21,9 +24,11 @@ EXECUTORS: dict[str, type[Any]] = {
     "processes": ProcessExecutor,
     "dask": DaskExecutor,
     "ray": RayExecutor,
+    "ranks": RanksExecutor,
 }
 
 NO_LIMITS = Limits()
+log = logging.getLogger("welltuned")
 
 
 def make_executor(spec: Any, job: Job, workers: int) -> Executor:
@@ -31,6 +36,11 @@ def make_executor(spec: Any, job: Job, workers: int) -> Executor:
     spec = check_executor(spec, workers, job.limits)
     if is_client(spec):
         return DaskExecutor(job, workers, client=spec)
+    if spec == "inline" and is_grouped():
+        log.warning(
+            "this process is one of several ranks, and each evaluates trials of its own; let them evaluate each one "
+            "together by welltuned.distributed"
+        )
     return EXECUTORS[spec](job, workers)
 
 
@@ -54,12 +64,14 @@ def check_executor(spec: Any, workers: int, limits: Limits = NO_LIMITS) -> Any:
         raise InvalidValue(f"executor={name!r} is unknown; known are {sorted(EXECUTORS)!r}")
     if name == "inline" and workers > 1:
         raise InvalidValue(f"executor='inline' with workers={workers}; leave executor out, or write 'processes'")
+    if name == "ranks" and workers > 1:
+        raise InvalidValue(f"executor='ranks' with workers={workers}: all ranks evaluate one trial; leave workers out")
     if limits.kill and name != "processes":
         raise InvalidValue(
             f"trial_timeout and memory_limit need processes that can be killed, and executor={name!r} has none; leave "
             "executor out, or write 'processes'"
         )
-    if limits.resources and name in ("inline", "batch"):
+    if limits.resources and name in ("inline", "batch", "ranks"):
         raise InvalidValue(f"resources={dict(limits.resources)!r} need worker processes; leave executor={name!r} out")
     return spec if is_client(spec) else name
 
@@ -100,6 +112,7 @@ __all__ = [
     "Job",
     "Limits",
     "ProcessExecutor",
+    "RanksExecutor",
     "RayExecutor",
     "available_cores",
     "check_executor",

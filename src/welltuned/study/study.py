@@ -467,7 +467,8 @@ class Study:
             Exceptions of the objective that are recorded as failures while the study goes on. Others are recorded
             and raised. After ten equal ones in a row without any success this call ends, unless ``deterministic``.
         executor
-            Where to evaluate; see ``welltuned.executors.EXECUTORS``, or a ``dask.distributed.Client``.
+            Where to evaluate; see ``welltuned.executors.EXECUTORS``, or a ``dask.distributed.Client``. For ``"ranks"``
+            see :mod:`welltuned.distributed`.
         progress
             True or False for the live line; unless given, it is shown on a terminal.
         trial_timeout, memory_limit
