@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import welltuned as wt
-from welltuned.curves import curves, expected_ends
+from welltuned.curves import curves, parts
 from welltuned.trial import Report, State, Trial
 
 
@@ -24,10 +24,39 @@ DONE = [trial(0, State.COMPLETE, [4.0, 2.0, 1.0]), trial(1, State.COMPLETE, [5.0
 def test_gains_are_averaged_over_all_that_came_so_far():
     """From step 1 to 2 over three trials, from there to 3 over two: -2, -2, -4 and -1, 0."""
     trials = [*DONE, trial(2, State.PRUNED, [9.0, 5.0]), trial(3, State.PRUNED, [6.0])]
-    at, ends, sds = expected_ends(trials, {"value": "minimize"}, np.array([[1.0], [3.0], [np.nan], [np.nan]]))
-    assert at.tolist() == [2, 3]
-    assert ends[:, 0] == pytest.approx([5.0 - 0.5, 6.0 - 8 / 3 - 0.5])
-    assert sds[:, 0] == pytest.approx([0.5, np.sqrt(np.var([2.0, 2.0, 4.0]) + 0.25)])
+    found = parts(trials, {"value": "minimize"}, np.array([[1.0], [3.0], [np.nan], [np.nan]]))
+    later, at_first = -0.5, -8 / 3 - 0.5
+    assert found.trials[found.resting].tolist() == [2, 3]
+    assert found.ends[found.resting, 0] == pytest.approx([5.0 + later, 6.0 + at_first])
+    assert found.sds[found.resting, 0] == pytest.approx([0.5, np.sqrt(np.var([2.0, 2.0, 4.0]) + 0.25)])
+    assert found.shares[found.resting] == pytest.approx(np.log([2, 1]) / np.log(3))
+
+
+def test_those_that_went_on_say_how_much_a_part_tells():
+    """Where others rest, they count with what was to be expected of them there, beside what became of them."""
+    trials = [*DONE, trial(2, State.PAUSED, [9.0, 5.0]), trial(3, State.PRUNED, [6.0])]
+    found = parts(trials, {"value": "minimize"}, np.array([[1.0], [3.0], [np.nan], [np.nan]]))
+    on = ~found.resting
+    assert sorted(zip(found.trials[on].tolist(), found.shares[on].round(3).tolist(), strict=True)) == [
+        (0, 0.0),
+        (0, 0.631),
+        (1, 0.0),
+        (1, 0.631),
+        (2, 0.0),
+    ]
+    at = {(i, round(s, 3)): end for i, s, (end,) in zip(found.trials, found.shares, found.ends, strict=True)}
+    assert at[0, 0.631] == pytest.approx(2.0 - 0.5) and at[1, 0.0] == pytest.approx(5.0 - 8 / 3 - 0.5)
+
+
+@pytest.mark.parametrize(("first", "every"), [(0, 1), (1, 1), (100, 100), (-3, 2)])
+def test_shares_do_not_depend_on_how_steps_are_counted(first, every):
+    whole = trial(0, State.COMPLETE, range(9), first=first, every=every)
+    rest = [trial(n, State.PAUSED, range(n), first=first, every=every) for n in (1, 3)]
+    found = parts([whole, *rest], {"value": "minimize"}, np.array([[1.0], [np.nan], [np.nan]]))
+    assert found.shares[found.resting][0] == 0.0
+    assert ((found.shares >= 0.0) & (found.shares < 1.0)).all()
+    if first != -3:
+        assert found.shares[found.resting] == pytest.approx([0.0, 0.5])
 
 
 def test_a_result_may_differ_from_the_last_report():

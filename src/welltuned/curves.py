@@ -14,6 +14,7 @@ from welltuned.trial import Report, State, Trial
 MOST = 20_000  # curves of trials at rest that are remembered
 MOST_COMPARED = 300  # of the latest trials whose gains are averaged
 MOST_STEPS = 100  # at which they are
+MILESTONES = 2  # steps where most of the trials rest that went no further
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,39 @@ def _read(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) 
     return Curve(reports, steps, losses, np.minimum.accumulate(losses, axis=0), np.cumsum(losses, axis=0) / count)
 
 
-def expected_ends(
-    trials: Sequence[Trial], directions: Mapping[str, str], results: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Parts:
+    """What parts of trainings say of whole ones, q of them.
+
+    Attributes
+    ----------
+    trials
+        Positions of the trials, shape (q,).
+    shares
+        How much of a training they are, on a logarithmic scale: 0 for the first step, 1 for the last one; shape (q,).
+    ends, sds
+        Where they are expected to end, and how far others strayed from what was to be expected, shapes (q, m).
+    resting
+        Which of them are all that there is of a trial, shape (q,). The others come from trials that went on.
+    """
+
+    trials: np.ndarray
+    shares: np.ndarray
+    ends: np.ndarray
+    sds: np.ndarray
+    resting: np.ndarray
+
+
+def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.ndarray) -> Parts | None:
     """Return where the curves of pruned and paused trials would end, if they went on as the others did.
 
     A report of an early step is no result: compared with those of whole trainings, it makes a place look hopeless
     that may be the best. What it lacks is what the other trials gained from that step to the next one, from there to
     the one after it, and so on, each gain averaged over all trials that came so far, as Kaplan and Meier (1958)
     average survival; and at last, what results differ from last reports.
+
+    The same is said of those that went on, at the steps where most of the others rest: beside what became of them, it
+    shows how much a part of a training tells.
 
     Parameters
     ----------
@@ -91,40 +116,47 @@ def expected_ends(
 
     Returns
     -------
-    positions
-        Of the pruned and paused trials that reported, shape (q,).
-    losses, sds
-        Where they would end, and how far the others' gains strayed from their averages, shapes (q, m).
+    Parts or None
+        None where no pruned or paused trial has reported.
 
     Examples
     --------
     >>> def trial(number, state, *values):
     ...     return Trial(number, state, reports=tuple(Report(i, {"loss": v}) for i, v in enumerate(values)))
     >>> trials = [trial(0, State.COMPLETE, 3.0, 2.0, 1.0), trial(1, State.PRUNED, 5.0, 4.5)]
-    >>> expected_ends(trials, {"loss": "minimize"}, np.array([[1.0], [np.nan]]))
-    (array([1]), array([[3.5]]), array([[0.]]))
+    >>> found = parts(trials, {"loss": "minimize"}, np.array([[1.0], [np.nan]]))
+    >>> found.trials, found.ends, found.resting
+    (array([1, 0]), array([[3.5],
+           [1. ]]), array([ True, False]))
     """
-    m, cut = results.shape[1], (State.PRUNED, State.PAUSED)
-    ended = [t for t in trials if t.state in (State.COMPLETE, *cut) and t.reports]
-    found = {n: curve for n, curve in curves(ended, directions).items() if curve.steps}
-    short = [i for i, t in enumerate(trials) if t.state in cut and t.number in found]
-    if not short:
-        return np.empty(0, dtype=int), np.empty((0, m)), np.empty((0, m))
-    compared = [t for t in ended if t.number in found][-MOST_COMPARED:]
-    steps = np.unique(np.concatenate([found[t.number].steps for t in compared]))
+    m, short = results.shape[1], (State.PRUNED, State.PAUSED)
+    ended = [i for i, t in enumerate(trials) if t.state in (State.COMPLETE, *short) and t.reports]
+    read = curves([trials[i] for i in ended], directions)
+    found = {i: curve for i in ended if (curve := read[trials[i].number]).steps}
+    rests = {i: curve.steps[-1] for i, curve in found.items() if trials[i].state in short}
+    if not rests:
+        return None
+    compared = list(found)[-MOST_COMPARED:]
+    steps = np.unique(np.concatenate([found[i].steps for i in compared]))
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).astype(int))]
-    result = {t.number: results[i] for i, t in enumerate(trials) if t.state is State.COMPLETE}
-    whole = [t.number for t in compared if t.number in result]
-    last = np.array([result[n] - found[n].losses[-1] for n in whole]).reshape(-1, 1, m)
-    table = np.array([_at(found[t.number], steps) for t in compared])
+    last = np.array([results[i] - found[i].losses[-1] for i in compared if i not in rests]).reshape(-1, 1, m)
+    table = np.array([_at(found[i], steps) for i in compared])
     # of all the steps to come, and of the last one
     average, variance = (
         np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]
         for moments, end in zip(_moments(np.diff(table, axis=1)), _moments(last), strict=True)
     )
-    reached = [found[trials[i].number] for i in short]
-    at = np.minimum(np.searchsorted(steps, [c.steps[-1] for c in reached]), len(steps) - 1)
-    return np.array(short), np.array([c.losses[-1] for c in reached]) + average[at], np.sqrt(variance[at])
+    places, counts = np.unique(list(rests.values()), return_counts=True)
+    milestones = places[np.argsort(-counts, kind="stable")[:MILESTONES]].tolist()
+    passed = [(i, s) for i, curve in found.items() for s in milestones if curve.steps[-1] > s and s in curve.steps]
+    of, reached = (np.array(column) for column in zip(*rests.items(), *passed, strict=True))
+    losses = np.array([found[i].losses[found[i].steps.index(s)] for i, s in zip(of, reached, strict=True)])
+    at = np.minimum(np.searchsorted(steps, reached), len(steps) - 1)
+    first = max(steps[0], 1)
+    begun = first - steps[0]  # steps that begin with 0 count from 1
+    whole = max(np.log((steps[-1] + begun) / first), np.log(2.0))
+    shares = np.log((reached + begun) / first) / whole
+    return Parts(of, shares, losses + average[at], np.sqrt(variance[at]), np.arange(len(of)) < len(rests))
 
 
 def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from welltuned.curves import expected_ends
+from welltuned.curves import Parts, parts
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Float, Space, codec, public
 from welltuned.trial import Origin, State, Trial
@@ -258,8 +258,7 @@ class History:
     def losses(self) -> np.ndarray:
         """Objectives to be minimised, shape (n, m); NaN where unknown.
 
-        A pruned or paused trial counts with what can be expected of its curve: see
-        :func:`welltuned.curves.expected_ends`.
+        A pruned or paused trial counts with what can be expected of its curve; see :func:`welltuned.curves.parts`.
         """
         return self._results[0]
 
@@ -271,12 +270,18 @@ class History:
     @cached_property
     def _results(self) -> tuple[np.ndarray, np.ndarray]:
         arrays = self._arrays
-        if not self._mask(State.PRUNED, State.PAUSED).any():
+        if self.parts is None:
             return arrays.losses, arrays.sems
-        losses, sems = arrays.losses.copy(), arrays.sems.copy()
-        short, ends, sds = expected_ends(self.trials, self.directions, losses)
-        losses[short], sems[short] = ends, sds
+        losses, sems, rest = arrays.losses.copy(), arrays.sems.copy(), self.parts.resting
+        losses[self.parts.trials[rest]], sems[self.parts.trials[rest]] = self.parts.ends[rest], self.parts.sds[rest]
         return losses, sems
+
+    @cached_property
+    def parts(self) -> Parts | None:
+        """What pruned and paused trials say of whole ones; None where there are none."""
+        if not self._mask(State.PRUNED, State.PAUSED).any():
+            return None
+        return parts(self.trials, self.directions, self._arrays.losses)
 
     @cached_property
     def slopes(self) -> np.ndarray | None:

@@ -169,6 +169,8 @@ class Search:
             members=settings.members if several == 1 else 1,
             losses=losses,
             derivatives=True,
+            # studies before this one have processes of their own, in features that must be the same
+            partial=several == 1 and not history.wishes.earlier,
         )
         past = transfer.earlier_models(history, rng) if several == 1 else []
         return cls(

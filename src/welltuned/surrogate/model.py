@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from welltuned.curves import MILESTONES, Parts
 from welltuned.history import History
 from welltuned.streams import study_rng
 from welltuned.surrogate import fit as fitting
@@ -136,6 +137,7 @@ def fit_model(
     plain: bool = False,
     noise_rate: float | None = None,
     derivatives: bool = False,
+    partial: bool = False,
 ) -> Model:
     """Fit to a history with at least one observation.
 
@@ -156,10 +158,16 @@ def fit_model(
     derivatives
         Learn from derivatives too, where the objective returned them and its values are exact. Values next door have
         the noise of the one that they are taken from, so among noisy values they would pass for many that agree.
+    partial
+        Learn from parts of trainings as such: how much of a training was observed is one more feature of the process,
+        so that it finds out how much they tell. Trials are pruned or paused at different steps, and those that went on
+        have been there too. Swersky, Snoek and Adams, *Freeze-Thaw Bayesian Optimization* (2014), and Kandasamy et al.,
+        *Multi-fidelity Bayesian Optimisation with Continuous Approximations* (ICML 2017), do so in other ways.
     noise_rate
         See :class:`Observations`; unless given, it follows from whether the study says that it is noisy.
     """
-    embed = embedding(history.space)
+    embed, seen = embedding(history.space), history.parts if partial else None
+    embed = embed if seen is None else embed.with_parts()
     observed = np.flatnonzero(history.observed)
     y = history.losses[observed] if losses is None else losses
     violations = history.violations[observed]
@@ -179,7 +187,8 @@ def fit_model(
     measured = history.complete[observed]  # what a pruned trial would have reached is doubtful, and has no derivatives
     exact = derivatives and not honest and not np.isfinite(sems[measured]).any() and history.slopes is not None
     near = beside(unit, y[:, 0], history.slopes[observed]) if exact else None  # type: ignore[index]
-    objectives = tuple(fits.objective(embed, unit, kept, y[:, j], sems[:, j], feigned, near) for j in range(y.shape[1]))
+    looks = [_Looks.at(history, observed, y[:, j], sems[:, j], seen, j) for j in range(y.shape[1])]
+    objectives = tuple(fits.objective(embed, look, kept, feigned, near) for look in looks)
     constraints = tuple(
         fits.quantity(embed, unit[rows], violations[rows, j])
         for j in range(violations.shape[1])
@@ -189,6 +198,50 @@ def fit_model(
     if history.per is not None and len(rows := kept[history.costs[observed][kept] > 0]):
         cost = fits.quantity(embed, unit[rows], np.log(history.costs[observed][rows]))
     return Model(embed, unit[kept], y[kept], objectives, allowed[kept], kept, success, constraints, cost)
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """What has been observed of one objective: of n trials, and parts of their trainings that they have gone beyond.
+
+    Attributes
+    ----------
+    unit, y, sems, shares
+        Rows of the cube, values, their standard errors or NaN, and how much of a training each was: n of them.
+    of, passed
+        For each part, its trial's position, shape (r,); and its share, value and standard deviation, shape (r, 3).
+    """
+
+    unit: np.ndarray
+    y: np.ndarray
+    sems: np.ndarray
+    shares: np.ndarray
+    of: np.ndarray
+    passed: np.ndarray
+
+    @classmethod
+    def at(
+        cls, history: History, observed: np.ndarray, y: np.ndarray, sems: np.ndarray, seen: Parts | None, j: int
+    ) -> _Looks:
+        """Collect what is known of objective ``j`` of the ``observed`` trials."""
+        shares, of, passed = np.ones(len(history)), np.empty(0, dtype=int), np.empty((0, 3))
+        if seen is not None:
+            shares[seen.trials[seen.resting]] = seen.shares[seen.resting]
+            on = ~seen.resting & np.isin(seen.trials, observed)
+            of = np.searchsorted(observed, seen.trials[on])
+            passed = np.column_stack([seen.shares[on], seen.ends[on, j], seen.sds[on, j]])
+        return cls(history.unit[observed], y, sems, shares[observed], of, passed)
+
+    def data(
+        self, embed: Embedding, rows: np.ndarray, scaled: np.ndarray, centre: float, scale: float, noise_rate: float
+    ) -> Observations:
+        """Return some of the trials with all parts of them, given the ``scaled`` values of the n trials."""
+        part = np.isin(self.of, rows)
+        share, ends, sds = self.passed[part].T
+        phi = np.vstack([embed(self.unit[rows], self.shares[rows]), embed(self.unit[self.of[part]], share)])
+        values = np.append(scaled[rows], np.minimum((ends - centre) / scale, scaled.max()))  # the bad tail is clipped
+        known = np.minimum(np.nan_to_num(np.append(self.sems[rows], sds) / scale), 2.0) ** 2
+        return Observations(phi, values, embed.group, len(embed.numeric), known, noise_rate)
 
 
 @dataclass(frozen=True)
@@ -214,10 +267,8 @@ class _Fits:
     def objective(
         self,
         embed: Embedding,
-        unit: np.ndarray,
+        look: _Looks,
         kept: np.ndarray,
-        y: np.ndarray,
-        sem: np.ndarray,
         feigned: tuple[np.ndarray, np.ndarray] | None,
         near: tuple[np.ndarray, np.ndarray] | None,
     ) -> Quantity:
@@ -226,16 +277,14 @@ class _Fits:
         Where nothing else is known, the next trial should be elsewhere than where one failed. Hyperparameters are
         fitted to what the objective returned alone.
         """
-        scaled, centre, scale = self.output(y)
-        phi, values = embed(unit[kept]), scaled[kept]
-        known = np.minimum(np.nan_to_num(sem[kept] / scale), 2.0) ** 2
-        bowl = float(len(y) >= BOWL)
-        data = Observations(phi, values, embed.group, len(embed.numeric), known, self.noise_rate, bowl)
+        scaled, centre, scale = self.output(look.y)
+        data = look.data(embed, kept, scaled, centre, scale, self.noise_rate)
+        data = replace(data, bowl=float(len(look.y) >= BOWL))
         if near is not None:
             promised = (near[1] - centre) / scale
             inside = promised < scaled.max()  # the bad tail may be clipped
             data = believed(data, embed(near[0][inside]), promised[inside])
-        found = self.thetas(embed, data, unit, y)
+        found = self.thetas(embed, data, look)
         if feigned is not None:
             data = replace(
                 data,
@@ -245,17 +294,18 @@ class _Fits:
             )
         return Quantity(condition(found, data), centre, scale)
 
-    def thetas(self, embed: Embedding, data: Observations, unit: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def thetas(self, embed: Embedding, data: Observations, look: _Looks) -> np.ndarray:
         """Return hyperparameters for the observations of an objective; beyond a hundred, from some of them."""
         layout = Layout(data.n_groups, data.numeric if self.warps else 0, self.trend)
-        n = len(y)
+        n = len(look.y)
         if n <= EVERY_TIME:
             return thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}"))
         # between the fits of a schedule the hyperparameters stay as they are: they hardly change any more
         m = n - n % pace(n)
-        rows = informative(unit[:m], y[:m], FIT_POINTS)
-        values = self.output(y[:m])[0][rows]
-        past = Observations(embed(unit[rows]), values, embed.group, data.numeric, np.zeros(len(rows)), data.noise_rate)
+        most = FIT_POINTS if not embed.partial else FIT_POINTS // (1 + MILESTONES)
+        rows = informative(look.unit[:m], look.y[:m], most)
+        past = look.data(embed, rows, *self.output(look.y[:m]), data.noise_rate)
+        past = past if embed.partial else replace(past, known=np.zeros(len(rows)))
         few = self.members if n <= 200 else min(self.members, 2) if n <= MODEL_POINTS else 1
         return thetas(past, layout, few, study_rng(self.rng, f"theta {m}"))
 
