@@ -394,6 +394,30 @@ def test_a_report_of_several_metrics_has_all_of_them():
     assert reports == [(1, {"loss": 0.0, "speed": 0.0}), (2, {"loss": 1.0, "speed": -1.0})]
 
 
+def test_a_program_goes_on_in_its_checkpoint(tmp_path):
+    """One that is told of its folder is not begun anew, and its lines are counted on."""
+    source = """
+import os, sys
+file = sys.argv[1] + "/epoch"
+epoch = int(open(file).read()) if os.path.exists(file) else 0
+for epoch in range(epoch + 1, 10):
+    with open(file + ".new", "w") as new:
+        new.write(str(epoch))
+    os.replace(file + ".new", file)
+    print(f"epoch {epoch} value={float(sys.argv[2]) + 1 / epoch}", flush=True)
+"""
+    (tmp_path / "resumed.py").write_text(source)
+    command = (PYTHON, str(tmp_path / "resumed.py"), "{checkpoint}", "{x}")
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, scheduler=wt.Asha(last=9), checkpoints=tmp_path)
+    study.optimize(Program(command, ("value",), ("x",)), n_trials=6)
+    for trial in study.trials:
+        assert [r.step for r in trial.reports] == list(range(1, len(trial.reports) + 1))
+        epochs = [round(1 / (r.metrics["value"] - trial.params["x"])) for r in trial.reports]
+        assert epochs == sorted(set(epochs))  # one that was killed may have come further than was read
+    assert {t.state for t in study.trials} == {wt.State.COMPLETE, wt.State.PAUSED}
+    assert fill(["{checkpoint}", "{params}"], {"checkpoint": 0.5}, "/folder") == ["0.5", '{"checkpoint": 0.5}']
+
+
 def test_a_program_of_many_errors_is_not_held_up():
     outcome, _ = evaluated("import sys\nprint('\\n'.join(['much'] * 50_000), file=sys.stderr)\nprint('value=1')")
     assert outcome.metrics == {"value": 1.0}

@@ -14,6 +14,7 @@ from typing import Any
 from welltuned.cli.process import KEPT, Process
 from welltuned.errors import InvalidValue, WelltunedError
 from welltuned.live import LiveTrial
+from welltuned.trial import Report
 
 # ${HOME} is the shell's, {{name}} stands for {name}
 PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][A-Za-z0-9_.-]*)\}(?!\})")
@@ -21,6 +22,7 @@ PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][A-Za-z0-9_.-]*)\}(?!\})")
 ROOT_CAUSE = re.compile(r"Root Cause \(.*?^\s*rank\s*: (\d+).*?^\s*exitcode\s*: (-?\d+)", re.DOTALL | re.MULTILINE)
 LAUNCHER = re.compile(r"[EIW]\d{4} [\d:.]+ \d+ torch/")
 OF_A_RANK = re.compile(r"\[rank\d+\]:\s*")
+SPECIAL = ("params", "checkpoint")
 ESCAPED = re.compile(r"\{(\{[A-Za-z_][A-Za-z0-9_.-]*\})\}")
 
 
@@ -44,7 +46,7 @@ class Program:
 
     def __post_init__(self) -> None:
         used = {name for word in self.command for name in PLACEHOLDER.findall(word)}
-        if unknown := sorted(used - {*self.names, "params"}):
+        if unknown := sorted(used - {*self.names, *SPECIAL}):
             raise InvalidValue(
                 f"the command has the placeholder {{{unknown[0]}}}, but the space has {sorted(self.names)!r}"
             )
@@ -57,14 +59,15 @@ class Program:
     def __call__(self, trial: LiveTrial) -> dict[str, float]:
         """Run the program once and return its metrics.
 
-        Each time it has printed all of them is a report, at step 1, 2, 3, …; a trial that is to stop is ended.
+        Each time it has printed all of them is a report, at step 1, 2, 3, …; a trial that is to stop is ended. A
+        program that is told where its checkpoint is goes on behind the last report.
         """
         last: deque[str] = deque(maxlen=KEPT)
-        found: dict[str, float] = {}
-        fresh: dict[str, float] = {}  # since the last report
-        step = 0
+        resumes, fresh = self._resumes, dict[str, float]()  # since the last report
+        before = trial.reports[-1] if resumes and trial.reports else Report(0, {})
+        step, found = before.step, dict(before.metrics)
         try:
-            process = Process(fill(self.command, trial))
+            process = Process(fill(self.command, trial, str(trial.checkpoint) if resumes else ""))
         except OSError as error:
             raise ProgramFailed(f"cannot run {self.command[0]!r}: {error.strerror or error}") from error
         with process:
@@ -89,14 +92,21 @@ class Program:
             raise _no_metric(missing[0], output)
         return found | fresh
 
+    @property
+    def _resumes(self) -> bool:
+        """Whether the command says where the checkpoint is."""
+        return "checkpoint" not in self.names and any("checkpoint" in PLACEHOLDER.findall(w) for w in self.command)
+
 
 def _is_kept(step: int) -> bool:
     """Tell whether a step is a report: of those with more than two digits, the ones that end in zeros behind them."""
     return step % 10 ** max(len(str(step)) - 2, 0) == 0
 
 
-def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
+def fill(command: Sequence[str], params: Mapping[str, Any], checkpoint: str = "") -> list[str]:
     """Put the parameters into a command; leave out what belongs to inactive ones.
+
+    ``{params}`` are all of them as JSON, and ``{checkpoint}`` is a folder, unless parameters are called so.
 
     Examples
     --------
@@ -106,16 +116,16 @@ def fill(command: Sequence[str], params: Mapping[str, Any]) -> list[str]:
     ['echo', '${HOME} {lr} 0.1']
     """
     words: list[str] = []
+    everything = json.dumps(
+        {k: v if isinstance(v, (int, float, str, bool, type(None))) else str(v) for k, v in params.items()}
+    )
+    known = {"params": everything, "checkpoint": checkpoint, **params}
     for word in command:
-        names = [n for n in PLACEHOLDER.findall(word) if n != "params"]
-        if any(n not in params for n in names):
+        if any(n not in known for n in PLACEHOLDER.findall(word)):
             if words and words[-1].startswith("-") and not word.startswith("-"):
                 words.pop()
             continue
-        everything = json.dumps(
-            {k: v if isinstance(v, (int, float, str, bool, type(None))) else str(v) for k, v in params.items()}
-        )
-        filled = PLACEHOLDER.sub(lambda m, e=everything: e if m[1] == "params" else str(params[m[1]]), word)  # type: ignore[misc]
+        filled = PLACEHOLDER.sub(lambda m: str(known[m[1]]), word)
         words.append(ESCAPED.sub(r"\1", filled))
     return words
 

@@ -141,10 +141,11 @@ def run(where: str, space: str | None, **options: Any) -> None:
 def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> None:
     """Tune any program: welltuned tune --space space.yaml --metric accuracy -- python train.py --lr {lr}
 
-    Each {name} becomes the value of that parameter; {params} becomes all of them as JSON. An argument whose
-    parameter is not active is left out together with the flag before it. The program prints its result as a line of
-    JSON that holds the metric, or as a line metric=value; the last one counts, and each is a report for --scheduler.
-    An exit code other than 0 is a failed trial. Several metrics: --direction loss=minimize --direction speed=maximize.
+    Each {name} becomes the value of that parameter; {params} becomes all of them as JSON, {checkpoint} a folder of the
+    trial's own. An argument whose parameter is not active is left out together with the flag before it. The program
+    prints its result as a line of JSON that holds the metric, or as a line metric=value; the last one counts, and each
+    is a report for --scheduler. An exit code other than 0 is a failed trial. Several metrics: --direction loss=minimize
+    --direction speed=maximize.
     """
     parsed = _space(space, None)
     assert parsed is not None
