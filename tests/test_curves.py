@@ -5,6 +5,7 @@ import pytest
 
 import welltuned as wt
 from welltuned.curves import curves, parts
+from welltuned.surrogate.model import fit_model
 from welltuned.trial import Report, State, Trial
 
 
@@ -171,3 +172,35 @@ def test_importance_looks_at_completed_trials_alone():
 
     shares = importance(study)
     assert shares["a"] > 0.9 > 0.1 > shares["b"]
+
+
+def misleading(n_whole, n_paused):
+    """Trainings of nine steps whose first ones are the best at 0.2 and whose last ones are at 0.8."""
+    space, rng = wt.Space({"x": (0.0, 1.0)}), np.random.default_rng(0)
+    trials = []
+    for number, x in enumerate(rng.random(n_whole + n_paused)):
+        begun, done = (x - 0.2) ** 2, (x - 0.8) ** 2
+        curve = [begun + (done - begun) * max(step - 3, 0) / 6 for step in range(1, 10)]
+        is_whole = number < n_whole
+        state = State.COMPLETE if is_whole else State.PAUSED
+        one = trial(number, state, curve if is_whole else curve[:3])
+        trials.append(one.but(params={"x": float(x)}))
+    return wt.History(space, trials)
+
+
+def test_a_process_finds_out_how_much_parts_tell():
+    """Where early steps mislead, those that went on show it, and the paused trials are not believed."""
+    seen, grid = misleading(6, 24), np.linspace(0, 1, 101)[:, None]
+    errors = {}
+    for partial in (False, True):
+        model = fit_model(seen, np.random.default_rng(0), partial=partial)
+        predicted = model.objective.predict(model.embed(grid))[0]
+        errors[partial] = float(np.abs(predicted - (grid[:, 0] - 0.8) ** 2).mean())
+    assert errors[True] < 0.3 * errors[False]
+
+
+def test_whole_trainings_alone_are_as_ever():
+    """To the last bit: there is no feature of what does not vary."""
+    seen = misleading(12, 0)
+    one, other = (fit_model(seen, np.random.default_rng(0), partial=p).objective.posterior for p in (False, True))
+    assert np.array_equal(one.thetas, other.thetas) and np.array_equal(one.alpha, other.alpha)

@@ -302,7 +302,7 @@ class _Fits:
             return thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}"))
         # between the fits of a schedule the hyperparameters stay as they are: they hardly change any more
         m = n - n % pace(n)
-        most = FIT_POINTS if not embed.partial else FIT_POINTS // (1 + MILESTONES)
+        most = FIT_POINTS if not embed.partial else FIT_POINTS // MILESTONES
         rows = informative(look.unit[:m], look.y[:m], most)
         past = look.data(embed, rows, *self.output(look.y[:m]), data.noise_rate)
         past = past if embed.partial else replace(past, known=np.zeros(len(rows)))
