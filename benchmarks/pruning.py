@@ -1,4 +1,4 @@
-"""What stopping trials early saves: regret against the cost in whole trainings, with and without a scheduler.
+"""What stopping and pausing trials saves: regret against the cost in whole trainings, with and without a scheduler.
 
     python benchmarks/pruning.py --yahpo FOLDER --seeds 0-2
 
@@ -26,19 +26,18 @@ from regret import seeds  # noqa: E402
 
 EPOCHS = range(2, 53)  # after the first one, networks of this data are untrained
 MARKS = (4, 8, 16, 32)  # whole trainings
-SCHEDULERS = (None, "median", "halving", "asha")
+SCHEDULERS = ("none", "median", "halving", "asha", "hyperband")
 
 Curve = list[tuple[int, float]]
 
 
-def best_by_cost(problem: Problem, sampler: str, scheduler: str | None, seed: int, n_trials: int) -> Curve:
+def best_by_cost(problem: Problem, sampler: str, scheduler: str, seed: int, n_trials: int) -> Curve:
     """Return the epochs spent and the best result so far, for each trial that came to its end, and at last for all."""
     spent, found = 0, [(0, np.inf)]
 
     def train(trial: wt.Trial) -> float:
         nonlocal spent
-        done = len(trial.task.reports)  # a trial that was paused goes on where it was
-        for epoch in EPOCHS[done:]:
+        for epoch in EPOCHS[len(trial.reports) :]:  # a trial that was paused goes on where it was
             loss = problem({**trial, "epoch": epoch})
             spent += 1
             trial.report(loss, step=epoch - 1)
@@ -47,7 +46,7 @@ def best_by_cost(problem: Problem, sampler: str, scheduler: str | None, seed: in
         found.append((spent, min(loss, found[-1][1])))
         return loss
 
-    study = wt.Study(welltuned_space(problem), sampler=sampler, scheduler=scheduler, seed=seed)
+    study = wt.Study(welltuned_space(problem), sampler=sampler, scheduler=None if scheduler == "none" else scheduler, seed=seed)
     study.optimize(train, n_trials, progress=False)
     return [*found, (spent, found[-1][1])]
 
@@ -61,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--yahpo", type=Path, help="folder of YAHPO's scenarios")
     parser.add_argument("--samplers", default="random,auto")
-    parser.add_argument("--schedulers", default="none,median,halving,asha")
+    parser.add_argument("--schedulers", default=",".join(SCHEDULERS))
     parser.add_argument("--seeds", type=seeds, default=seeds("0-2"), help="0-4 or 0,3,7")
     parser.add_argument("--budget", type=int, default=64, help="trials per run")
     given = parser.parse_args()
@@ -69,11 +68,11 @@ def main() -> None:
         makers = {name: make for name, make in surrogates(given.yahpo).items() if "lcbench" in name}
     except Missing as error:
         raise SystemExit(str(error)) from None
-    rows: dict[tuple[str, str | None], list[list[float]]] = defaultdict(list)
+    rows: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     for make in makers.values():
         problem, rng = make(), np.random.default_rng(0)
         middle = float(np.median([problem(draw(problem.space, rng)) for _ in range(problem.points)]))
-        kinds = [(sampler, scheduler) for sampler in given.samplers.split(",") for scheduler in SCHEDULERS]
+        kinds = [(sampler, scheduler) for sampler in given.samplers.split(",") for scheduler in given.schedulers.split(",")]
         runs = {
             (kind, seed): best_by_cost(problem, *kind, seed, given.budget) for kind in kinds for seed in given.seeds
         }
@@ -85,7 +84,7 @@ def main() -> None:
     print("|---|---|" + "---:|" * (len(MARKS) + 2))
     for (sampler, scheduler), found in rows.items():
         mean = np.mean(found, axis=0)
-        print(f"| {sampler} | {scheduler or '–'} | {' | '.join(f'{v:.3f}' for v in mean[:-1])} | {mean[-1]:.0f} |")
+        print(f"| {sampler} | {scheduler} | {' | '.join(f'{v:.3f}' for v in mean[:-1])} | {mean[-1]:.0f} |")
 
 
 if __name__ == "__main__":
