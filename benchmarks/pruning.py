@@ -46,7 +46,9 @@ def best_by_cost(problem: Problem, sampler: str, scheduler: str, seed: int, n_tr
         found.append((spent, min(loss, found[-1][1])))
         return loss
 
-    study = wt.Study(welltuned_space(problem), sampler=sampler, scheduler=None if scheduler == "none" else scheduler, seed=seed)
+    study = wt.Study(
+        welltuned_space(problem), sampler=sampler, scheduler=None if scheduler == "none" else scheduler, seed=seed
+    )
     study.optimize(train, n_trials, progress=False)
     return [*found, (spent, found[-1][1])]
 
@@ -72,7 +74,9 @@ def main() -> None:
     for make in makers.values():
         problem, rng = make(), np.random.default_rng(0)
         middle = float(np.median([problem(draw(problem.space, rng)) for _ in range(problem.points)]))
-        kinds = [(sampler, scheduler) for sampler in given.samplers.split(",") for scheduler in given.schedulers.split(",")]
+        kinds = [
+            (sampler, scheduler) for sampler in given.samplers.split(",") for scheduler in given.schedulers.split(",")
+        ]
         runs = {
             (kind, seed): best_by_cost(problem, *kind, seed, given.budget) for kind in kinds for seed in given.seeds
         }
