@@ -23,6 +23,7 @@ FLOORS = [
     {"history"},
     {"curves"},
     {"space", "trial", "streams"},
+    {"settings"},
     {"errors"},
 ]
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}

@@ -16,8 +16,9 @@ from welltuned.hypergrad.forward import Forward
 from welltuned.hypergrad.implicit import Implicit, Neumann
 from welltuned.hypergrad.method import Hypergradient, Method
 from welltuned.hypergrad.reverse import Reverse
-from welltuned.hypergrad.training import Training, checked, counted
+from welltuned.hypergrad.training import Training, checked
 from welltuned.hypergrad.trees import Array, Tree
+from welltuned.settings import whole
 
 PLAIN = (int, float, np.number, np.ndarray)
 COMPILED = 32  # combinations of what is not differentiated whose functions are kept
@@ -119,7 +120,7 @@ class Bilevel:
             if value is not None and rule is None:
                 raise InvalidValue(f"Bilevel: {name}={value!r} needs an optimizer=; without one there are no steps")
             if value is not None and not callable(value):
-                counted(name, value)
+                whole(name, value)
         if self.batch_size is not None and callable(self.train):
             raise InvalidValue(f"Bilevel: batch_size={self.batch_size!r} does nothing where train is a function")
         if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):

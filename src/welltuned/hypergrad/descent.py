@@ -14,8 +14,9 @@ from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.bilevel import Bilevel
 from welltuned.hypergrad.method import Hypergradient
 from welltuned.hypergrad.optimizers import Adam, Optimizer
-from welltuned.hypergrad.training import Training, checked, counted, rows
+from welltuned.hypergrad.training import Training, checked, rows
 from welltuned.hypergrad.trees import Tree
+from welltuned.settings import whole
 
 GUARD = 0.25
 
@@ -141,9 +142,9 @@ def minimize(
         found = minimize(problem, {"log_l2": torch.zeros(1000)}, n_steps=20, bounds=(-12, 6))
         found.hyperparameters["log_l2"]
     """
-    counted("n_steps", n_steps)
+    whole("n_steps", n_steps)
     if patience is not None:
-        counted("patience", patience)
+        whole("patience", patience)
     follow = _follow(problem, optimizer)
     seen, held_out = _guarded(problem, guard, seed)
     checked("shrink", shrink)

@@ -20,8 +20,9 @@ import numpy as np
 from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.linear import Product, conjugate_gradient, largest_eigenvalue, neumann
 from welltuned.hypergrad.method import Hypergradient
-from welltuned.hypergrad.training import Training, checked, counted
+from welltuned.hypergrad.training import Training, checked
 from welltuned.hypergrad.trees import Tree
+from welltuned.settings import whole
 
 # solves for q: (training, product with the Hessian, right-hand side) to q and a residual
 Solver: TypeAlias = Callable[[Training, Product, Tree], tuple[Tree, float]]
@@ -57,7 +58,7 @@ class Implicit:
     unrolls: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        counted("iterations", self.iterations)
+        whole("iterations", self.iterations)
         checked("Implicit: tolerance", self.tolerance)
         checked("Implicit: damping", self.damping)
 
@@ -96,7 +97,7 @@ class Neumann:
     unrolls: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        counted("iterations", self.iterations)
+        whole("iterations", self.iterations)
         if self.step is not None:
             checked("Neumann: step", self.step, above=True)
         checked("Neumann: damping", self.damping)

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from welltuned.hypergrad import trees
 from welltuned.hypergrad.method import Hypergradient
-from welltuned.hypergrad.training import Training, counted
+from welltuned.hypergrad.training import Training
 from welltuned.hypergrad.trees import Tree
+from welltuned.settings import whole
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Reverse:
 
     def __post_init__(self) -> None:
         if self.last is not None:
-            counted("last", self.last)
+            whole("last", self.last)
 
     def __call__(self, training: Training, h: Tree, start: Tree | None = None) -> Hypergradient:
         """See :class:`Method`."""

@@ -15,6 +15,7 @@ from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.autodiff import Autodiff
 from welltuned.hypergrad.optimizers import Optimizer
 from welltuned.hypergrad.trees import Array, Tree
+from welltuned.settings import whole
 
 if TYPE_CHECKING:
     from welltuned.hypergrad.bilevel import Bilevel
@@ -139,7 +140,7 @@ class Training:
     def steps(self, h: Tree) -> int:
         """Return how many steps training has."""
         steps = self.problem.steps
-        return counted("steps", STEPS if steps is None else self._asked(steps, h))
+        return whole("steps", STEPS if steps is None else self._asked(steps, h))
 
     def batch(self, h: Tree, t: int) -> Any:
         """Return the data that step ``t`` sees."""
@@ -150,7 +151,7 @@ class Training:
         if data is None or size is None:
             return data
         n = rows(data, "train")
-        size = min(counted("batch_size", size), n)
+        size = min(whole("batch_size", size), n)
         epoch, place = divmod(t, n // size)
         chosen = _order(n, self.problem.seed, epoch)[place * size : (place + 1) * size]
         return trees.apply(lambda x: x[chosen], data)
@@ -220,15 +221,6 @@ def rows(data: Any, name: str) -> int:
     if len(set(lengths.values())) != 1:
         raise InvalidValue(f"{name} holds arrays of different lengths: {lengths!r}; expected one first axis")
     return next(iter(lengths.values()))
-
-
-def counted(name: str, value: Any) -> int:
-    """Return a whole number above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InvalidType(f"{name}={value!r} is not a whole number")
-    if value < 1:
-        raise InvalidValue(f"{name}={value!r} must be at least 1")
-    return int(value)
 
 
 def checked(name: str, value: Any, *, above: bool = False) -> None:

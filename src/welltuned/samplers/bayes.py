@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
+from welltuned.errors import InvalidValue
 from welltuned.history import History
 from welltuned.pareto import front_reference, non_dominated, penalised, scalarise
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel, to_priors
+from welltuned.settings import check_whole
 from welltuned.space import Categorical, Params, Space, codec
 from welltuned.streams import origin
 from welltuned.surrogate import transfer
@@ -71,16 +72,9 @@ class Bayes:
     several_objectives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, lowest in (("initial", 1), ("fantasies", 2), ("members", 1)):
-            value = getattr(self, name)
-            if value is None and name == "initial":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidType(f"Bayes: {name}={value!r} is not a whole number")
-            if value < lowest or (name == "fantasies" and value % 2):
-                raise InvalidValue(
-                    f"Bayes: {name}={value!r} must be {'an even number of ' if lowest == 2 else ''}at least {lowest}"
-                )
+        check_whole(self, initial=1, fantasies=2, members=1)
+        if self.fantasies % 2:
+            raise InvalidValue(f"Bayes: fantasies={self.fantasies!r} must be an even number")
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""

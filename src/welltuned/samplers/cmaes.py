@@ -15,6 +15,7 @@ from welltuned.history import History
 from welltuned.pareto import penalised
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
+from welltuned.settings import check_whole
 from welltuned.space import Params, Space, codec
 from welltuned.streams import origin
 
@@ -53,11 +54,7 @@ class CMAES:
             raise InvalidType(f"CMAES: sigma={self.sigma!r} is not a number")
         if not 0 < self.sigma <= 1:
             raise InvalidValue(f"CMAES: sigma={self.sigma!r} must be above 0 and at most 1")
-        if self.population is not None:
-            if isinstance(self.population, bool) or not isinstance(self.population, int):
-                raise InvalidType(f"CMAES: population={self.population!r} is not a whole number")
-            if self.population < 4:
-                raise InvalidValue(f"CMAES: population={self.population!r} must be at least 4")
+        check_whole(self, population=4)
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""

@@ -12,6 +12,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.samplers.novel import coverage, grid_rows
+from welltuned.settings import check_whole
 from welltuned.space import Params, Space, codec
 from welltuned.streams import study_rng
 
@@ -45,12 +46,9 @@ class Grid:
     several_objectives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.resolution, bool) or not isinstance(self.resolution, int):
-            raise InvalidType(f"Grid: resolution={self.resolution!r} is not a whole number")
+        check_whole(self, resolution=2)
         if not isinstance(self.shuffle, bool):
             raise InvalidType(f"Grid: shuffle={self.shuffle!r} is not True or False")
-        if self.resolution < 2:
-            raise InvalidValue(f"Grid: resolution={self.resolution!r} must be at least 2")
 
     def size(self, space: Space) -> int:
         """Return how many evaluations the whole grid takes.

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.pareto import crowding, fronts
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
+from welltuned.settings import check_whole
 from welltuned.space import Categorical, Params, Space
 
 SPREAD_CROSSOVER, SPREAD_MUTATION = 20.0, 20.0  # η_c and η_m of the paper
@@ -41,10 +41,7 @@ class NSGA2:
     several_objectives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.population, bool) or not isinstance(self.population, int):
-            raise InvalidType(f"NSGA2: population={self.population!r} is not a whole number")
-        if self.population < 4:
-            raise InvalidValue(f"NSGA2: population={self.population!r} must be at least 4")
+        check_whole(self, population=4)
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""

@@ -20,11 +20,11 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.pareto import penalised, scalarise
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
+from welltuned.settings import check_whole
 from welltuned.space import Categorical, Params, Space, codec
 
 MOST_GOOD = 25
@@ -57,12 +57,7 @@ class TPE:
     several_objectives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("initial", "candidates"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidType(f"TPE: {name}={value!r} is not a whole number")
-            if value < 1:
-                raise InvalidValue(f"TPE: {name}={value!r} must be at least 1")
+        check_whole(self, initial=1, candidates=1)
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""

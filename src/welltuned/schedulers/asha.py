@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from welltuned.curves import Curve, curves
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.schedulers.halving import n_ahead, worse
 from welltuned.schedulers.protocol import Continue, Decision, Pause
+from welltuned.settings import check_whole
 from welltuned.trial import Report, State
 
 
@@ -51,7 +51,7 @@ class Asha:
     rungs: int = 2
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_whole(self, factor=2, last=1, rungs=1)
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """See :meth:`Scheduler.decide`."""
@@ -147,16 +147,3 @@ def is_spent(history: History) -> bool:
 def paused(history: History) -> set[int]:
     """Return the numbers of the paused trials."""
     return {t.number for t in history.trials if t.state is State.PAUSED}
-
-
-def check_settings(scheduler: object) -> None:
-    """Check the ``factor``, the ``last`` step and the number of ``rungs`` of a scheduler."""
-    name = type(scheduler).__name__
-    for field_name, lowest in (("factor", 2), ("last", 1), ("rungs", 1)):
-        value = getattr(scheduler, field_name)
-        if value is None and field_name == "last":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidType(f"{name}: {field_name}={value!r} is not a whole number")
-        if value < lowest:
-            raise InvalidValue(f"{name}: {field_name}={value!r} must be at least {lowest}")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from welltuned.curves import Curve, curves
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.pareto import fronts
 from welltuned.schedulers.protocol import Continue, Decision, Stop
+from welltuned.settings import check_whole
 from welltuned.trial import Report
 
 
@@ -42,12 +42,7 @@ class Halving:
     first: int = 1
 
     def __post_init__(self) -> None:
-        for name, lowest in (("factor", 2), ("first", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidType(f"Halving: {name}={value!r} is not a whole number")
-            if value < lowest:
-                raise InvalidValue(f"Halving: {name}={value!r} must be at least {lowest}")
+        check_whole(self, factor=2, first=1)
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """See :meth:`Scheduler.decide`."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from welltuned.curves import Curve, curves
 from welltuned.history import History
-from welltuned.schedulers.asha import Rungs, check_settings, extent, is_spent, paused, rung_steps
+from welltuned.schedulers.asha import Rungs, extent, is_spent, paused, rung_steps
 from welltuned.schedulers.protocol import Decision
+from welltuned.settings import check_whole
 from welltuned.trial import Report
 
 GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
@@ -40,7 +41,7 @@ class Hyperband:
     rungs: int = 2
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_whole(self, factor=2, last=1, rungs=1)
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """See :meth:`Scheduler.decide`."""

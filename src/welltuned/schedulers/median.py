@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from welltuned.curves import curves
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.schedulers.protocol import Continue, Decision, Stop
+from welltuned.settings import check_whole
 from welltuned.trial import Report
 
 DOMINATED = 0.05
@@ -35,12 +35,7 @@ class Median:
     warmup: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("startup", "warmup"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidType(f"Median: {name}={value!r} is not a whole number")
-            if value < 0:
-                raise InvalidValue(f"Median: {name}={value!r} must not be below 0")
+        check_whole(self, startup=0, warmup=0)
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """See :meth:`Scheduler.decide`."""

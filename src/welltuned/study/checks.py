@@ -17,6 +17,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
 from welltuned.samplers import Auto, Bayes, Sampler
+from welltuned.settings import whole
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
 from welltuned.storage import MAX_ATTEMPTS, Storage, StudyRow
@@ -60,24 +61,14 @@ def check_name(name: Any) -> str:
 
 def check_count(what: str, value: Any) -> int | None:
     """Return a number of trials, where there is one."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InvalidType(f"{what}={value!r} is not a whole number")
-    if value < 1:
-        raise InvalidValue(f"{what}={value!r} must be at least 1")
-    return int(value)
+    return None if value is None else whole(what, value)
 
 
 def check_seed(seed: Any) -> int:
     """Return a seed: as given, or drawn."""
     if seed is None:
         return secrets.randbits(32)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise InvalidType(f"Study: seed={seed!r} is not a whole number")
-    if seed < 0:
-        raise InvalidValue(f"Study: seed={seed!r} must not be below 0")
-    return int(seed)
+    return whole("Study: seed", seed, lowest=0)
 
 
 def check_lease(lease: Any) -> float:
