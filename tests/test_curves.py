@@ -204,3 +204,58 @@ def test_whole_trainings_alone_are_as_ever():
     seen = misleading(12, 0)
     one, other = (fit_model(seen, np.random.default_rng(0), partial=p).objective.posterior for p in (False, True))
     assert np.array_equal(one.thetas, other.thetas) and np.array_equal(one.alpha, other.alpha)
+
+
+def folds(levels, hardness, seen, chance=0.0, seed=0):
+    """Return trials whose results are the means of their reports; the later ones have seen some parts alone."""
+    rng, trials = np.random.default_rng(seed), []
+    for n, level in enumerate(levels):
+        values = level + np.asarray(hardness) + chance * rng.standard_normal(len(hardness))
+        if n < len(levels) - len(seen):
+            trials.append(trial(n, State.COMPLETE, values, result=values.mean()))
+        else:
+            trials.append(trial(n, State.PRUNED, values[: seen[n - len(levels)]]))
+    return trials
+
+
+def test_means_of_some_parts_are_corrected_by_how_hard_these_were():
+    hardness = [0.0, 3.0, -1.0, 2.0]
+    seen = history(folds([0.1, 0.4, 0.2, 0.9, 0.7], hardness, seen=[1, 3]))
+    assert seen.losses[:, 0] == pytest.approx(np.array([0.1, 0.4, 0.2, 0.9, 0.7]) + np.mean(hardness))
+    assert seen.sems[3:, 0] == pytest.approx([0.0, 0.0], abs=1e-9)
+
+
+def test_the_doubt_of_a_mean_is_that_of_a_sample_without_replacement():
+    """Over many draws, the error of the mean that is expected is as large as it is said to be."""
+    errors, sds = [], []
+    for seed in range(300):
+        trials = folds(np.zeros(40), [0.0, 3.0, -1.0, 2.0, 1.0], seen=[2], chance=0.5, seed=seed)
+        whole = np.random.default_rng(seed).standard_normal((40, 5))[-1].mean() * 0.5 + 1.0
+        found = parts(trials, {"value": "minimize"}, results_of(trials))
+        assert found.trials.tolist() == [39] and found.resting.all()
+        errors.append(found.ends[0, 0] - whole)
+        sds.append(found.sds[0, 0])
+    assert np.mean(errors) == pytest.approx(0.0, abs=0.06)
+    assert np.std(errors) == pytest.approx(np.mean(sds), rel=0.15)
+    assert np.mean(sds) == pytest.approx(0.5 * np.sqrt(1 / 2 - 1 / 5), rel=0.1)
+
+
+def results_of(trials):
+    return np.array([[t.metrics.get("value", np.nan)] for t in trials])
+
+
+def test_of_one_complete_trial_its_own_parts_tell_the_doubt():
+    seen = history(folds([0.1, 0.4], [0.0, 2.0], seen=[1]))
+    assert seen.losses[1, 0] == pytest.approx(1.4)
+    assert seen.sems[1, 0] == pytest.approx(np.sqrt(2.0 * (1 - 1 / 2)))
+
+
+def test_results_with_errors_of_their_own_leave_no_pruned_trial_surer():
+    trials = folds([0.1, 0.4, 0.3], [0.0, 2.0], seen=[1])
+    trials = [t.but(sems={"value": 0.3}) if t.state is State.COMPLETE else t for t in trials]
+    assert history(trials).sems[2, 0] == pytest.approx(0.3)
+
+
+def test_reports_whose_means_are_not_the_results_are_curves():
+    trials = [trial(0, State.COMPLETE, [4.0, 2.0], result=2.0), trial(1, State.PRUNED, [5.0])]
+    assert history(trials).losses[1, 0] == pytest.approx(3.0)

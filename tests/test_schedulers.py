@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import welltuned as wt
+from welltuned.errors import InvalidType, InvalidValue
 from welltuned.schedulers import SCHEDULERS, Continue, Stop, make_scheduler
 from welltuned.testing import SchedulerContract
 from welltuned.testing.scheduler import curves, last, metrics, running
@@ -120,3 +121,142 @@ def test_halving_spends_a_fraction_of_the_steps_on_the_best():
         shares.append((len(steps) - 60 * 27) / (60 * 27))
         assert halved.best.params == whole.best.params
     assert np.mean(shares) <= 0.45
+
+
+# races
+
+
+def race_of(folds, direction="maximize", running_from=-1):
+    """Return a history of trials with these folds, complete but for the last ones, whose folds are the first ones."""
+    trials = []
+    for n, scores in enumerate(folds):
+        done = n < len(folds) + running_from
+        trials.append(
+            wt.Trial(
+                n,
+                wt.State.COMPLETE if done else wt.State.RUNNING,
+                {"x": float(n)},
+                {"value": float(np.mean(scores))} if done else {},
+                reports=tuple(Report(j, {"value": float(s)}) for j, s in enumerate(scores)),
+                revision=n + 1,
+            )
+        )
+    return wt.History(wt.Space({"x": (0.0, 20.0)}), trials, {"value": direction})
+
+
+def has_lost(folds, direction="maximize", **settings):
+    history = race_of(folds, direction)
+    return isinstance(wt.Race(**settings).decide(history, len(folds) - 1, last(history, len(folds) - 1)), Stop)
+
+
+HARD = np.array([0.5, 0.9, 0.2, 0.8, 0.6])
+DONE = [HARD, HARD - [0.02, 0.0, 0.01, 0.03, 0.0], HARD - [0.0, 0.04, 0.01, 0.0, 0.03]]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_race_compares_fold_by_fold(direction):
+    """Folds differ by ten times what trials do: it is the differences on the same ones that count."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    for k in range(1, 5):
+        worse, same, better = (sign * (HARD[:k] + shift) for shift in (-0.15, 0.0, 0.01))
+        done = [sign * folds for folds in DONE]
+        assert has_lost([*done, worse], direction)
+        assert not has_lost([*done, same + sign * np.array([1e-3, -1e-3, 1e-3, -1e-3])[:k]], direction)
+        assert not has_lost([*done, better], direction)
+
+
+def test_a_race_is_over_for_what_is_a_little_worse_later_on():
+    fate = [has_lost([*DONE, HARD[:k] - np.array([0.02, 0.025, 0.02, 0.015])[:k]]) for k in range(1, 5)]
+    assert fate == sorted(fate)
+    assert (fate[0], fate[-1]) == (False, True)
+
+
+def test_settings_of_a_race():
+    slow = [*DONE, HARD[:1] - 0.3]
+    assert has_lost(slow)
+    assert not has_lost(slow, min_folds=2)
+    assert not has_lost(slow, alpha=1e-3)
+
+
+def test_more_folds_give_up_less_at_each():
+    """At the very chance where a race of five folds ends, one of nine, with twice the judgements, goes on."""
+    done = [np.resize(folds, 9) for folds in (HARD, DONE[1], DONE[2])]
+    judged = wt.Race().decide(race_of([*done, done[0][:1] - 0.3]), 3, Report(0, {}))
+    assert isinstance(judged, Stop)
+    assert judged.why.endswith("below 0.05")
+
+
+def test_a_race_has_nothing_to_say_without_a_complete_trial_or_its_folds():
+    assert not has_lost([HARD[:1] - 0.3])
+    assert not has_lost([HARD[:1], HARD[:1] - 0.3])  # one that has a single fold leaves none to save
+    assert not has_lost([*DONE, HARD - 0.3])  # all folds are there
+
+
+def test_a_race_of_two_knows_no_differences_yet():
+    """The folds of the only complete trial vary by more than differences to it would: that is careful."""
+    assert not has_lost([HARD, HARD[:1] - 0.3])
+    assert has_lost([HARD, HARD[:3] - 0.3])
+
+
+def test_what_has_been_the_same_all_along_is_not_run_to_the_end():
+    """A tie is lost: of equals, the first one wins. That it stays one, others that were ties tell."""
+    assert has_lost([HARD, HARD, HARD, HARD, HARD[:2]])
+
+
+def test_a_race_for_several_objectives_is_lost_behind_one_of_the_front_in_all():
+    rows = [[{"a": v, "b": 1 - v}] * 3 for v in (0.2, 0.3)] + [[{"a": 0.9, "b": 0.9}], [{"a": 0.1, "b": 0.95}]]
+    trials = [
+        wt.Trial(
+            n,
+            wt.State.COMPLETE if n < 2 else wt.State.RUNNING,
+            {"x": float(n)},
+            row[0] if n < 2 else {},
+            reports=tuple(Report(j, {k: v + 0.001 * j for k, v in m.items()}) for j, m in enumerate(row)),
+            objectives=("a", "b"),
+            revision=n + 1,
+        )
+        for n, row in enumerate(rows)
+    ]
+    history = wt.History(wt.Space({"x": (0.0, 20.0)}), trials, {"a": "minimize", "b": "minimize"})
+    assert isinstance(wt.Race().decide(history, 2, trials[2].reports[-1]), Stop)
+    assert wt.Race().decide(history, 3, trials[3].reports[-1]) == Continue()
+
+
+def test_a_study_races_folds():
+    rng, run = np.random.default_rng(0), []
+
+    def validate(trial):
+        scores = []
+        for fold in range(5):
+            scores.append(-((trial["x"] - 2.0) ** 2) + HARD[fold] + 0.01 * rng.standard_normal())
+            run.append(fold)
+            trial.report(scores[-1], fold)
+            if trial.should_stop():
+                trial.prune()
+        return float(np.mean(scores))
+
+    study = wt.Study({"x": (-5.0, 5.0)}, direction="maximize", scheduler="race", sampler="random", seed=0)
+    study.optimize(validate, 20, progress=False)
+    assert len(run) < 60
+    assert study.best.state is wt.State.COMPLETE
+    assert abs(study.best.params["x"] - 2.0) < 1.0
+    # what is expected of those that lost is what their folds say, without the hardness of these
+    for trial in study.trials:
+        truth = (trial.params["x"] - 2.0) ** 2 - HARD.mean()
+        assert study.history.losses[trial.number, 0] == pytest.approx(truth, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"alpha": "small"}, InvalidType),
+        ({"alpha": True}, InvalidType),
+        ({"alpha": 0.0}, InvalidValue),
+        ({"alpha": 0.5}, InvalidValue),
+        ({"min_folds": 1.5}, InvalidType),
+        ({"min_folds": 0}, InvalidValue),
+    ],
+)
+def test_bad_settings_of_a_race(settings, error):
+    with pytest.raises(error, match=rf"Race: {next(iter(settings))}="):
+        wt.Race(**settings)

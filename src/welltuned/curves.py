@@ -106,6 +106,9 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     the one after it, and so on, each gain averaged over all trials that came so far, as Kaplan and Meier (1958)
     average survival; and at last, what results differ from last reports.
 
+    Where the results of complete trials are the means of their reports, these are no curve but parts of one value, such
+    as the folds of a cross-validation: see :func:`expected_means`.
+
     The same is said of those that went on, at the steps where most of the others rest: beside what became of them, it
     shows how much a part of a training tells.
 
@@ -137,6 +140,11 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     if not rests:
         return None
     compared = list(found)[-MOST_COMPARED:]
+    folds = _folds(compared, trials, found, results)
+    if folds is not None:
+        q, expected = len(rests), [expected_means(found[i], *folds) for i in rests]
+        means, sds = (np.array(column) for column in zip(*expected, strict=True))
+        return Parts(np.array(list(rests)), np.ones(q), means, sds, np.ones(q, dtype=bool))
     steps = np.unique(np.concatenate([found[i].steps for i in compared]))
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).astype(int))]
     last = np.array([results[i] - found[i].losses[-1] for i in compared if i not in rests]).reshape(-1, 1, m)
@@ -157,6 +165,62 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     whole = max(np.log((steps[-1] + begun) / first), np.log(2.0))
     shares = np.log((reached + begun) / first) / whole
     return Parts(of, shares, losses + average[at], np.sqrt(variance[at]), np.arange(len(of)) < len(rests))
+
+
+def _folds(
+    compared: Sequence[int], trials: Sequence[Trial], found: Mapping[int, Curve], results: np.ndarray
+) -> tuple[tuple[int, ...], np.ndarray] | None:
+    """Return steps and losses, shape (n, k, m), of the complete trials, where all their results are their means.
+
+    None where some are not, or where no report of any differs from the others: those may as well be curves.
+    """
+    complete = [i for i in compared if trials[i].state is State.COMPLETE]
+    whole = [found[i] for i in complete]
+    if not whole or not np.allclose(results[complete], [curve.mean[-1] for curve in whole], rtol=1e-9, atol=0.0):
+        return None
+    steps = max((curve.steps for curve in whole), key=len)
+    losses = np.array([curve.losses for curve in whole if curve.steps == steps])
+    return (steps, losses) if np.ptp(losses, axis=1).any() else None
+
+
+def expected_means(curve: Curve, steps: Sequence[int], losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the mean over all parts would have been of a trial that has seen some of them.
+
+    The same part is as hard for one trial as for another, but for chance: ``losses[i, j] = level[i] + hardness[j] +
+    chance``. So the mean of what was seen is corrected by how much harder those parts were than others for the trials
+    that saw all. Parts are drawn without replacement, so with ``k`` of ``K`` seen the correct mean is strayed from by a
+    variance of ``1/k - 1/K`` times that of the chance (Cochran, *Sampling Techniques*, 1977, section 2.6).
+
+    Parameters
+    ----------
+    curve
+        Of the trial.
+    steps, losses
+        All the parts, and the losses there of the trials that saw all, shape (n, K, m).
+
+    Returns
+    -------
+    mean, sd
+        Shapes (m,).
+
+    Examples
+    --------
+    >>> curve = curves([Trial(0, State.PRUNED, reports=(Report(1, {"loss": 4.0}),))], {"loss": "minimize"})[0]
+    >>> mean, sd = expected_means(curve, (0, 1), np.array([[[1.0], [3.0]], [[2.0], [4.0]]]))  # the second is harder
+    >>> mean, sd
+    (array([3.]), array([0.]))
+    """
+    n, K, _ = losses.shape
+    level = losses.mean(axis=1, keepdims=True)
+    hardness = (losses - level).mean(axis=0)
+    chance = losses - level - hardness if n > 1 else losses - level  # of a single one, no chance is told from hardness
+    variance = (chance**2).sum(axis=(0, 1)) / max((n - 1 if n > 1 else 1) * (K - 1), 1)
+    place = {step: j for j, step in enumerate(steps)}
+    seen = [i for i, step in enumerate(curve.steps) if step in place]
+    if not seen:
+        return curve.mean[-1], np.sqrt(variance)
+    at = [place[curve.steps[i]] for i in seen]
+    return (curve.losses[seen] - hardness[at]).mean(axis=0), np.sqrt(variance * max(1 / len(seen) - 1 / K, 0.0))
 
 
 def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:

@@ -273,7 +273,11 @@ class History:
         if self.parts is None:
             return arrays.losses, arrays.sems
         losses, sems, rest = arrays.losses.copy(), arrays.sems.copy(), self.parts.resting
-        losses[self.parts.trials[rest]], sems[self.parts.trials[rest]] = self.parts.ends[rest], self.parts.sds[rest]
+        # beside results that are uncertain themselves, what is expected to be one is no more certain than they are
+        known = np.isfinite(sems).any(axis=0)
+        usual = np.array([np.nanmedian(sems[:, j]) if known[j] else 0.0 for j in range(sems.shape[1])])
+        at = self.parts.trials[rest]
+        losses[at], sems[at] = self.parts.ends[rest], np.hypot(self.parts.sds[rest], usual)
         return losses, sems
 
     @cached_property

@@ -10,8 +10,15 @@ from welltuned.schedulers.halving import Halving
 from welltuned.schedulers.hyperband import Hyperband
 from welltuned.schedulers.median import Median
 from welltuned.schedulers.protocol import Continue, Decision, Pause, Promoter, Scheduler, Stop
+from welltuned.schedulers.race import Race
 
-SCHEDULERS: dict[str, type[Any]] = {"asha": Asha, "halving": Halving, "hyperband": Hyperband, "median": Median}
+SCHEDULERS: dict[str, type[Any]] = {
+    "asha": Asha,
+    "halving": Halving,
+    "hyperband": Hyperband,
+    "median": Median,
+    "race": Race,
+}
 
 
 def make_scheduler(spec: Any) -> Scheduler | None:
@@ -43,6 +50,7 @@ __all__ = [
     "Median",
     "Pause",
     "Promoter",
+    "Race",
     "Scheduler",
     "Stop",
     "make_scheduler",

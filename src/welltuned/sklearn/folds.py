@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from welltuned.errors import InvalidValue
 from welltuned.sklearn.compat import MultimetricScorer, check_method_params, safe_split
+from welltuned.sklearn.stopping import Holdout, check_stops, fit_and_stop
 from welltuned.trial import Report
 
 
@@ -31,6 +32,17 @@ class Plan:
     score_params: Mapping[str, Any] = field(default_factory=dict)
     error_score: Any = np.nan
     return_train_score: bool = False
+    holdout: Holdout | None = None
+
+    def fit(self, estimator: Any, rows: np.ndarray, fold: int) -> tuple[Any, Any, np.ndarray]:
+        """Fit an estimator on rows of a fold; return what it was fitted to, and the rows of that."""
+        if self.holdout is not None:
+            parts = self.holdout.split(rows, fold)
+            return *fit_and_stop(estimator, self.X, self.y, parts, self.fit_params), parts[0]
+        X, y = safe_split(estimator, self.X, self.y, rows)
+        fit_params = check_method_params(self.X, params=self.fit_params, indices=rows)
+        estimator.fit(X, **fit_params) if y is None else estimator.fit(X, y, **fit_params)
+        return X, y, rows
 
 
 @dataclass(frozen=True)
@@ -76,10 +88,10 @@ def fit_fold(plan: Plan, params: Mapping[str, Any], index: int) -> Fold:
     began = time.perf_counter()
     # parameters may be estimators themselves, which must not be fitted twice; a wrong name is an error of the grid
     estimator.set_params(**{k: clone(v, safe=False) for k, v in params.items()})
+    if plan.holdout is not None:
+        check_stops(estimator, plan.holdout.share)
     try:
-        X, y = safe_split(estimator, plan.X, plan.y, train)
-        fit_params = check_method_params(plan.X, params=plan.fit_params, indices=train)
-        estimator.fit(X, **fit_params) if y is None else estimator.fit(X, y, **fit_params)
+        X, y, fitted_rows = plan.fit(estimator, train, index)
     except Exception:
         if plan.error_score == "raise":
             raise
@@ -90,7 +102,7 @@ def fit_fold(plan: Plan, params: Mapping[str, Any], index: int) -> Fold:
     X_test, y_test = safe_split(estimator, plan.X, plan.y, test, train)
     scores = _score(plan, estimator, X_test, y_test, test)
     scored = time.perf_counter()
-    on_train = _score(plan, estimator, X, y, train) if plan.return_train_score else {}
+    on_train = _score(plan, estimator, X, y, fitted_rows) if plan.return_train_score else {}
     return Fold(_by_name(scores), _by_name(on_train), fitted - began, scored - fitted, isinstance(scores, Mapping))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from joblib import hash as fingerprint
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
@@ -22,15 +22,20 @@ from sklearn.utils import indexable
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, StudyStopped
 from welltuned.evaluation import Result, failure, interpret
 from welltuned.live import LiveTrial
+from welltuned.schedulers import Stop
+from welltuned.settings import whole
 from welltuned.sklearn.compat import MultimetricScorer, check_method_params, check_multimetric_scoring
 from welltuned.sklearn.folds import Fold, Plan, fit_fold
+from welltuned.sklearn.racing import only_complete, read_racing, run_heats, with_raced
+from welltuned.sklearn.stopping import Holdout, check_stops, read_share
 from welltuned.space import Space
 from welltuned.space.labels import stable_repr
 from welltuned.study import Study
 from welltuned.study.progress import Progress
-from welltuned.trial import Outcome, Reason, Trial
+from welltuned.trial import Outcome, Reason, Report, State, Trial
 
 Evaluate = Callable[[int], bool]
+NOT_RUN = Fold({}, {}, np.nan, np.nan)  # the place of a fold that was left out
 
 
 class StudySearchCV(BaseSearchCV):
@@ -101,6 +106,7 @@ class StudySearchCV(BaseSearchCV):
             routed.scorer.score,
             self.error_score,
             self.return_train_score,
+            Holdout.of(self, cv, y, routed.splitter.split.get("groups")),
         )
         self.study_ = self._study(plan, params)
         run = _Search(self, plan, self.study_, began)
@@ -116,6 +122,8 @@ class StudySearchCV(BaseSearchCV):
             return check_scoring(self.estimator, self.scoring), "score"
         scorers = check_multimetric_scoring(self.estimator, self.scoring)
         self._check_refit_for_multimetric(scorers)
+        if self.racing and not isinstance(self.refit, str):
+            raise _no_metric_to_race_by(self, scorers)
         return MultimetricScorer(scorers=scorers, raise_exc=self.error_score == "raise"), self.refit
 
     def _study(self, plan: Plan, params: Mapping[str, Any]) -> Study:
@@ -124,7 +132,7 @@ class StudySearchCV(BaseSearchCV):
         state = getattr(self, "random_state", None)
         name = "search"
         if self.storage is not None:
-            same = (
+            same: tuple[Any, ...] = (
                 type(self).__name__,
                 _identity(plan.estimator),
                 plan.X,
@@ -137,6 +145,11 @@ class StudySearchCV(BaseSearchCV):
                 self.return_train_score,
                 self.refit if isinstance(self.refit, str) else None,
             )
+            race = read_racing(self.racing)
+            if race is not None:  # what is left out is not there for a search that wants all
+                same = (*same, repr(race), str(self.error_score))
+            if plan.holdout is not None:
+                same = (*same, plan.holdout)
             name = f"{type(self).__name__}-{type(self.estimator).__name__}-{fingerprint(same)[:16]}"
         return self._open_study(space, name, self.storage, state)
 
@@ -148,7 +161,11 @@ class StudySearchCV(BaseSearchCV):
             self._check_refit_for_multimetric(first.test)
             refit_metric = self.refit
         if self.refit or not self.multimetric_:
-            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            if run.race is None:
+                self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            else:
+                complete, at = only_complete(results, run.ran)
+                self.best_index_ = at[self._select_best_index(self.refit, refit_metric, complete)]
             if not callable(self.refit):
                 self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
@@ -161,9 +178,14 @@ class StudySearchCV(BaseSearchCV):
     def _refit_best(self, plan: Plan) -> None:
         best = clone(plan.estimator).set_params(**{k: clone(v, safe=False) for k, v in self.best_params_.items()})
         began = time.time()
-        self.best_estimator_ = (
-            best.fit(plan.X, **plan.fit_params) if plan.y is None else best.fit(plan.X, plan.y, **plan.fit_params)
-        )
+        if plan.holdout is not None:
+            check_stops(best, plan.holdout.share)
+            plan.fit(best, np.arange(len(plan.y)), len(plan.splits))
+            self.best_estimator_ = best
+        else:  # the data as they were given
+            self.best_estimator_ = (
+                best.fit(plan.X, **plan.fit_params) if plan.y is None else best.fit(plan.X, plan.y, **plan.fit_params)
+            )
         self.refit_time_ = time.time() - began
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
@@ -182,6 +204,8 @@ class _Search:
         self.failures: list[str] = []
         self._began, self._done = began, 0
         self._refit_metric = search.refit if isinstance(search.refit, str) else None
+        self.race = read_racing(search.racing)
+        self.ran = np.empty((0, len(plan.splits)), dtype=bool)
 
     def run(self) -> None:
         """Evaluate candidates; Ctrl-C keeps what is done, as soon as there is something."""
@@ -190,7 +214,8 @@ class _Search:
         n_fits = None if n_candidates is None else n_candidates * len(self.plan.splits)
         if self.search.verbose > 0:
             print(  # noqa: T201 - verbose= asks for it
-                f"Fitting {len(self.plan.splits)} folds for each of {n_candidates} candidates, totalling {n_fits} fits"
+                f"Fitting {len(self.plan.splits)} folds for each of {n_candidates} candidates, totalling "
+                f"{'at most ' * (self.race is not None)}{n_fits} fits"
             )
         with (
             Progress(type(self.search).__name__, n_fits, self.search.progress) as self.progress,
@@ -226,42 +251,95 @@ class _Search:
             trials = self.study.ask(n)
         except StudyStopped:
             return False
+        if self.race is not None:
+            run_heats(
+                trials,
+                len(self.plan.splits),
+                effective_n_jobs(self.search.n_jobs),
+                fit=self._run,
+                is_lost=self._is_lost,
+                end=self._end_of_race,
+            )
+            return True
         left = {trial.number: len(self.plan.splits) - len(trial.task.reports) for trial in trials}
         for trial in trials:
             if left[trial.number] == 0:  # the process died between the last fold and the result
                 self._finish(trial)
-        for trial, fold, result in self._fits(trials):
-            trial.report(dict(result.to_report(fold).metrics), fold)
-            if result.error is not None:
-                self.failures.append(result.error)
+        for trial in self._reported(trials, range(len(self.plan.splits))):
             left[trial.number] -= 1
             if left[trial.number] == 0:
                 self._finish(trial)
-            self._show(1)
         return True
 
-    def _fits(self, trials: list[LiveTrial]) -> Iterator[tuple[LiveTrial, int, Fold]]:
+    def _reported(self, trials: Sequence[LiveTrial], folds: range) -> Iterator[LiveTrial]:
+        """Run and store the missing ones of some folds; yield their candidates."""
+        for trial, fold, result in self._fits(trials, folds):
+            metrics = dict(result.to_report(fold).metrics)
+            if self.race is not None:
+                metrics["score"] = self._raced_score(result)
+            trial.report(metrics, fold)
+            if result.error is not None:
+                self.failures.append(result.error)
+            self._show(1)
+            yield trial
+
+    def _fits(self, trials: Sequence[LiveTrial], folds: range) -> Iterator[tuple[LiveTrial, int, Fold]]:
         """Run the missing (candidate, fold) pairs, side by side; yield each as it ends."""
         missing = [
             (i, fold)
             for i, trial in enumerate(trials)
-            for fold in range(len(self.plan.splits))
+            for fold in folds
             if fold not in {r.step for r in trial.task.reports}
         ]
         jobs = (delayed(_indexed_fit)(self.plan, trials[i].params, i, fold) for i, fold in missing)
         for i, fold, result in self.parallel(jobs) if missing else ():
             yield trials[i], fold, result
 
-    def _finish(self, trial: LiveTrial) -> None:
-        """Record a candidate whose folds are all there; its value is the mean score."""
+    # a race
+
+    def _run(self, trials: Sequence[LiveTrial], folds: range) -> None:
+        for _ in self._reported(trials, folds):
+            pass
+
+    def _raced_score(self, fold: Fold) -> float:
+        """Return the score of a fold that candidates are raced by; NaN where it has none."""
+        if self._refit_metric is None and fold.several:
+            raise _no_metric_to_race_by(self.search, fold.test)
+        name = self._refit_metric if fold.several else next(iter(fold.test), None)
+        return fold.test.get(name or "", self._error_score())
+
+    def _stored_reports(self, trial: LiveTrial) -> tuple[Report, ...]:
         stored = self.study.coordinator.ledger.trial(trial.number)
-        folds = [Fold.from_report(r) for r in stored.reports] if stored is not None else []
+        return () if stored is None else stored.reports
+
+    def _is_lost(self, trial: LiveTrial, n: int) -> bool:
+        """Tell whether a candidate can hardly win, judged by its first ``n`` folds."""
+        assert self.race is not None
+        seen = [r for r in self._stored_reports(trial) if r.step < n]
+        if any("score" not in r.metrics for r in seen):  # its mean is not a number, whatever follows
+            return True
+        return bool(seen) and isinstance(self.race.decide(self.study.history, trial.number, seen[-1]), Stop)
+
+    def _end_of_race(self, trial: LiveTrial) -> None:
+        left_out = len(self.plan.splits) - len(self._stored_reports(trial))
+        self._finish(trial)
+        if left_out:
+            self._show(left_out)
+
+    # results
+
+    def _finish(self, trial: LiveTrial) -> None:
+        """Record a candidate whose folds are all there, or that has lost; its value is the mean score."""
+        folds = [Fold.from_report(r) for r in self._stored_reports(trial)]
         names = list(dict.fromkeys(name for fold in folds for name in fold.test))
         means = {name: float(np.mean([f.test.get(name, self._error_score()) for f in folds])) for name in names}
         chosen = self._refit_metric if self._refit_metric in means else next(iter(means), None)
         if chosen is None or not np.isfinite(means[chosen]):
             why = _last_line(self.failures) or f"the mean score is {means.get(chosen or '')}"
             self._record(trial, failure(Reason.ERROR, why), folds)
+            return
+        if len(folds) < len(self.plan.splits):
+            self._record(trial, Outcome(State.PRUNED), folds)
             return
         scores = [f.test.get(chosen, self._error_score()) for f in folds]
         sem = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
@@ -286,9 +364,9 @@ class _Search:
             self.progress.update(self._done, "" if best is None else f"best {best.value:.4f}")
 
     def results(self) -> tuple[dict[str, Any], Fold]:
-        """Return ``cv_results_`` of all candidates with all folds, and one fold that succeeded."""
+        """Return ``cv_results_`` of all candidates that have ended, and one fold that succeeded."""
         n = len(self.plan.splits)
-        done = [t for t in self.study.trials if t.state.finished and len(t.reports) == n]
+        done = [t for t in self.study.trials if t.state.finished and (len(t.reports) == n or (self.race and t.reports))]
         trials = self.search._in_order(done)
         if not trials:
             raise InvalidValue(
@@ -296,18 +374,26 @@ class _Search:
                 if self.search.time_budget
                 else "no fits were performed: the search has no candidates"
             )
-        folds = [[Fold.from_report(r) for r in t.reports] for t in trials]
-        flat = [fold for row in folds for fold in row]
+        rows = [{r.step: Fold.from_report(r) for r in t.reports} for t in trials]
+        flat = [fold for row in rows for fold in row.values()]
         self._report_failures([f for f in flat if f.error is not None], len(flat))
         first = next((f for f in flat if f.test), flat[0])
         # a metric that failed everywhere has its columns all the same
         asked = getattr(self.plan.scorer, "_scorers", {}) if first.several else {}
         names = list(dict.fromkeys([*asked, *(name for f in flat for name in f.test)])) or ["score"]
-        out = [self._as_sklearn(f, names, first.several) for f in flat]
-        return self.search._format_results([dict(sorted((t.params or {}).items())) for t in trials], n, out), first
+        out = [self._as_sklearn(row.get(j, NOT_RUN), names, first.several) for row in rows for j in range(n)]
+        params = [dict(sorted((t.params or {}).items())) for t in trials]
+        self.ran = np.array([[j in row for j in range(n)] for row in rows])
+        if self.race is None:
+            return self.search._format_results(params, n, out), first
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*scores are non-finite", category=UserWarning)
+            results = self.search._format_results(params, n, out)
+        times = {k: np.reshape([fold[k] for fold in out], (-1, n)) for k in ("fit_time", "score_time")}
+        return with_raced(results, self.ran, times), first
 
     def _as_sklearn(self, fold: Fold, names: list[str], several: bool) -> dict[str, Any]:
-        error = self._error_score()
+        error = np.nan if fold is NOT_RUN else self._error_score()
         test = {name: fold.test.get(name, error) for name in names}
         train = {name: fold.train.get(name, error) for name in names}
         scores = {"test_scores": test if several else test[names[0]]}
@@ -375,20 +461,24 @@ def _scoring_name(scoring: Any) -> str:
     return str(_function(scoring)) if callable(scoring) else repr(scoring)
 
 
+def _no_metric_to_race_by(search: Any, metrics: Mapping[str, Any]) -> InvalidValue:
+    return InvalidValue(
+        f"racing={search.racing!r} needs one metric to race by; with the metrics {list(metrics)!r}, set refit to the "
+        f"name of one of them (it is {search.refit!r})"
+    )
+
+
 def _check_options(search: Any) -> None:
+    read_racing(search.racing)
+    read_share(search.early_stopping)
     budget = search.time_budget
     if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float))):
         raise InvalidType(f"time_budget={budget!r} is not a number of seconds")
     if budget is not None and not budget > 0:
         raise InvalidValue(f"time_budget={budget!r} must be above 0")
     for name in ("n_iter", "n_trials", "n_points", "resolution"):
-        if not hasattr(search, name):
-            continue
-        value = getattr(search, name)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise InvalidType(f"{name}={value!r} is not a whole number")
-        if value < 1:
-            raise InvalidValue(f"{name}={value!r} must be at least 1")
+        if hasattr(search, name):
+            whole(name, getattr(search, name))
     if search.progress is not None and not isinstance(search.progress, bool):
         raise InvalidType(f"progress={search.progress!r} is not True, False or None")
     for name in ("optimizer_kwargs", "fit_params"):

@@ -15,6 +15,7 @@ from welltuned.errors import InvalidValue
 from welltuned.samplers import make_sampler
 from welltuned.samplers.grid import MAX_POINTS
 from welltuned.samplers.novel import draw, grid_rows
+from welltuned.schedulers import Race
 from welltuned.sklearn.search import Evaluate, StudySearchCV
 from welltuned.sklearn.spaces import as_grids, as_list, drawable, read_space
 from welltuned.space import Categorical, Float, Int, Ordinal, Params, Space
@@ -32,6 +33,16 @@ COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, 
         Seconds after which no further candidate is started.
     progress
         True or False for the live line; unless given, it is shown on a terminal.
+    racing
+        True leaves out the remaining folds of a candidate that can hardly win any more, judged fold by fold as in
+        :class:`welltuned.Race`; ``Race(alpha=0.01)`` is more careful. Such a candidate has NaN for the folds that were
+        not run, means over those that were, and ranks after all candidates with all folds; the column ``n_folds`` of
+        ``cv_results_`` says how many were run. With several metrics, ``refit`` names the one to race by.
+    early_stopping
+        A share of the rows of each training fold (True: 0.1) that the estimator, or the last step of a pipeline, gets
+        as ``eval_set`` to stop on: rows that are neither fitted on nor scored on. They are stratified for classifiers,
+        keep groups together, are the last ones with ``TimeSeriesSplit``, and follow from ``random_state`` if that is a
+        whole number. The final refit holds out the same share of all rows.
 """
 
 
@@ -62,6 +73,8 @@ class _ListSearchCV(StudySearchCV):
             if missing[key] > 0:
                 missing[key] -= 1
                 fresh.append(params)
+        if self.racing:  # the good ones of a grid lie together, and may come last: until then, few have lost
+            fresh = [fresh[i] for i in np.random.default_rng(0).permutation(len(fresh))]
         study.enqueue(fresh, again=True)  # scikit-learn evaluates what a grid has twice, twice
         study.n_trials = len(study.trials)
         return study
@@ -133,6 +146,8 @@ class GridSearchCV(_ListSearchCV):
         storage: Any = None,
         time_budget: float | None = None,
         progress: bool | None = None,
+        racing: bool | Race = False,
+        early_stopping: bool | float | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -150,6 +165,8 @@ class GridSearchCV(_ListSearchCV):
         self.storage = storage
         self.time_budget = time_budget
         self.progress = progress
+        self.racing = racing
+        self.early_stopping = early_stopping
 
     def _space(self) -> Space:
         return read_space("param_grid", self.param_grid, pairs_are_values=True)
@@ -217,6 +234,8 @@ class RandomizedSearchCV(_ListSearchCV):
         storage: Any = None,
         time_budget: float | None = None,
         progress: bool | None = None,
+        racing: bool | Race = False,
+        early_stopping: bool | float | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -235,6 +254,8 @@ class RandomizedSearchCV(_ListSearchCV):
         self.storage = storage
         self.time_budget = time_budget
         self.progress = progress
+        self.racing = racing
+        self.early_stopping = early_stopping
 
     def _space(self) -> Space:
         return read_space("param_distributions", self.param_distributions)
@@ -344,6 +365,8 @@ class BayesSearchCV(_ModelSearchCV):
         storage: Any = None,
         time_budget: float | None = None,
         progress: bool | None = None,
+        racing: bool | Race = False,
+        early_stopping: bool | float | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -366,6 +389,8 @@ class BayesSearchCV(_ModelSearchCV):
         self.storage = storage
         self.time_budget = time_budget
         self.progress = progress
+        self.racing = racing
+        self.early_stopping = early_stopping
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> StudySearchCV:
         """See :meth:`StudySearchCV.fit`; ``fit_params`` of the constructor are passed on as well."""
@@ -436,6 +461,8 @@ class GradientSearchCV(_ModelSearchCV):
         storage: Any = None,
         time_budget: float | None = None,
         progress: bool | None = None,
+        racing: bool | Race = False,
+        early_stopping: bool | float | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -456,6 +483,8 @@ class GradientSearchCV(_ModelSearchCV):
         self.storage = storage
         self.time_budget = time_budget
         self.progress = progress
+        self.racing = racing
+        self.early_stopping = early_stopping
 
     def _budget(self) -> int:
         return self.n_iter
@@ -516,6 +545,8 @@ class TunedSearchCV(_ModelSearchCV):
         storage: Any = None,
         time_budget: float | None = None,
         progress: bool | None = None,
+        racing: bool | Race = False,
+        early_stopping: bool | float | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -536,6 +567,8 @@ class TunedSearchCV(_ModelSearchCV):
         self.storage = storage
         self.time_budget = time_budget
         self.progress = progress
+        self.racing = racing
+        self.early_stopping = early_stopping
 
     def _budget(self) -> int:
         return self.n_trials

@@ -167,7 +167,8 @@ def fit_model(
         See :class:`Observations`; unless given, it follows from whether the study says that it is noisy.
     """
     embed, seen = embedding(history.space), history.parts if partial else None
-    embed = embed if seen is None else embed.with_parts()
+    if seen is not None and (seen.shares < 1.0).any():
+        embed = embed.with_parts()
     observed = np.flatnonzero(history.observed)
     y = history.losses[observed] if losses is None else losses
     violations = history.violations[observed]
