@@ -1,6 +1,8 @@
-"""What stopping and pausing trials saves: regret against the cost in whole trainings, with and without a scheduler.
+r"""What stopping and pausing trials saves: regret against the cost in whole trainings, with and without a scheduler.
 
     python benchmarks/pruning.py --yahpo FOLDER --seeds 0-2
+    python benchmarks/pruning.py --yahpo FOLDER --seeds 0-2 --samplers optuna,auto --schedulers none,median,hyperband \
+        --budget 100
 
 Networks of LCBench with 51 reports each, from surrogates of their curves. 0 is the best value that any run found, 1 the
 median of random settings.
@@ -20,7 +22,7 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 
 import welltuned as wt  # noqa: E402
-from peers import welltuned_space  # noqa: E402
+from peers import Optuna, welltuned_space  # noqa: E402
 from problems import Missing, Problem, draw, surrogates  # noqa: E402
 from regret import seeds  # noqa: E402
 
@@ -53,6 +55,32 @@ def best_by_cost(problem: Problem, sampler: str, scheduler: str, seed: int, n_tr
     return [*found, (spent, found[-1][1])]
 
 
+def optunas(problem: Problem, pruner: str, seed: int, n_trials: int) -> Curve:
+    """Return the same for Optuna's estimators of Parzen with one of its pruners."""
+    import optuna
+
+    search, spent, found = Optuna(problem, seed, n_trials, "TPESampler"), 0, [(0, np.inf)]
+    length = len(EPOCHS)
+    search.study.pruner = {
+        "none": optuna.pruners.NopPruner(),
+        "median": optuna.pruners.MedianPruner(),
+        "hyperband": optuna.pruners.HyperbandPruner(min_resource=1, max_resource=length, reduction_factor=3),
+    }[pruner]
+    for _ in range(n_trials):
+        config = search.ask()
+        for epoch in EPOCHS:
+            loss = problem({**config, "epoch": epoch})
+            spent += 1
+            search.trial.report(loss, epoch - 1)
+            if search.trial.should_prune():
+                search.study.tell(search.trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            search.tell(loss)
+            found.append((spent, min(loss, found[-1][1])))
+    return [*found, (spent, found[-1][1])]
+
+
 def at(curve: Curve, trainings: int) -> float:
     """Return the best result that was there for the cost of so many whole trainings."""
     return [best for spent, best in curve if spent <= trainings * len(EPOCHS)][-1]
@@ -78,7 +106,11 @@ def main() -> None:
             (sampler, scheduler) for sampler in given.samplers.split(",") for scheduler in given.schedulers.split(",")
         ]
         runs = {
-            (kind, seed): best_by_cost(problem, *kind, seed, given.budget) for kind in kinds for seed in given.seeds
+            ((sampler, scheduler), seed): optunas(problem, scheduler, seed, given.budget)
+            if sampler == "optuna"
+            else best_by_cost(problem, sampler, scheduler, seed, given.budget)
+            for sampler, scheduler in kinds
+            for seed in given.seeds
         }
         best = min(curve[-1][1] for curve in runs.values())
         for (kind, _), curve in runs.items():
