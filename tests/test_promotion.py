@@ -185,6 +185,90 @@ def test_ask_and_tell(tmp_path):
     assert study.ask().number == 3
 
 
+@pytest.mark.parametrize("size", [2, 5])
+def test_an_exhausted_space_counts_as_a_spent_budget(size):
+    """No new trial can begin: the best of those that rest goes on to the end, and is not stopped on the way."""
+    parts = []
+
+    def objective(trial):
+        parts.append(trial.number)
+        for step in range(len(trial.reports) + 1, LAST + 1):
+            trial.report(value(trial["x"], step), step=step)
+            if trial.should_stop():
+                trial.prune()
+        return value(trial["x"], LAST)
+
+    study = wt.Study({"x": [n / 10 for n in range(size)]}, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
+    study.optimize(objective, n_trials=10)
+    assert study.stop_reason.startswith("space exhausted")
+    assert len(study.trials) == size and len(parts) <= size + 2
+    assert study.best.params["x"] == min((n / 10 for n in range(size)), key=lambda x: value(x, LAST))
+
+
+def test_asking_goes_on_where_the_space_is_exhausted():
+    study = wt.Study({"x": [0.1, 0.2]}, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
+    for _ in range(2):
+        trial = study.ask()
+        trial.report(trial["x"], step=3)
+        assert study.tell(trial, state="pruned").state is State.PAUSED
+    promoted = study.ask()
+    assert promoted["x"] == 0.1 and promoted.reports
+    promoted.report(0.1, step=9)
+    assert not promoted.should_stop()
+    study.tell(promoted, 0.1)
+    with pytest.raises(wt.StudyStopped, match="every configuration has been tried"):
+        study.ask()
+
+
+def test_paused_trials_of_open_spaces_are_not_proposed_again():
+    """The same choices, with others that this branch does not ask for, would be the same trial again."""
+
+    def objective(trial):
+        branch = trial.suggest_categorical("branch", ["a", "b", "c", "d"])
+        x = {"a": 0.0, "b": 0.1, "c": 0.2, "d": 0.3}[branch]
+        if branch == "a":
+            x += trial.suggest_categorical("only_of_a", [0.5, 0.6])
+        for step in range(len(trial.reports) + 1, LAST + 1):
+            trial.report(value(x, step), step=step)
+            if trial.should_stop():
+                trial.prune()
+        return value(x, LAST)
+
+    study = wt.Study(sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
+    study.optimize(objective, n_trials=30)
+    found = [tuple(sorted(t.params.items())) for t in study.trials]
+    assert len(found) == len(set(found)) == 5
+
+
+def test_the_gradient_search_does_not_wait_for_paused_trials():
+    """What one at rest would reach is known as well as that of a pruned one, and it may never go on."""
+
+    def objective(trial):
+        distance = sum((trial[name] - 0.3) ** 2 for name in trial)
+        for step in range(len(trial.reports) + 1, LAST + 1):
+            trial.report(distance + 1.0 / step, step=step)
+            if trial.should_stop():
+                trial.prune()
+        return distance + 1.0 / LAST
+
+    space = {name: (0.0, 1.0) for name in "abcd"}
+    study = wt.Study(space, sampler="gradient", seed=0, scheduler=wt.Asha(last=LAST))
+    study.optimize(objective, n_trials=30)
+    assert study.best.value - 1.0 / LAST < 1e-3
+
+
+def test_paused_trials_count_as_settled_without_a_scheduler_that_promotes(tmp_path):
+    """A deterministic run would wait for them for ever."""
+    path = str(tmp_path / "study.db")
+    wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, scheduler=wt.Asha(last=LAST)).optimize(
+        train, n_trials=4
+    )
+    study = wt.Study(storage=path)
+    assert any(t.state is State.PAUSED for t in study.trials)
+    study.optimize(train, n_trials=6, deterministic=True, timeout=20)
+    assert len(study.trials) == 6 and study.stop_reason.startswith("budget")
+
+
 def test_what_fails_does_not_rest():
     study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
 

@@ -186,7 +186,7 @@ class Table:
             if trial.params is None:
                 continue
             key = trial.key or space.key(trial.params)
-            if not trial.state.finished:
+            if not trial.state.resting:
                 pending.add(key)
             elif np.isfinite(loss) or key not in values:
                 values[key] = (float(loss), _signed(trial, sign)) if np.isfinite(loss) else (np.inf, None)

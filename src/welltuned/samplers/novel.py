@@ -140,7 +140,7 @@ def _unseen(
 
 
 def coverage(space: Space, history: History) -> Callable[[Params], bool]:
-    """Return a function that tells whether a trial that has ended used no other values than a proposal has.
+    """Return a function that tells whether a trial at rest used no other values than a proposal has.
 
     Where objectives declare their parameters themselves, a proposal holds all that are known, and a trial those that it
     asked for: the same proposal for others of them would be the same trial again.
@@ -148,7 +148,7 @@ def coverage(space: Space, history: History) -> Callable[[Params], bool]:
     used: dict[tuple[str, ...], set[str]] = {}
     if space.partial and not history.wishes.noisy:
         for trial in history.trials:
-            if trial.state.finished and trial.params:
+            if trial.state.resting and trial.params:
                 # a constant that a range of one value left is none of the space's parameters
                 known = {name: value for name, value in trial.params.items() if name in space}
                 used.setdefault(tuple(sorted(known)), set()).add(space.key(known))

@@ -89,6 +89,13 @@ class Coordinator:
         if self.window is not None:
             return self._next_in_order(n, self.window)
         self.promotion.promote(n)
+        tasks, exhausted = self._next_of_all(n, ahead)
+        if exhausted and self.promotion.promote(n - len(tasks)):  # the best of those that rest, since none is new
+            tasks += self._next_of_all(n - len(tasks), ahead)[0]
+        return tasks, exhausted
+
+    def _next_of_all(self, n: int, ahead: bool) -> tuple[list[Task], bool]:
+        """Claim trials that wait, and as many new ones as are lacking then."""
         claimed = self._claim(n)
         try:
             if len(claimed) < n and self.ledger.recover():
@@ -205,6 +212,7 @@ class Coordinator:
             todo = [number for number in todo if number not in found and self.ledger.holds(number)]
         for number in todo:
             self.ledger.release(number, drop=True)
+        self.promotion.exhausted = exhausted
         return found, exhausted
 
     def _next_in_order(self, n: int, window: int) -> tuple[list[Task], bool]:
@@ -347,7 +355,7 @@ class Coordinator:
         if self.window is not None:
             own = [t for t in history.trials if t.number == number]
             history = history.replace([*within_window(history.trials, number, self.window), *own])
-        return self.scheduler.decide(history, number, report)
+        return self.scheduler.decide(self.promotion.seen(history), number, report)
 
     def receive_outcome(self, task: Task, outcome: Outcome) -> bool:
         """Store how a trial ended; False when its claim was lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from welltuned.history import History
 from welltuned.live import Task
 from welltuned.schedulers import Decision, Pause, Promoter, Scheduler
 from welltuned.study.ledger import Ledger
@@ -18,22 +19,32 @@ class Promotion:
         self._promoter = scheduler if isinstance(scheduler, Promoter) else None
         self._pausing: set[tuple[int, int]] = set()  # claims that were told to pause and have not ended yet
         self._before: dict[int, Trial] = {}  # trials that go on, as they were
+        #: whether the sampler had no new configuration when it was asked last
+        self.exhausted = False
 
     @property
     def possible(self) -> bool:
         """Whether trials may be paused at all."""
         return self._promoter is not None
 
-    def promote(self, n: int) -> None:
-        """Let paused trials wait to be claimed, until up to ``n`` trials wait."""
+    def promote(self, n: int) -> bool:
+        """Let paused trials wait to be claimed, until up to ``n`` trials wait; tell whether this one let any."""
+        found = False
         while self._promoter is not None:
             history = self._ledger.sync()
             if sum(t.state is State.WAITING for t in history.trials) >= n:
-                return
-            number = self._promoter.promote(history)
+                break
+            number = self._promoter.promote(self.seen(history))
             if number is None:
-                return
-            self._ledger.resume(number)  # another process may have been quicker; then look again
+                break
+            found |= self._ledger.resume(number)  # another process may have been quicker; then look again
+        return found
+
+    def seen(self, history: History) -> History:
+        """Return what the scheduler sees: where the space is exhausted, a budget that is spent."""
+        if not self.exhausted or self._promoter is None:
+            return history
+        return history.replace(history.trials, budget=history.spent)
 
     def begins(self, trial: Trial) -> None:
         """Take note of a claimed trial that goes on."""

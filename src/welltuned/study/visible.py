@@ -15,7 +15,7 @@ from welltuned.trial import Origin, State, Trial
 def is_settled(trials: Iterable[Trial], number: int, window: int) -> bool:
     """Tell whether all that trial ``number`` may see is there: results, and the configurations under way."""
     return all(
-        t.state.finished if t.number <= number - window else t.params is not None for t in trials if t.number < number
+        t.state.resting if t.number <= number - window else t.params is not None for t in trials if t.number < number
     )
 
 
