@@ -251,7 +251,7 @@ def test_the_gradient_search_does_not_wait_for_paused_trials():
                 trial.prune()
         return distance + 1.0 / LAST
 
-    space = {name: (0.0, 1.0) for name in "abcd"}
+    space = dict.fromkeys("abcd", (0.0, 1.0))
     study = wt.Study(space, sampler="gradient", seed=0, scheduler=wt.Asha(last=LAST))
     study.optimize(objective, n_trials=30)
     assert study.best.value - 1.0 / LAST < 1e-3

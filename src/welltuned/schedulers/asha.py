@@ -21,8 +21,8 @@ class Asha:
     Asynchronous successive halving (Li et al., *A System for Massively Parallel Hyperparameter Tuning*, MLSys 2020,
     algorithm 2). Before a new trial begins, a paused one goes on that is among the best ``1/factor`` of all that have
     come to its rung; those at the highest rung come first. So no worker waits for others, and a trial that looks good
-    only beside later ones still gets its chance. Once the budget or the space has no new trial, the best at each rung goes on even
-    where fewer than ``factor`` have come.
+    only beside later ones still gets its chance. Once the budget or the space has no new trial, the best at each
+    rung goes on even where fewer than ``factor`` have come.
 
     A trial goes on in its folder ``trial.checkpoint``. An objective that keeps nothing there begins again, and loses
     time but nothing else. With several objectives, the best are those on the first fronts.
