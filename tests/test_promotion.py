@@ -185,6 +185,22 @@ def test_ask_and_tell(tmp_path):
     assert study.ask().number == 3
 
 
+def test_who_tells_need_not_be_who_was_told_to_stop(tmp_path):
+    """A server may be restarted in between."""
+    path = str(tmp_path / "study.db")
+
+    def opened():
+        return wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
+
+    study = opened()
+    first, second = study.ask(), study.ask()
+    first.report(0.5, step=3)
+    second.report(0.1, step=2)
+    assert first.should_stop() and not second.should_stop()
+    assert opened().tell(first.number, state="pruned").state is State.PAUSED
+    assert opened().tell(second.number, state="pruned").state is State.PRUNED
+
+
 @pytest.mark.parametrize("size", [2, 5])
 def test_an_exhausted_space_counts_as_a_spent_budget(size):
     """No new trial can begin: the best of those that rest goes on to the end, and is not stopped on the way."""

@@ -17,7 +17,7 @@ class Promotion:
     def __init__(self, ledger: Ledger, scheduler: Scheduler | None) -> None:
         self._ledger = ledger
         self._promoter = scheduler if isinstance(scheduler, Promoter) else None
-        self._pausing: set[tuple[int, int]] = set()  # claims that were told to pause and have not ended yet
+        self._told: dict[tuple[int, int], bool] = {}  # of claims that have not ended yet: whether to pause
         self._before: dict[int, Trial] = {}  # trials that go on, as they were
         #: whether the sampler had no new configuration when it was asked last
         self.exhausted = False
@@ -53,17 +53,26 @@ class Promotion:
 
     def decided(self, task: Task, decision: Decision) -> None:
         """Take note of what a running trial was told."""
-        if isinstance(decision, Pause):
-            self._pausing.add((task.number, task.token))
+        if self._promoter is None:
+            return
+        claim = task.number, task.token
+        self._told[claim] = self._told.get(claim, False) or isinstance(decision, Pause)
 
     def result(self, task: Task, outcome: Outcome) -> Outcome:
         """Return how an attempt ended, with what the trial had before; one that was to pause is paused."""
-        pausing = (task.number, task.token) in self._pausing
-        self._pausing.discard((task.number, task.token))
+        pausing = self._told.pop((task.number, task.token), None)
         before = self._before.pop(task.number, None)
         if before is not None and before.token == task.token:
             seconds = None if outcome.seconds is None else outcome.seconds + (before.seconds or 0.0)
             outcome = replace(outcome, seconds=seconds, attributes={**before.attributes, **outcome.attributes})
-        if pausing and outcome.state is State.PRUNED:
+        if outcome.state is State.PRUNED and (self._would_pause(task.number) if pausing is None else pausing):
             return replace(outcome, state=State.PAUSED, seconds=outcome.seconds or 0.0)
         return outcome
+
+    def _would_pause(self, number: int) -> bool:
+        """Tell whether a trial rests that another process told to stop, such as a server before it was restarted."""
+        history = self._ledger.sync()
+        trial = history.trials_by_number.get(number)
+        if self._promoter is None or trial is None or not trial.reports:
+            return False
+        return isinstance(self._promoter.decide(self.seen(history), number, trial.reports[-1]), Pause)
