@@ -394,6 +394,25 @@ def test_a_report_of_several_metrics_has_all_of_them():
     assert reports == [(1, {"loss": 0.0, "speed": 0.0}), (2, {"loss": 1.0, "speed": -1.0})]
 
 
+def test_what_a_program_printed_when_it_was_paused_counts(tmp_path):
+    """It is further than the rung where it was ended, and goes on from there: its last line is its result."""
+    (tmp_path / "ahead.py").write_text(
+        "import pathlib, sys, time\n"
+        "file, x = pathlib.Path(sys.argv[1]) / 'steps', float(sys.argv[2])\n"
+        "done = int(file.read_text()) if file.exists() else 0\n"
+        "file.write_text('9')\n"
+        "sys.stdout.write(''.join(f'value={x + 1 / s}\\n' for s in range(done + 1, 10)))\n"
+        "sys.stdout.flush()\n"
+        "time.sleep(0 if done else 20)\n"
+    )
+    command = (PYTHON, str(tmp_path / "ahead.py"), "{checkpoint}", "{x}")
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, scheduler=wt.Asha(last=9), checkpoints=tmp_path)
+    study.optimize(Program(command, ("value",), ("x",)), n_trials=3)
+    assert all([r.step for r in t.reports] == list(range(1, 10)) for t in study.trials)
+    done = [t for t in study.trials if t.value is not None]
+    assert done and all(t.value == pytest.approx(t.params["x"] + 1 / 9) for t in done)
+
+
 def test_a_program_goes_on_in_its_checkpoint(tmp_path):
     """One that is told of its folder is not begun anew, and its lines are counted on."""
     source = """

@@ -51,8 +51,7 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            end(self._process)
+        self.end()
         self._reader.join(GRACE)  # for ever, where something that it started keeps its standard error open
         self._out.close()
 
@@ -61,9 +60,18 @@ class Process:
             self._errors.extend(stream)
 
     def lines(self) -> Iterator[str]:
-        """Yield each line of standard output as soon as it is there."""
-        for line in self._out:
-            yield from line.splitlines()
+        """Yield each line of standard output as soon as it is there; once it was ended, those that are there."""
+        # of a pipe that does not block, and that something which the program left behind keeps open
+        with contextlib.suppress(BlockingIOError, TypeError):
+            for line in self._out:
+                yield from line.splitlines()
+
+    def end(self) -> None:
+        """End the program, with all that it has started, if it still runs."""
+        if self._process.poll() is None:
+            end(self._process)
+        with contextlib.suppress(OSError):  # of Windows before Python 3.12
+            os.set_blocking(self._out.fileno(), False)
 
     def wait(self) -> tuple[int, str]:
         """Return the exit code, and the last lines of standard error."""

@@ -60,7 +60,8 @@ class Program:
         """Run the program once and return its metrics.
 
         Each time it has printed all of them is a report, at step 1, 2, 3, …; a trial that is to stop is ended. A
-        program that is told where its checkpoint is goes on behind the last report.
+        program that is told where its checkpoint is goes on behind the last report: what it has printed when it is
+        ended belongs to what it will go on from, so the last of that is a report too.
         """
         last: deque[str] = deque(maxlen=KEPT)
         resumes, fresh = self._resumes, dict[str, float]()  # since the last report
@@ -80,10 +81,14 @@ class Program:
                 if _is_kept(step) or not all(map(math.isfinite, found.values())):
                     trial.report(found, step)
                 if trial.should_stop():
-                    break
-            else:
+                    process.end()
+                    if not resumes:
+                        break
+            if not trial.should_stop():
                 code, errors = process.wait()
         if trial.should_stop():
+            if resumes and found:
+                trial.report(found, step)
             trial.prune()
         output = "\n".join(last)
         if code != 0:
