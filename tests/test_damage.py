@@ -207,6 +207,21 @@ def test_salvage_from_the_command_line(files, tmp_path):
     assert "exists" in str(again.exception or again.output)
 
 
+def test_paused_trials_are_saved_as_such(tmp_path):
+    """They lack no result that anybody had."""
+    path, new = tmp_path / "study.db", tmp_path / "new.db"
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, scheduler=wt.Asha(last=9))
+    for _ in range(3):
+        trial = study.ask()
+        trial.report(trial["x"], step=3)
+        study.tell(trial, state="pruned")
+    study._ledger.close()
+    result = CliRunner().invoke(app, ["salvage", str(path), str(new)])
+    assert "study: 0 finished trials saved, and 3 paused ones" in result.output
+    assert "to be evaluated again" not in result.output
+    assert [(t.state, len(t.reports)) for t in wt.Study(storage=new).trials] == [(State.PAUSED, 1)] * 3
+
+
 def test_a_saved_study_goes_on(tmp_path):
     path = tmp_path / "study.db"
     study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0)

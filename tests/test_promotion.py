@@ -305,6 +305,15 @@ def test_what_cannot_be_repeated_is_refused():
         study.replay()
 
 
+def test_paused_trials_are_not_replayed_without_their_scheduler_either(tmp_path):
+    """What is proposed differs from what was, though nobody has changed anything."""
+    path = str(tmp_path / "study.db")
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
+    study.optimize(train, n_trials=4)
+    with pytest.raises(wt.InvalidValue, match="paused"):
+        wt.Study(storage=path).replay()
+
+
 @pytest.mark.parametrize("scheduler", [wt.Asha, wt.Hyperband])
 @pytest.mark.parametrize(
     ("settings", "error"),

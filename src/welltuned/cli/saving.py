@@ -18,7 +18,9 @@ def salvage(damaged: Path, rescued: Path) -> None:
 
     out = console()
     for study in save(damaged, rescued):
-        out.print(f"{study.name}: {study.finished} finished trials saved", style="bold")
+        paused = study.others - len(study.reset)
+        told = f", and {paused} paused ones" if paused else ""
+        out.print(f"{study.name}: {study.finished} finished trials saved{told}", style="bold")
         if study.reset:
             out.print(f"  to be evaluated again, since their results were lost or not there yet: {_short(study.reset)}")
         if study.missing:

@@ -14,7 +14,7 @@ from welltuned.space.parameters import Choice
 from welltuned.streams import trial_rng
 from welltuned.study.visible import at_revision, within_window
 from welltuned.surrogate.threads import single_threaded
-from welltuned.trial import Origin, Trial
+from welltuned.trial import Origin, State, Trial
 
 if TYPE_CHECKING:
     from welltuned.study.coordinator import Coordinator
@@ -48,9 +48,10 @@ class Replay:
 
 def replay(coordinator: Coordinator) -> Replay:
     """See :meth:`welltuned.Study.replay`."""
-    if coordinator.promotion.possible:
-        raise InvalidValue("replay: what paused trials had reported when others were proposed is not known afterwards")
     trials = coordinator.ledger.sync().trials
+    # a study does not keep its scheduler, but whoever opens it without one finds the pauses
+    if coordinator.promotion.possible or any(t.state is State.PAUSED for t in trials):
+        raise InvalidValue("replay: what paused trials had reported when others were proposed is not known afterwards")
     checked: list[int] = []
     skipped: dict[int, str] = {}
     known: dict[tuple[Any, ...], list[Params]] = {}
