@@ -71,8 +71,10 @@ class Promotion:
 
     def _would_pause(self, number: int) -> bool:
         """Tell whether a trial rests that another process told to stop, such as a server before it was restarted."""
+        if self._promoter is None:
+            return False
         history = self._ledger.sync()
         trial = history.trials_by_number.get(number)
-        if self._promoter is None or trial is None or not trial.reports:
+        if trial is None or not trial.reports:
             return False
         return isinstance(self._promoter.decide(self.seen(history), number, trial.reports[-1]), Pause)
