@@ -198,6 +198,17 @@ def test_a_race_of_two_knows_no_differences_yet():
     assert has_lost([HARD, HARD[:3] - 0.3])
 
 
+def test_copies_of_the_best_one_do_not_end_a_race_on_the_first_tie():
+    """A setting that does nothing makes copies; on folds of few rows, such as one, what is better ties with them."""
+    best = np.array([1.0, 1.0, 0.0, 1.0, 0.0])
+    for copies in (1, 3):
+        assert not has_lost([*[best] * (1 + copies), best[:1]])
+        assert not has_lost([*[best] * (1 + copies), best[:2]])
+    worse = [best - [0.0, 0.0, 0.0, 1.0, 0.0], best - [1.0, 0.0, 0.0, 0.0, 0.0]]
+    assert not has_lost([best, best, best, best, *worse, best[:1]])
+    assert has_lost([best, best, best, best, *worse, best[:4] - 1.0])
+
+
 def test_what_has_been_the_same_all_along_is_not_run_to_the_end():
     """A tie is lost: of equals, the first one wins. That it stays one, others that were ties tell."""
     assert has_lost([HARD, HARD, HARD, HARD, HARD[:2]])
