@@ -431,6 +431,16 @@ def test_d9_groups_stay_together():
         assert 0.1 < len(one["held"]) / (len(one["fit"]) + len(one["held"])) < 0.3
 
 
+def test_d9_all_copies_of_a_row_go_the_same_way():
+    """A bootstrap draws rows again, and what is stopped on must not be fitted as well."""
+    drawn = [np.random.default_rng(i).integers(0, 120, 120) for i in range(3)]
+    for cv, groups in ((drawn, None), (drawn, np.arange(120) // 5), ([np.sort(rows) for rows in drawn], None)):
+        cv = [(rows, np.setdiff1d(np.arange(120), rows)) for rows in cv]
+        for one, (rows, _) in zip(stop(cv=cv, fit={"groups": groups}, early_stopping=0.2)[:3], cv, strict=True):
+            assert not set(one["fit"]) & set(one["held"])
+            assert sorted([*one["fit"], *one["held"]]) == sorted(rows)
+
+
 def test_d9_what_comes_later_in_time_is_stopped_on():
     for one in stop(cv=TimeSeriesSplit(3)):
         assert one["fit"].max() < one["held"].min()

@@ -82,11 +82,15 @@ class Holdout:
             When there are too few rows, or too few of a class or of groups.
         """
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        distinct = np.unique(rows)
+        drawn_again = len(distinct) < len(rows)  # as in a bootstrap; all copies of a row go the same way
         try:
-            return self._split(rows, int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]))
+            seed = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
+            fit, held = self._split(distinct if drawn_again else rows, seed)
         except ValueError as error:
             where = f"the {len(rows)} training rows of fold {index}"
             raise InvalidValue(f"early_stopping={self.share:g}: {where} cannot be divided: {error}") from error
+        return (rows[np.isin(rows, fit)], rows[np.isin(rows, held)]) if drawn_again else (fit, held)
 
     def _split(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         if self.ordered:  # what comes later stays later
