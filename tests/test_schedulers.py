@@ -201,12 +201,12 @@ def test_a_race_of_two_knows_no_differences_yet():
 def test_copies_of_the_best_one_do_not_end_a_race_on_the_first_tie():
     """A setting that does nothing makes copies; on folds of few rows, such as one, what is better ties with them."""
     best = np.array([1.0, 1.0, 0.0, 1.0, 0.0])
-    for copies in (1, 3):
-        assert not has_lost([*[best] * (1 + copies), best[:1]])
-        assert not has_lost([*[best] * (1 + copies), best[:2]])
-    worse = [best - [0.0, 0.0, 0.0, 1.0, 0.0], best - [1.0, 0.0, 0.0, 0.0, 0.0]]
-    assert not has_lost([best, best, best, best, *worse, best[:1]])
-    assert has_lost([best, best, best, best, *worse, best[:4] - 1.0])
+    for k in (1, 2):
+        assert not has_lost([best, best, best[:k]])
+    copies, other = [best] * 4, best - [0.0, 0.0, 0.0, 1.0, 0.0]
+    assert not has_lost([*copies, other, best[:2]])  # the other one tied as well, and differs later on
+    assert not has_lost([*copies, best - [1.0, 0.0, 1.0, 0.0, 1.0], best[:1] - 0.2])  # no tie: it is no copy
+    assert has_lost([*copies, other, best[:4] - 1.0])
 
 
 def test_what_has_been_the_same_all_along_is_not_run_to_the_end():

@@ -124,8 +124,10 @@ def chance_to_pass(own: Curve, step: int, best: Curve, others: list[Curve]) -> n
     d = best.losses[at] - own.losses[seen]  # above 0 where the trial is ahead
     D = d.mean(axis=0)
     pairs = np.array([best.losses - c.losses for c in others if c is not best and c.steps == best.steps])
-    if len(pairs):  # copies of the best one would say that who ties with it on one fold ties on all
-        pairs = pairs[pairs.any(axis=(1, 2))]
+    if len(pairs):  # copies of the best one tell of another copy alone, and after those that tied and differ elsewhere
+        differ = pairs.any(axis=(1, 2))
+        may_be_one = not d.any() and (~differ).sum() >= NEAREST
+        pairs = np.concatenate([pairs[differ], pairs[~differ]]) if may_be_one else pairs[differ]
     if len(pairs):
         nearest = np.argsort(np.abs(pairs[:, at].mean(axis=1) - D), axis=0, kind="stable")[:NEAREST]
         spread = np.take_along_axis(pairs, nearest[:, None], axis=0)
