@@ -8,11 +8,12 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import GroupKFold, StratifiedKFold, TimeSeriesSplit, cross_val_score
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -328,6 +329,17 @@ class Stopper(ClassifierMixin, BaseEstimator):
         return self.a
 
 
+class SparseStopper(BaseEstimator):
+    """Takes several labels a row, most of which it has not."""
+
+    def __init__(self, a=0.0):
+        self.a = a
+
+    def fit(self, X, y, eval_set=None):
+        SEEN.append({"y": y, "y_held": eval_set[0][1]})
+        return self
+
+
 class Shift(TransformerMixin, BaseEstimator):
     """Adds 1000 to the number of a row, and notes which ones it was fitted to."""
 
@@ -397,6 +409,14 @@ def test_d9_a_pipeline_of_transformers_is_fitted_after_the_search():
     found = RandomizedSearchCV(model, {"stopper__a": [1.0]}, n_iter=1, cv=2, early_stopping=0.2).fit(X, y)
     assert found.best_estimator_[0].n_ == 96
     assert len(found.predict(X)) == 120
+
+
+def test_d9_a_sparse_target_is_divided_as_well():
+    labels = csr_matrix(np.column_stack([y, 1 - y]))
+    SEEN.clear()
+    options = {"n_iter": 1, "cv": KFold(2), "early_stopping": 0.2, "scoring": lambda *_: 1.0}
+    RandomizedSearchCV(SparseStopper(), {"a": [1.0]}, **options).fit(X, labels)
+    assert [(one["y"].shape[0], one["y_held"].shape[0]) for one in SEEN] == [(48, 12), (48, 12), (96, 24)]
 
 
 def test_d9_what_belongs_to_rows_is_divided_with_them():

@@ -18,6 +18,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import indexable
+from sklearn.utils.validation import _num_samples
 
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, StudyStopped
 from welltuned.evaluation import Result, failure, interpret
@@ -180,7 +181,7 @@ class StudySearchCV(BaseSearchCV):
         began = time.time()
         if plan.holdout is not None:
             check_stops(best, plan.holdout.share)
-            plan.fit(best, np.arange(len(plan.y)), len(plan.splits))
+            plan.fit(best, np.arange(_num_samples(plan.X)), len(plan.splits))
             self.best_estimator_ = best
         else:  # the data as they were given
             self.best_estimator_ = (
