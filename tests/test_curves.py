@@ -263,7 +263,6 @@ def test_reports_whose_means_are_not_the_results_are_curves():
 
 def test_folds_that_cancel_are_folds():
     """The mean of 0.1, 0.2 and -0.3 is 0 but for the order in which they are added."""
-    scores = [0.1, 0.2, -0.3]
-    trials = [trial(0, State.COMPLETE, scores, result=float(np.mean(scores))), trial(1, State.PRUNED, [0.5])]
-    found = parts(trials, {"value": "minimize"}, np.array([[np.mean(scores)], [np.nan]]))
+    trials = [trial(0, State.COMPLETE, [0.1, 0.2, -0.3], result=0.0), trial(1, State.PRUNED, [0.5])]
+    found = parts(trials, {"value": "minimize"}, np.array([[0.0], [np.nan]]))
     assert found.shares.tolist() == [1.0]  # of a curve, the first step would be no share at all
