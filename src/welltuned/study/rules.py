@@ -34,6 +34,8 @@ def _positive(kind: str, what: str, value: Any, *, whole: bool = False) -> None:
 class Patience:
     """Stop when the last ``trials`` finished trials did not improve the best value by more than ``min_delta``.
 
+    Paused trials have not finished: they may improve it yet.
+
     Examples
     --------
     >>> Patience(20)
