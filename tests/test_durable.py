@@ -510,6 +510,32 @@ def test_workers_join_a_study_by_name(tmp_path):
     assert "40 trials" in late.communicate(timeout=60)[0]
 
 
+def test_workers_pause_and_promote(tmp_path):
+    """Each goes on with what another one has begun, in a folder that both see."""
+    source = """
+space = {"x": (0.0, 1.0)}
+def objective(trial):
+    file = trial.checkpoint / "step"
+    for step in range(int(file.read_text()) + 1 if file.exists() else 1, 10):
+        file.write_text(str(step))
+        trial.report(trial["x"] + 1 / step, step)
+        if trial.should_stop():
+            trial.prune()
+    return trial["x"]
+"""
+    (tmp_path / "train.py").write_text(source)
+    wt.Study({"x": (0.0, 1.0)}, storage=tmp_path / "s.db", name="st", sampler="random", seed=0)
+    options = ["-n", "20", "--scheduler", "asha", "--checkpoints", "kept"]
+    workers = [welltuned("worker", "s.db:st", "train.py:objective", *options, cwd=tmp_path) for _ in range(2)]
+    outputs = [w.communicate(timeout=60) for w in workers]
+    assert [w.returncode for w in workers] == [0, 0], outputs
+    trials = wt.Study(storage=tmp_path / "s.db", name="st").trials
+    assert {t.state for t in trials} == {State.COMPLETE, State.PAUSED} and len(trials) == 20
+    assert {len(t.reports) for t in trials} == {1, 3, 9}
+    steps = {p.parent.name: p.read_text() for p in (tmp_path / "kept").glob("*/*/step")}
+    assert steps == {str(t.number): str(len(t.reports)) for t in trials}
+
+
 @pytest.mark.parametrize(
     ("study", "change", "match"),
     [

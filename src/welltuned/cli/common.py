@@ -66,8 +66,11 @@ def split_study(study: str | None, storage: str) -> tuple[str, str | None]:
     return storage, study
 
 
-def find_study(study: str | None, storage: str, space: Space | None = None) -> Study:
-    """Open an existing study; without a name, the only one there is. A ``space`` must be the one it has."""
+def find_study(study: str | None, storage: str, space: Space | None = None, **options: Any) -> Study:
+    """Open an existing study; without a name, the only one there is. A ``space`` must be the one it has.
+
+    The options are further arguments of :class:`welltuned.Study`.
+    """
     where, name = split_study(study, storage)
     store = existing_storage(where)
     if name is None:
@@ -81,7 +84,7 @@ def find_study(study: str | None, storage: str, space: Space | None = None) -> S
             f"study {name!r} has another space than the file: {_difference(row.spaces[-1], space.to_json())}; "
             "a worker does not change the space, `welltuned run` does"
         )
-    return stored_study(store, row, space)
+    return stored_study(store, row, space, **options)
 
 
 def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:

@@ -47,6 +47,24 @@ def _with(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) ->
     return command
 
 
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options about trainings that report."""
+    return _with(
+        command,
+        (
+            click.option(
+                "--scheduler",
+                type=click.Choice(sorted(SCHEDULERS)),
+                default=None,
+                help="Stop or pause trials that report badly.",
+            ),
+            click.option(
+                "--checkpoints", metavar="FOLDER", default=None, help="Where trials keep theirs; beside a storage file."
+            ),
+        ),
+    )
+
+
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that bound one trial."""
     return _with(
@@ -85,12 +103,6 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="How to search; unless given, as the study was begun, 'auto' for a new one.",
             ),
             click.option(
-                "--scheduler",
-                type=click.Choice(sorted(SCHEDULERS)),
-                default=None,
-                help="Stop trials that report badly.",
-            ),
-            click.option(
                 "--direction",
                 multiple=True,
                 metavar="[NAME=]minimize|maximize",
@@ -103,6 +115,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--max-cost", type=float, default=None, help="Stop when the trials took so many seconds in all."
             ),
             click.option("--name", default=None, help="Name of the study; that of what is tuned unless given."),
+            report_options,
             limit_options,
             storage_option,
             json_option,
@@ -169,18 +182,20 @@ def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> N
 @click.option("-n", "--n-trials", type=int, default=None, help="Trials in all; as the study has it unless given.")
 @click.option("--timeout", type=float, default=None, help="Seconds after which no trial is started.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Trials side by side; -1 for one per core.")
+@report_options
 @limit_options
 @storage_option
 def worker(study: str, where: str, storage: str, **options: Any) -> None:
     """Help with a study that exists: evaluate FILE:OBJECTIVE until all its trials are done.
 
     Start as many of these as you like, on any machine that reaches the storage. None of them is in charge: each claims
-    the next trial, and what a dead one leaves behind is taken over.
+    the next trial, and what a dead one leaves behind is taken over. Give all of them the same --scheduler.
     """
     path, objective = _load(where, "FILE:OBJECTIVE")
     if not callable(objective):
         raise InvalidType(f"{where} is {objective!r}, not a function")
-    joined = find_study(study, storage, _space(None, path))
+    trains = {name: options[name] for name in ("scheduler", "checkpoints")}
+    joined = find_study(study, storage, _space(None, path), **trains)
     total = options["n_trials"] or joined.stored_budget
     if total is None and options["timeout"] is None:
         raise InvalidValue(f"study {joined.name!r} has no budget yet; give --n-trials or --timeout")
@@ -287,6 +302,7 @@ def _search(
         name=_clean(default_name) if options["name"] is None else options["name"],
         seed=options["seed"],
         scheduler=options["scheduler"],
+        checkpoints=options["checkpoints"],
     )
     before = sum(t.state.resting for t in study.trials)
     if before:
