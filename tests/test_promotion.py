@@ -285,6 +285,22 @@ def test_paused_trials_count_as_settled_without_a_scheduler_that_promotes(tmp_pa
     assert len(study.trials) == 6 and study.stop_reason.startswith("budget")
 
 
+def test_what_has_come_to_its_end_is_complete(caplog):
+    """An objective that never asks whether to stop makes whole trainings; their results count, and it is told."""
+    study, ran = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, scheduler="asha"), []
+
+    def objective(trial):
+        ran.append(trial.number)
+        for step in range(1, LAST + 1):
+            trial.report(value(trial["x"], step), step=step)
+        return value(trial["x"], LAST)
+
+    study.optimize(objective, n_trials=8)
+    assert {t.state for t in study.trials} == {State.COMPLETE} and ran == list(range(8))
+    assert study.best.value == min(t.value for t in study.trials)
+    assert caplog.text.count("should_stop") == 1
+
+
 def test_what_fails_does_not_rest():
     study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
 

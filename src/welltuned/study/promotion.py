@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from welltuned.history import History
@@ -9,6 +10,8 @@ from welltuned.live import Task
 from welltuned.schedulers import Decision, Pause, Promoter, Scheduler
 from welltuned.study.ledger import Ledger
 from welltuned.trial import Outcome, State, Trial
+
+log = logging.getLogger("welltuned")
 
 
 class Promotion:
@@ -19,6 +22,7 @@ class Promotion:
         self._promoter = scheduler if isinstance(scheduler, Promoter) else None
         self._told: dict[tuple[int, int], bool] = {}  # of claims that have not ended yet: whether to pause
         self._before: dict[int, Trial] = {}  # trials that go on, as they were
+        self._warned = False
         #: whether the sampler had no new configuration when it was asked last
         self.exhausted = False
 
@@ -65,9 +69,25 @@ class Promotion:
         if before is not None and before.token == task.token:
             seconds = None if outcome.seconds is None else outcome.seconds + (before.seconds or 0.0)
             outcome = replace(outcome, seconds=seconds, attributes={**before.attributes, **outcome.attributes})
-        if outcome.state is State.PRUNED and (self._would_pause(task.number) if pausing is None else pausing):
-            return replace(outcome, state=State.PAUSED, seconds=outcome.seconds or 0.0)
-        return outcome
+        if outcome.state is not State.PRUNED or not (self._would_pause(task.number) if pausing is None else pausing):
+            return outcome
+        if outcome.metrics and self._is_whole(task.number):
+            if not self._warned:
+                self._warned = True
+                log.warning(
+                    "trial %d has come to its end though it was to pause; an objective whose trials are paused asks "
+                    "trial.should_stop() after each report",
+                    task.number,
+                )
+            return replace(outcome, state=State.COMPLETE)
+        return replace(outcome, state=State.PAUSED, seconds=outcome.seconds or 0.0)
+
+    def _is_whole(self, number: int) -> bool:
+        """Tell whether a trial has reported as far as those that were completed."""
+        history = self._ledger.sync()
+        ends = [t.reports[-1].step for t in history.trials if t.state is State.COMPLETE and t.reports]
+        own = history.trials_by_number[number].reports if number in history.trials_by_number else ()
+        return bool(ends and own) and own[-1].step >= max(ends)
 
     def _would_pause(self, number: int) -> bool:
         """Tell whether a trial rests that another process told to stop, such as a server before it was restarted."""
