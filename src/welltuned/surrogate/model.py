@@ -236,8 +236,11 @@ class _Looks:
     def data(
         self, embed: Embedding, rows: np.ndarray, scaled: np.ndarray, centre: float, scale: float, noise_rate: float
     ) -> Observations:
-        """Return some of the trials with all parts of them, given the ``scaled`` values of the n trials."""
-        part = np.isin(self.of, rows)
+        """Return some of the trials with parts of them, given the ``scaled`` values of the n trials.
+
+        Of parts the latest ones, where there would be too many observations.
+        """
+        part = np.flatnonzero(np.isin(self.of, rows))[-max(MODEL_POINTS - len(rows), MODEL_POINTS // 4) :]
         share, ends, sds = self.passed[part].T
         phi = np.vstack([embed(self.unit[rows], self.shares[rows]), embed(self.unit[self.of[part]], share)])
         values = np.append(scaled[rows], np.minimum((ends - centre) / scale, scaled.max()))  # the bad tail is clipped
