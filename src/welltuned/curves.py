@@ -158,7 +158,7 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     milestones = places[np.argsort(-counts, kind="stable")[:MILESTONES]].tolist()
     passed = [(i, s) for i, curve in found.items() for s in milestones if curve.steps[-1] > s and s in curve.steps]
     of, reached = (np.array(column) for column in zip(*rests.items(), *passed, strict=True))
-    losses = np.array([found[i].losses[found[i].steps.index(s)] for i, s in zip(of, reached, strict=True)])
+    losses = np.array([found[i].losses[found[i].reaching(s)] for i, s in zip(of, reached, strict=True)])
     at = np.minimum(np.searchsorted(steps, reached), len(steps) - 1)
     first = max(steps[0], 1)
     begun = first - steps[0]  # steps that begin with 0 count from 1

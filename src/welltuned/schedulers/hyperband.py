@@ -45,9 +45,8 @@ class Hyperband:
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """See :meth:`Scheduler.decide`."""
-        return self._bracket(history, curves(history.trials, history.directions), self.n_rungs(number)).decide(
-            number, report
-        )
+        reported = curves(history.trials, history.directions)
+        return self._bracket(history, reported, self.n_rungs(number)).decide(number, report)
 
     def promote(self, history: History) -> int | None:
         """See :meth:`Promoter.promote`. Brackets that pause least often come first."""

@@ -22,8 +22,9 @@ from welltuned.storage.protocol import Changes, StudyRow, defined
 from welltuned.storage.schema import Dialect, Run
 from welltuned.trial import Origin, Outcome, Report, State, Trial
 
-HELD = "study = :study AND number = :number AND token = :token AND state = 'running'"
-RESTING = HELD.replace("state = 'running'", "state IN ('running', 'paused')")  # whose claim can be given back
+CLAIM = "study = :study AND number = :number AND token = :token"
+HELD = f"{CLAIM} AND state = 'running'"
+RETURNABLE = f"{CLAIM} AND state IN ('running', 'paused')"  # what may wait again
 HEAD = """
     SELECT revision, stop_reason, directions, (SELECT COUNT(*) FROM space WHERE study = :study)
     FROM study WHERE id = :study"""
@@ -91,7 +92,7 @@ REPORTS = """
 RELEASE = f"""
     UPDATE trial SET state = 'waiting', owner = NULL, lease_until = NULL, attempts = attempts - :undone,
         revision = :revision
-    WHERE {RESTING} RETURNING number"""
+    WHERE {RETURNABLE} RETURNING number"""
 BLANK = Trial(0, State.RUNNING, attempts=1)
 
 
