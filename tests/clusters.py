@@ -234,7 +234,9 @@ class OnCluster:
         study.optimize(objective, n_trials=20, workers=2, executor=named)
         assert len(study.trials) == 20
         pruned = [t for t in study.trials if t.state is State.PRUNED]
-        assert pruned and all(len(t.reports) < 6 for t in pruned)
+        # some at the last step only: the median moves while they run, when the other worker completes better ones
+        assert any(len(t.reports) < 6 for t in pruned)
+        assert all([r.step for r in t.reports] == list(range(len(t.reports))) for t in pruned)
         assert all(len(t.reports) == 6 for t in study.trials if t.state is State.COMPLETE)
 
     def test_an_objective_that_cannot_travel_is_refused(self, start):
