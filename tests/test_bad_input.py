@@ -398,7 +398,7 @@ def new(path, space=SPACE, **options):
     row("sampler='bogus'", lambda p: new(p, sampler="bogus")),
     row("sampler=3", lambda p: new(p, sampler=3), InvalidType),
     row("Random", lambda p: new(p, sampler=Random), InvalidType),
-    row("sampler=None", lambda p: new(p, sampler={"initial": 3}), InvalidType),
+    row("sampler={'initial': 3}", lambda p: new(p, sampler={"initial": 3}), InvalidType),
     row("'inital'", lambda p: new(p, sampler={"name": "bayes", "inital": 3})),
     row("initial=0", lambda p: new(p, sampler={"name": "bayes", "initial": 0})),
     row("'gradient'", lambda p: new(p, sampler="gradient", direction=["minimize", "maximize"])),

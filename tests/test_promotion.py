@@ -279,7 +279,7 @@ def test_paused_trials_count_as_settled_without_a_scheduler_that_promotes(tmp_pa
     wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, scheduler=wt.Asha(last=LAST)).optimize(
         train, n_trials=4
     )
-    study = wt.Study(storage=path)
+    study = wt.Study(storage=path, scheduler="none")
     assert any(t.state is State.PAUSED for t in study.trials)
     study.optimize(train, n_trials=6, deterministic=True, timeout=20)
     assert len(study.trials) == 6 and study.stop_reason.startswith("budget")
@@ -327,7 +327,7 @@ def test_paused_trials_are_not_replayed_without_their_scheduler_either(tmp_path)
     study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
     study.optimize(train, n_trials=4)
     with pytest.raises(wt.InvalidValue, match="paused"):
-        wt.Study(storage=path).replay()
+        wt.Study(storage=path, scheduler="none").replay()
 
 
 @pytest.mark.parametrize("scheduler", [wt.Asha, wt.Hyperband])

@@ -1,7 +1,8 @@
-"""Settings of samplers, schedulers and the like, checked in one way and with one message."""
+"""Samplers, schedulers and the like: made from names and settings, and these checked, in one way each."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,3 +54,42 @@ def check_whole(record: Any, **lowest: int) -> None:
         if value is None and getattr(kind, name, 0) is None:
             continue
         object.__setattr__(record, name, whole(f"{kind.__name__}: {name}", value, least))
+
+
+def make(what: str, known: Mapping[str, Callable[..., Any]], protocol: type, spec: Any) -> Any:
+    """Return what ``spec`` stands for: a name, or a dict of a name and settings; or what was made already.
+
+    Parameters
+    ----------
+    what
+        The argument that ``spec`` was given as.
+    known, protocol
+        What names stand for, and what all of it can do.
+
+    Raises
+    ------
+    InvalidValue, InvalidType
+        For an unknown name, unknown settings, or something else altogether.
+    """
+    named = {"name": spec} if isinstance(spec, str) else spec
+    if isinstance(named, Mapping) and isinstance(name := named.get("name"), str):
+        if name not in known:
+            raise InvalidValue(f"{what}={name!r} is unknown; known are {sorted(known)!r}")
+        try:
+            return known[name](**{k: v for k, v in named.items() if k != "name"})
+        except TypeError as error:
+            if isinstance(error, InvalidType):
+                raise
+            raise InvalidValue(f"{what}={dict(named)!r}: {error}") from None
+    if isinstance(spec, protocol) and not isinstance(spec, type):
+        return spec
+    raise InvalidType(f"{what}={spec!r} is neither a name out of {sorted(known)!r} nor a {what}")
+
+
+def describe(known: Mapping[str, Callable[..., Any]], made: Any) -> dict[str, Any]:
+    """Return the name and the settings of what :func:`make` makes, as JSON can hold them; of others, the class."""
+    name = next((n for n, kind in known.items() if type(made) is kind), type(made).__name__)
+    settings = {
+        k: v for k, v in getattr(made, "__dict__", {}).items() if isinstance(v, (str, int, float, bool, type(None)))
+    }
+    return {"name": name, **settings}

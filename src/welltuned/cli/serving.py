@@ -28,7 +28,7 @@ PORT = 8642
     "--scheduler",
     type=click.Choice(sorted(SCHEDULERS)),
     default=None,
-    help="Judge what workers in other languages report; Python programs bring their own.",
+    help="Judge what workers in other languages report, in studies that have none of their own.",
 )
 def serve(storage: str, host: str, port: int, token: str | None, scheduler: str | None) -> None:
     """Serve a STORAGE over HTTP, to workers on other machines and in other languages.

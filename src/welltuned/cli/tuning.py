@@ -30,7 +30,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.executors import check_workers
 from welltuned.samplers import SAMPLERS, Grid
 from welltuned.samplers.novel import size
-from welltuned.schedulers import SCHEDULERS
+from welltuned.schedulers import NONE, SCHEDULERS
 from welltuned.space import Space
 from welltuned.study import MaxCost, Patience, Study, Target
 from welltuned.study.checks import DIRECTIONS, check_count, check_timeout
@@ -54,9 +54,9 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option(
                 "--scheduler",
-                type=click.Choice(sorted(SCHEDULERS)),
+                type=click.Choice([*sorted(SCHEDULERS), NONE]),
                 default=None,
-                help="Stop or pause trials that report badly.",
+                help="Stop or pause trials that report badly; unless given, as the study has it, 'none' for a new one.",
             ),
             click.option(
                 "--checkpoints", metavar="FOLDER", default=None, help="Where trials keep theirs; beside a storage file."
@@ -189,7 +189,8 @@ def worker(study: str, where: str, storage: str, **options: Any) -> None:
     """Help with a study that exists: evaluate FILE:OBJECTIVE until all its trials are done.
 
     Start as many of these as you like, on any machine that reaches the storage. None of them is in charge: each claims
-    the next trial, and what a dead one leaves behind is taken over. Give all of them the same --scheduler.
+    the next trial, and what a dead one leaves behind is taken over. Reports are judged as the study has it; another
+    --scheduler is stored with the study, for those that join later.
     """
     path, objective = _load(where, "FILE:OBJECTIVE")
     if not callable(objective):

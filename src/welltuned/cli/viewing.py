@@ -22,6 +22,8 @@ from welltuned.cli.common import (
     trial_json,
 )
 from welltuned.errors import InvalidValue, StorageError
+from welltuned.samplers import describe_sampler
+from welltuned.schedulers import describe_scheduler
 from welltuned.stats import importance
 from welltuned.study import Study, stored_study
 from welltuned.study.progress import duration
@@ -103,6 +105,8 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
         echo_json(
             {
                 **_summary(found),
+                "sampler": describe_sampler(found.sampler),
+                "scheduler": describe_scheduler(found.scheduler),
                 "space": found.space.to_json() if found.has_space else None,
                 "importance": importance(seen),
                 "trials": [trial_json(t) for t in seen.trials],
@@ -115,6 +119,8 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
         f"{found.name}  {_directions(found)}, {len(seen)} trials, {duration(seconds)} of evaluation, seed {found.seed}",
         style="bold",
     )
+    judge = "no scheduler" if found.scheduler is None else f"scheduler {_settings(describe_scheduler(found.scheduler))}"
+    out.print(f"sampler {_settings(describe_sampler(found.sampler))}, {judge}")
     out.print(f"stopped because: {found.stop_reason or '–'}")
     out.print()
     mattered = importance(seen)
@@ -125,6 +131,12 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
         print_trials(found, list(seen.front))
     elif len(seen.directions) == 1 and seen.best:
         print_best(found, seen.best)
+
+
+def _settings(described: dict[str, Any]) -> str:
+    """Return the name of a sampler or a scheduler with its settings."""
+    settings = " ".join(f"{name}={value}" for name, value in described.items() if name != "name" and value is not None)
+    return f"{described['name']} ({settings})" if settings else str(described["name"])
 
 
 def _print_space(study: Study, mattered: dict[str, float]) -> None:

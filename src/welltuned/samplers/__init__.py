@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.samplers.auto import Auto
 from welltuned.samplers.bayes import Bayes
 from welltuned.samplers.cmaes import CMAES
@@ -16,6 +14,7 @@ from welltuned.samplers.protocol import Sampler
 from welltuned.samplers.qmc import QMC
 from welltuned.samplers.random import Random
 from welltuned.samplers.tpe import TPE
+from welltuned.settings import describe, make
 
 SAMPLERS: dict[str, type[Any]] = {
     "auto": Auto,
@@ -43,31 +42,13 @@ def make_sampler(spec: Any) -> Sampler:
     >>> make_sampler("bayes")
     Bayes(initial=None, fantasies=16, members=4)
     """
-    if isinstance(spec, str):
-        if spec not in SAMPLERS:
-            raise InvalidValue(f"sampler={spec!r} is unknown; known are {sorted(SAMPLERS)!r}")
-        return SAMPLERS[spec]()
-    if isinstance(spec, Mapping):
-        settings = {k: v for k, v in spec.items() if k != "name"}
-        kind = type(make_sampler(spec.get("name")))
-        try:
-            return kind(**settings)
-        except TypeError as error:
-            if isinstance(error, InvalidType):
-                raise
-            raise InvalidValue(f"sampler={dict(spec)!r}: {error}") from None
-    if isinstance(spec, Sampler) and not isinstance(spec, type):
-        return spec
-    raise InvalidType(f"sampler={spec!r} is neither a name out of {sorted(SAMPLERS)!r} nor a sampler")
+    sampler: Sampler = make("sampler", SAMPLERS, Sampler, spec)
+    return sampler
 
 
 def describe_sampler(sampler: Sampler) -> dict[str, Any]:
     """Return the name and the settings of a sampler, as JSON can hold them."""
-    name = next((n for n, kind in SAMPLERS.items() if type(sampler) is kind), type(sampler).__name__)
-    settings = {
-        k: v for k, v in getattr(sampler, "__dict__", {}).items() if isinstance(v, (str, int, float, bool, type(None)))
-    }
-    return {"name": name, **settings}
+    return describe(SAMPLERS, sampler)
 
 
 __all__ = [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.schedulers.asha import Asha
 from welltuned.schedulers.halving import Halving
 from welltuned.schedulers.hyperband import Hyperband
 from welltuned.schedulers.median import Median
 from welltuned.schedulers.protocol import Continue, Decision, Pause, Promoter, Scheduler, Stop
 from welltuned.schedulers.race import Race
+from welltuned.settings import describe, make
 
 SCHEDULERS: dict[str, type[Any]] = {
     "asha": Asha,
@@ -21,26 +21,40 @@ SCHEDULERS: dict[str, type[Any]] = {
 }
 
 
+#: the name of no scheduler, for who wants none in a study that has one
+NONE = "none"
+
+
 def make_scheduler(spec: Any) -> Scheduler | None:
-    """Return the scheduler that ``scheduler=`` names, or None for none.
+    """Return the scheduler that ``scheduler=`` names, or is, or a dict of a name and settings says; None for none.
 
     Raises
     ------
     InvalidValue, InvalidType
         For an unknown name, or something that is no scheduler.
+
+    Examples
+    --------
+    >>> make_scheduler({"name": "asha", "factor": 4})
+    Asha(factor=4, last=None, rungs=2)
     """
     if spec is None:
         return None
-    if isinstance(spec, str):
-        if spec not in SCHEDULERS:
-            raise InvalidValue(f"scheduler={spec!r} is unknown; known are {sorted(SCHEDULERS)!r}")
-        return SCHEDULERS[spec]()
-    if isinstance(spec, Scheduler) and not isinstance(spec, type):
-        return spec
-    raise InvalidType(f"scheduler={spec!r} is neither a name out of {sorted(SCHEDULERS)!r} nor a scheduler")
+    scheduler: Scheduler | None = make("scheduler", {**SCHEDULERS, NONE: _nothing}, Scheduler, spec)
+    return scheduler
+
+
+def _nothing() -> None:
+    return None
+
+
+def describe_scheduler(scheduler: Scheduler | None) -> dict[str, Any]:
+    """Return the name and the settings of a scheduler, as JSON can hold them."""
+    return {"name": NONE} if scheduler is None else describe(SCHEDULERS, scheduler)
 
 
 __all__ = [
+    "NONE",
     "SCHEDULERS",
     "Asha",
     "Continue",
@@ -53,5 +67,6 @@ __all__ = [
     "Race",
     "Scheduler",
     "Stop",
+    "describe_scheduler",
     "make_scheduler",
 ]

@@ -77,8 +77,8 @@ def make_app(
     token
         What clients have to know.
     scheduler
-        What judges the reports of workers in other languages: a name out of ``welltuned.schedulers.SCHEDULERS``, or a
-        scheduler.
+        What judges the reports of workers in other languages, and is stored with studies that have none yet: a name
+        out of ``welltuned.schedulers.SCHEDULERS``, or a scheduler.
     routes, public
         Further routes of Starlette, such as a dashboard's, behind the same gate; and the paths that it lets pass
         without the token.

@@ -14,11 +14,12 @@ from typing import Any
 from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, UnknownStudy, WelltunedError
 from welltuned.evaluation import Result, interpret, jsonable, shortened
 from welltuned.live import Task
-from welltuned.schedulers import Scheduler
+from welltuned.schedulers import Scheduler, describe_scheduler
 from welltuned.server.refusals import NotFound
 from welltuned.storage import Storage, StudyRow
 from welltuned.storage.wire import another_storage, report_to_json, to_json
 from welltuned.study import Study, stored_study
+from welltuned.study.checks import SCHEDULER, check_scheduler
 from welltuned.study.ledger import BUDGET as STORED_BUDGET
 from welltuned.study.ledger import LEASE
 from welltuned.study.reasons import BUDGET, EXHAUSTED, concerns_all
@@ -88,19 +89,23 @@ class Desk:
         self._studies.pop(name, None)
         self._leases = {claim: lease for claim, lease in self._leases.items() if claim[0] != name}
 
-    def study(self, name: str) -> Study:
-        """Return the study of this name, opened anew where its space has a new version, or it was made anew."""
+    def study(self, name: str, row: StudyRow | None = None) -> Study:
+        """Return the study of this name, opened anew where its space has a new version, or it was made anew, or has
+        another scheduler in the ``row`` that was just read.
+        """
         known, versions = self._studies.get(name, (None, -1))
         if known is not None:
-            number = known.coordinator.ledger.row.id
+            now = known.coordinator.ledger.row
             try:
-                if self._storage.read(number, None).n_spaces == versions:
+                same = row is None or row.attributes.get(SCHEDULER) == now.attributes.get(SCHEDULER)
+                if self._storage.read(now.id, None).n_spaces == versions and same:
                     return known
             except UnknownStudy:  # deleted by somebody else than this server
-                self.forget(number, name)
+                self.forget(now.id, name)
         row = self.row(name)
+        ours = row.attributes.get(SCHEDULER) == describe_scheduler(self._scheduler)  # which may be a user's own
         try:
-            study = stored_study(self._storage, row, scheduler=self._scheduler)
+            study = stored_study(self._storage, row, scheduler=self._scheduler if ours else None)
         except WelltunedError:
             raise
         except Exception:
@@ -121,6 +126,7 @@ class Desk:
             "directions": dict(study.directions),
             "seed": study.seed,
             "sampler": dict(study.coordinator.ledger.row.sampler),
+            "scheduler": study.coordinator.ledger.row.attributes.get(SCHEDULER),
             "space": study.space.to_json() if study.has_space else None,
             "stop_reason": reason,
             "counts": {state.value: sum(t.state is state for t in history.trials) for state in State},
@@ -155,12 +161,14 @@ class Desk:
             When only a Python program can know the configurations.
         """
         row = self._unbound(name, "ask")
-        study = self.study(name)
+        study = self.study(name, row)
         if study.coordinator.open_space or not study.has_space:
             raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
         why = study.stop_reason
         if concerns_all(why):
             raise StudyStopped(f"study {name!r} was stopped: {why}")
+        if self._scheduler is not None and SCHEDULER not in row.attributes:
+            study = self.study(name, self._storage.update(row.id, attributes=check_scheduler(self._scheduler)))
         ledger = study.coordinator.ledger
         # by this name nobody takes the claim for one of the server's, which end with its process
         ledger.owner = f"worker {worker}"

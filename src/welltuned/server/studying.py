@@ -94,11 +94,12 @@ ASKED = record(
     lease=LEASE,
 )
 SUMMARY = record(
-    "name directions seed sampler space stop_reason counts best front",
+    "name directions seed sampler scheduler space stop_reason counts best front",
     name=NAME,
     directions=DIRECTIONS,
     seed=SEED,
     sampler=FREE,
+    scheduler=maybe(FREE),
     space=maybe(FREE),
     stop_reason=maybe(TEXT),
     counts=record(" ".join(s.value for s in State), **{s.value: COUNT for s in State}),

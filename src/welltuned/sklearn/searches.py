@@ -15,7 +15,7 @@ from welltuned.errors import InvalidValue
 from welltuned.samplers import make_sampler
 from welltuned.samplers.grid import MAX_POINTS
 from welltuned.samplers.novel import draw, grid_rows
-from welltuned.schedulers import Race
+from welltuned.schedulers import NONE, Race
 from welltuned.sklearn.search import Evaluate, StudySearchCV
 from welltuned.sklearn.spaces import as_grids, as_list, drawable, read_space
 from welltuned.space import Categorical, Float, Int, Ordinal, Params, Space
@@ -61,7 +61,9 @@ class _ListSearchCV(StudySearchCV):
         return len(self._candidate_list)
 
     def _open_study(self, space: Space, name: str, storage: Any, state: Any) -> Study:  # noqa: ARG002
-        study = Study(space, direction={"score": "maximize"}, sampler="random", storage=storage, name=name)
+        study = Study(
+            space, direction={"score": "maximize"}, sampler="random", storage=storage, name=name, scheduler=NONE
+        )
         known = [dict(t.params or {}) for t in study.trials]
         self._candidate_list = self._candidates()
         if getattr(self, "random_state", 0) is None:  # any draws will do: those of the earlier fit come first
@@ -306,6 +308,7 @@ class _ModelSearchCV(StudySearchCV):
             name=name,
             seed=seed,
             n_trials=self._budget(),
+            scheduler=NONE,  # a race is run by the search itself
         )
 
 

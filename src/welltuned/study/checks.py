@@ -17,6 +17,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
 from welltuned.samplers import Auto, Bayes, Sampler
+from welltuned.schedulers import NONE, SCHEDULERS, Promoter, Scheduler, describe_scheduler, make_scheduler
 from welltuned.settings import whole
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
@@ -25,6 +26,8 @@ from welltuned.trial import Reason, State
 
 log = logging.getLogger("welltuned")
 BATCH = 16  # trials in a call of a batch objective, unless given
+SCHEDULER = "scheduler"  # the attribute of a study that holds its scheduler
+PAUSES = "pauses"  # and the one that says whether it ever had one that pauses trials
 DIRECTIONS = ("minimize", "maximize")
 
 
@@ -109,6 +112,20 @@ def check_wishes(noisy: Any, per: Any) -> dict[str, Any]:
         raise InvalidType(f"Study: optimize_per={per!r} is neither 'second' nor the name of a metric")
     wishes: dict[str, Any] = {"noisy": True} if noisy else {}
     return wishes if per is None else {**wishes, "per": _cost(per)}
+
+
+def check_scheduler(given: Any) -> dict[str, Any]:
+    """Return what is stored of a scheduler; nothing where none was given, so that a study keeps the one it has."""
+    if given is None:
+        return {}
+    scheduler = make_scheduler(given)
+    return {SCHEDULER: describe_scheduler(scheduler), **({PAUSES: True} if isinstance(scheduler, Promoter) else {})}
+
+
+def stored_scheduler(row: StudyRow) -> Scheduler | None:
+    """Return the scheduler that a study has; None also for a class of the user's own, which nobody else can make."""
+    stored = row.attributes.get(SCHEDULER, {"name": NONE})
+    return make_scheduler(stored) if stored["name"] in SCHEDULERS else None
 
 
 def _cost(per: str) -> str:

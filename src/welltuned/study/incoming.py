@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
@@ -12,6 +12,14 @@ from welltuned.history import History, key_of
 from welltuned.space import Space
 from welltuned.space.labels import find
 from welltuned.trial import Origin, State, Trial
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of rows given to :meth:`Study.add`: the numbers of those taken, and the others with the reason."""
+
+    numbers: tuple[int, ...]
+    refused: tuple[tuple[Any, str], ...] = ()
 
 
 def already_there(asked: Sequence[Trial], history: History) -> dict[int, int]:

@@ -416,10 +416,22 @@ class Ledger:
             self.stop_reason = reason
 
     @_by_name
+    def keep(self, attributes: Mapping[str, Any]) -> None:
+        """Store attributes of the study, those that are new or have changed."""
+        known = self.row.attributes
+        if new := {name: value for name, value in attributes.items() if name not in known or known[name] != value}:
+            stored = self.storage.update(self.row.id, attributes=new)
+            self.row = replace(self.row, attributes=stored.attributes)  # of the space, refresh is to take notice
+
     def keep_budget(self) -> None:
         """Store how many trials there are to be, for workers that join without being told."""
-        if self.budget is not None and self.row.attributes.get(BUDGET) != self.budget:
-            self.row = self.storage.update(self.row.id, attributes={BUDGET: self.budget})
+        if self.budget is not None:
+            self.keep({BUDGET: self.budget})
+
+    @_by_name
+    def kept(self, name: str) -> Any:
+        """Return an attribute of the study as it is stored now, whoever stored it; None without it."""
+        return self._stored_row().attributes.get(name)
 
     def close(self) -> None:
         """Stop renewing and let go of the storage."""

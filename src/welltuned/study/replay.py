@@ -12,6 +12,7 @@ from welltuned.space import Params, Space
 from welltuned.space.labels import own_labels
 from welltuned.space.parameters import Choice
 from welltuned.streams import trial_rng
+from welltuned.study.checks import PAUSES
 from welltuned.study.visible import at_revision, within_window
 from welltuned.surrogate.threads import single_threaded
 from welltuned.trial import Origin, State, Trial
@@ -49,8 +50,8 @@ class Replay:
 def replay(coordinator: Coordinator) -> Replay:
     """See :meth:`welltuned.Study.replay`."""
     trials = coordinator.ledger.sync().trials
-    # a study does not keep its scheduler, but whoever opens it without one finds the pauses
-    if coordinator.promotion.possible or any(t.state is State.PAUSED for t in trials):
+    # who stored the study before it kept whether it pauses trials has left those that rest
+    if coordinator.ledger.kept(PAUSES) or any(t.state is State.PAUSED for t in trials):
         raise InvalidValue("replay: what paused trials had reported when others were proposed is not known afterwards")
     checked: list[int] = []
     skipped: dict[int, str] = {}

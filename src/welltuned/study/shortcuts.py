@@ -69,9 +69,10 @@ def _one_call(
 
 
 def stored_study(storage: Storage, row: StudyRow, space: Space | None = None, **options: Any) -> Study:
-    """Return the study of a stored row, with the sampler that it was made with.
+    """Return the study of a stored row, with the sampler that it was made with, and its scheduler.
 
-    A sampler that is not one of ours was made by the program that made the study; ``"auto"`` stands in for it.
+    Those that are not ours were made by the program that made the study; ``"auto"`` stands in for such a sampler, and
+    nothing for such a scheduler.
 
     Parameters
     ----------

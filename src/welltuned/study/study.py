@@ -7,7 +7,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +19,12 @@ from welltuned.history import History
 from welltuned.live import LiveTrial, Task
 from welltuned.samplers import SAMPLERS, Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
-from welltuned.schedulers import make_scheduler
+from welltuned.schedulers import NONE, Scheduler, make_scheduler
 from welltuned.space import Params, Space
 from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
 from welltuned.study.checks import (
+    SCHEDULER,
     check_batch,
     check_callbacks,
     check_catch,
@@ -39,17 +40,19 @@ from welltuned.study.checks import (
     check_retries,
     check_same,
     check_same_wishes,
+    check_scheduler,
     check_seed,
     check_state,
     check_timeout,
     check_wishes,
+    stored_scheduler,
     warn_of_misfits,
     warn_of_new,
     warn_of_positions,
     warn_of_unused,
 )
 from welltuned.study.coordinator import MOST_DEATHS, Coordinator, checkpoint_folder
-from welltuned.study.incoming import already_there, firsts, read_row
+from welltuned.study.incoming import Added, already_there, firsts, read_row
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.replay import Replay, replay
@@ -61,14 +64,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("welltuned")
-
-
-@dataclass(frozen=True)
-class Added:
-    """What became of rows given to :meth:`Study.add`: the numbers of those taken, and the others with the reason."""
-
-    numbers: tuple[int, ...]
-    refused: tuple[tuple[Any, str], ...] = ()
 
 
 class Study:
@@ -95,6 +90,7 @@ class Study:
         The number of trials in all, restarts included; may also be given to :meth:`optimize`.
     scheduler
         A name out of ``welltuned.schedulers.SCHEDULERS``, or a scheduler: what to do with trials that report badly.
+        Stored with the study, which goes on with it unless another one is given; ``"none"`` for none from now on.
     checkpoints
         Where ``trial.checkpoint`` folders go; beside the storage file unless given.
     lease
@@ -128,7 +124,7 @@ class Study:
         name: str = "study",
         seed: int | None = None,
         n_trials: int | None = None,
-        scheduler: Any = None,
+        scheduler: str | Scheduler | Mapping[str, Any] | None = None,
         checkpoints: str | os.PathLike[str] | None = None,
         lease: float = LEASE,
         noisy: bool | None = None,
@@ -142,7 +138,7 @@ class Study:
             raise InvalidValue(
                 f"sampler={sampler!r} takes one objective, but there are {list(directions)!r}; use 'auto'"
             )
-        scheduler = make_scheduler(scheduler)
+        kept = check_scheduler(scheduler)
         self.name = check_name(name)
         self._n_trials = check_count("n_trials", n_trials)
         drawn, lease, folder = check_seed(seed), check_lease(lease), check_checkpoints(checkpoints)
@@ -154,7 +150,7 @@ class Study:
             drawn,
             describe_sampler(searcher),
             spaces,
-            attributes={"open": parsed is None, **check_wishes(noisy, optimize_per)},
+            attributes={"open": parsed is None, **check_wishes(noisy, optimize_per), **kept},
         )
         earlier = check_prior(prior)
         store = open_storage(storage)
@@ -169,13 +165,17 @@ class Study:
         check_same(row, directions if parsed is not None or direction != "minimize" else row.directions, seed)
         self._ledger = Ledger(store, row, None, lease, earlier)
         check_same_wishes(row, noisy, optimize_per)
+        judge = stored_scheduler(row) if scheduler is None else make_scheduler(scheduler)
+        if kept and kept[SCHEDULER] != row.attributes.get(SCHEDULER, kept[SCHEDULER]):
+            log.info("study %r: the scheduler changed; it is %s from now on", name, judge or NONE)
+        self._ledger.keep(kept)
         self._use(parsed, row)
         warn_of_unused(self.name, searcher, self._ledger.wishes, self._ledger.space)
         self._ledger.budget = self._n_trials
         self._asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
         #: what claims trials and stores results, for loops other than ``optimize``
         self.coordinator = Coordinator(
-            self._ledger, searcher, scheduler, checkpoint_folder(folder, store, row)
+            self._ledger, searcher, judge, checkpoint_folder(folder, store, row)
         )
 
     def _use(self, parsed: Space | None, row: StudyRow) -> None:
@@ -234,6 +234,11 @@ class Study:
     def sampler(self) -> Sampler:
         """What proposes configurations."""
         return self.coordinator.sampler
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """What judges reports; None where nothing does."""
+        return self.coordinator.scheduler
 
     @property
     def history(self) -> History:
@@ -538,7 +543,8 @@ class Study:
     def replay(self) -> Replay:
         """Derive every suggestion again from what the search could see then, and compare with what is stored.
 
-        Open the study with the sampler, the space and the ``prior=`` that it was run with.
+        Open the study with the sampler, the space and the ``prior=`` that it was run with. One that has had a
+        scheduler that pauses trials is refused.
 
         Returns
         -------

@@ -117,6 +117,14 @@ class StorageContract:
         stored = storage.update(study, space=SPACE, stop_reason="enough", attributes={"a": 1})
         assert storage.update(study) == stored == storage.open(study_row())
 
+    def test_update_attributes(self, storage: Storage, study: int) -> None:
+        """Attributes that are named change as a whole; the others stay."""
+        storage.update(study, attributes={"scheduler": {"name": "asha", "factor": 4, "last": None}, "n": 1})
+        changed = {"scheduler": {"name": "median", "warmup": 1}}
+        assert storage.update(study, attributes=changed).attributes == {**changed, "n": 1}
+        assert storage.open(study_row(attributes={"n": 2})).attributes == {**changed, "n": 1}
+        assert storage.studies()[0].attributes == {**changed, "n": 1}
+
     def test_update_stop(self, storage: Storage, study: int) -> None:
         """A reason to stop is set, kept by other updates, replaced and cleared."""
         assert storage.update(study, stop_reason="target: 1 reached").stop_reason == "target: 1 reached"
