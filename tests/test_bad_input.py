@@ -13,8 +13,10 @@ from scipy import stats
 
 from names import plain
 from welltuned import (
+    CMAES,
     Bayes,
     Categorical,
+    ExpectedGain,
     Float,
     Gradient,
     Grid,
@@ -28,6 +30,7 @@ from welltuned import (
     NoCompletedTrial,
     Ordinal,
     Patience,
+    Race,
     Random,
     Space,
     State,
@@ -343,13 +346,19 @@ def test_configuration_that_is_no_dict(params):
     row("trials=2.0", lambda: Patience(2.0), InvalidType),
     row("min_delta=-1", lambda: Patience(2, -1)),
     row("min_delta=nan", lambda: Patience(2, math.nan)),
-    row("min_delta='x'", lambda: Patience(2, "x"), WelltunedError),
-    row("value=nan", lambda: Target(math.nan), WelltunedError),
+    row("min_delta='x'", lambda: Patience(2, "x"), InvalidType),
+    row("min_delta=inf must be finite and at least 0", lambda: Patience(2, math.inf)),
+    row("value=nan must be finite", lambda: Target(math.nan)),
     row("value='1'", lambda: Target("1"), InvalidType),
     row("value=None", lambda: Target(None), InvalidType),
     row("total=0", lambda: MaxCost(0)),
+    row("ExpectedGain: below=0 must be finite and above 0", lambda: ExpectedGain(0)),
+    row("ExpectedGain: after=2.0 is not a whole number", lambda: ExpectedGain(1, after=2.0), InvalidType),
     row("total=inf", lambda: MaxCost(math.inf)),
-    row("total='1h'", lambda: MaxCost("1h"), InvalidType),
+    row("total='1h' is not a number", lambda: MaxCost("1h"), InvalidType),
+    row("total=1000", lambda: MaxCost(HUGE)),
+    row("Race: alpha=0.5 must be above 0 and below 0.5", lambda: Race(alpha=0.5)),
+    row("CMAES: sigma=1.5 must be above 0 and at most 1", lambda: CMAES(sigma=1.5)),
     row("metric=3", lambda: MaxCost(1, 3), InvalidType),
     row("factor=1", lambda: Halving(factor=1)),
     row("factor=2.5", lambda: Halving(factor=2.5), InvalidType),
@@ -545,7 +554,11 @@ def kept(path, **options):
     row("n_trials=", lambda s: s.optimize(square)),
     row("timeout=0", lambda s: s.optimize(square, timeout=0)),
     row("timeout=nan", lambda s: s.optimize(square, timeout=math.nan)),
-    row("timeout='1h'", lambda s: s.optimize(square, timeout="1h"), WelltunedError),
+    row("timeout='1h' is not a number of seconds", lambda s: s.optimize(square, timeout="1h"), InvalidType),
+    row("trial_timeout=0 must be", lambda s: s.optimize(square, n_trials=6, trial_timeout=0)),
+    row("leave it out for no limit", lambda s: s.optimize(square, n_trials=6, trial_timeout=math.inf)),
+    row("retries: error=-1 must be", lambda s: s.optimize(square, n_trials=6, retries={"error": -1})),
+    row("retries: lost=1.5 is not", lambda s: s.optimize(square, n_trials=6, retries={"lost": 1.5}), InvalidType),
     row("workers=0", lambda s: s.optimize(square, n_trials=6, workers=0)),
     row("workers=-2", lambda s: s.optimize(square, n_trials=6, workers=-2)),
     row("workers='2'", lambda s: s.optimize(square, n_trials=6, workers="2"), InvalidType),
@@ -758,3 +771,14 @@ def test_a_full_disk_when_results_are_added(tmp_path):
     refused("full.db", lambda: study.add(rows), StorageError)
     assert study.trials == before
     assert len(Study(storage=tmp_path / "full.db").trials) == 3
+
+
+def test_numbers_of_numpy_are_taken_and_become_pythons_own():
+    """Records are equal to those of plain numbers, and can be stored as JSON."""
+    assert Patience(np.int64(3), np.float32(0.5)) == Patience(3, 0.5)
+    for made in (Patience(np.int64(3)).trials, Race(alpha=np.float32(0.25)).alpha, MaxCost(np.int32(5)).total):
+        assert type(made) in (int, float)
+    study = Study(SPACE, sampler="random", seed=0, lease=np.float32(30), scheduler=Race(alpha=np.float32(0.25)))
+    assert study.coordinator.ledger.row.attributes["scheduler"]["alpha"] == 0.25
+    study.optimize(square, n_trials=np.int64(2), workers=np.int64(1), timeout=math.inf, trial_timeout=None)
+    assert len(study.trials) == 2

@@ -140,7 +140,7 @@ def test_d14_one_huge_allocation_fails():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"trial_timeout": 0}, "positive"),
+        ({"trial_timeout": 0}, "above 0"),
         ({"trial_timeout": "soon"}, "seconds"),
         ({"memory_limit": "much"}, "2GB"),
         ({"memory_limit": 10}, "2GB"),

@@ -252,7 +252,8 @@ def test_the_regret_bound_holds_and_shrinks():
 
 @pytest.mark.parametrize("confidence", [0, 1, -0.5, True, "high"])
 def test_bad_confidence(study, confidence):
-    with pytest.raises(wt.InvalidValue, match="confidence"):
+    kind = wt.InvalidType if isinstance(confidence, (bool, str)) else wt.InvalidValue
+    with pytest.raises(kind, match=f"confidence={confidence!r}"):
         regret_bound(study.history, confidence)
 
 

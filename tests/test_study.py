@@ -476,7 +476,7 @@ def test_something_must_end_the_search():
         ({"n_trials": 0}, wt.InvalidValue),
         ({"n_trials": 2.5}, wt.InvalidType),
         ({"timeout": 0}, wt.InvalidValue),
-        ({"timeout": "1"}, wt.InvalidValue),
+        ({"timeout": "1"}, wt.InvalidType),
         ({"n_trials": 1, "workers": 0}, wt.InvalidValue),
         ({"n_trials": 1, "stop": 3}, wt.InvalidType),
         ({"n_trials": 1, "stop": wt.Patience}, wt.InvalidType),

@@ -15,6 +15,7 @@ import cloudpickle
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, Pruned
+from welltuned.settings import whole
 from welltuned.space import Categorical, Float, Int, Parameter, codec
 from welltuned.space.labels import find
 from welltuned.trial import CONSTRAINTS, Report
@@ -141,8 +142,7 @@ class LiveTrial(Mapping[str, Any]):
         InvalidType, InvalidValue
             When ``value`` is neither a number nor a dict of numbers, or ``step`` is no whole number of 64 bits.
         """
-        if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
-            raise InvalidType(f"report: step={step!r} is not a whole number")
+        step = whole("report: step", step, None)
         if not -BEYOND_STEPS <= step < BEYOND_STEPS:
             raise InvalidValue(f"report: step={step!r} has more than 64 bits; count epochs or batches")
         metrics = {"value": value} if not isinstance(value, Mapping) else value
@@ -154,13 +154,13 @@ class LiveTrial(Mapping[str, Any]):
             raise InvalidType(f"report: {value!r} is neither a number nor a dict of numbers") from None
         finite = [bool(np.isfinite(v)) for v in numbers.values()]
         on_report = self._on_report
-        if int(step) not in self._steps and on_report is not None:
+        if step not in self._steps and on_report is not None:
             if any(finite):
-                self._steps.add(int(step))
-            stop = on_report(self.task, Report(int(step), numbers))
+                self._steps.add(step)
+            stop = on_report(self.task, Report(step, numbers))
             self._stop = self._stop or stop
             if stop and not all(finite):
-                self.diverged = int(step)
+                self.diverged = step
 
     def end(self) -> None:
         """Take no more reports: the objective has returned. A thread that it left behind is told to stop."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,8 +13,8 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue
 
 
-def whole(what: str, value: Any, lowest: int = 1) -> int:
-    """Return a whole number of Python's own, at least ``lowest``.
+def whole(what: str, value: Any, lowest: int | None = 1) -> int:
+    """Return a whole number of Python's own, at least ``lowest`` if there is such a bound.
 
     Raises
     ------
@@ -28,9 +31,62 @@ def whole(what: str, value: Any, lowest: int = 1) -> int:
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise InvalidType(f"{what}={value!r} is not a whole number")
-    if value < lowest:
+    if lowest is not None and value < lowest:
         raise InvalidValue(f"{what}={value!r} must be at least {lowest}")
     return int(value)
+
+
+#: the bounds of a number by name: how they are said, and what holds of a number within
+BOUNDS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+    "least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "most": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
+
+
+def real(what: str, value: Any, *, finite: bool = True, unit: str = "", instead: str = "", **bounds: float) -> float:
+    """Return a number of Python's own within some bounds.
+
+    Parameters
+    ----------
+    what
+        As what the value was given.
+    finite
+        Whether it may not be infinite.
+    unit, instead
+        What it is a number of, and what to write instead, for the messages.
+    bounds
+        Out of ``BOUNDS``; the number may be ``least`` and ``most`` themselves.
+
+    Raises
+    ------
+    InvalidType, InvalidValue
+        With ``what`` the value was given as.
+
+    Examples
+    --------
+    >>> real("timeout", np.float32(2.5), above=0, unit=" of seconds")
+    2.5
+    >>> real("Race: alpha", 0.5, above=0, below=0.5)
+    Traceback (most recent call last):
+    welltuned.errors.InvalidValue: Race: alpha=0.5 must be above 0 and below 0.5
+    >>> real("MaxCost: total", math.inf, above=0)
+    Traceback (most recent call last):
+    welltuned.errors.InvalidValue: MaxCost: total=inf must be finite and above 0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidType(f"{what}={value!r} is not a number{unit}{instead}")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf if operator.gt(value, 0) else -math.inf
+    inside = all(BOUNDS[name][1](number, bound) for name, bound in bounds.items())
+    if not inside or math.isnan(number) or (finite and math.isinf(number)):
+        words = ["finite"] if finite and not {"most", "below"} & {*bounds} else []
+        words += [f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items()]
+        raise InvalidValue(f"{what}={value!r} must be {' and '.join(words)}{instead}")
+    return value if isinstance(value, (int, float)) else number
 
 
 def check_whole(record: Any, **lowest: int) -> None:
@@ -42,6 +98,7 @@ def check_whole(record: Any, **lowest: int) -> None:
     >>> @dataclass(frozen=True)
     ... class Search:
     ...     initial: int = 10
+    ...
     ...     def __post_init__(self):
     ...         check_whole(self, initial=1)
     >>> Search(initial=0)
@@ -54,6 +111,12 @@ def check_whole(record: Any, **lowest: int) -> None:
         if value is None and getattr(kind, name, 0) is None:
             continue
         object.__setattr__(record, name, whole(f"{kind.__name__}: {name}", value, least))
+
+
+def check_real(record: Any, *names: str, **bounds: Any) -> None:
+    """Check those fields of a frozen record that are numbers within the same bounds; see :func:`real`."""
+    for name in names:
+        object.__setattr__(record, name, real(f"{type(record).__name__}: {name}", getattr(record, name), **bounds))
 
 
 def make(what: str, known: Mapping[str, Callable[..., Any]], protocol: type, spec: Any) -> Any:

@@ -16,6 +16,7 @@ from welltuned.executors.processes import ProcessExecutor, available_cores
 from welltuned.executors.protocol import Executor, Finished, Job
 from welltuned.executors.ranks import RanksExecutor
 from welltuned.executors.ray import RayExecutor
+from welltuned.settings import whole
 
 #: none of the classes loads its framework before it is used
 EXECUTORS: dict[str, type[Any]] = {
@@ -93,8 +94,7 @@ def check_workers(workers: Any, executor: Any = None) -> int:
     """Return a number of workers: as given, or for -1 that of this machine's available cores, or of the threads that
     the cluster of a Dask client has now.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int):
-        raise InvalidType(f"workers={workers!r} is not a whole number")
+    workers = whole("workers", workers, None)
     if workers != -1 and workers < 1:
         raise InvalidValue(f"workers={workers!r} must be at least 1, or -1 for all cores")
     if workers != -1:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.settings import real
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", re.IGNORECASE)
@@ -54,13 +55,8 @@ def check_limits(timeout: Any = None, memory: Any = None, resources: Any = None)
 
 
 def _seconds(timeout: Any) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.integer, np.floating)):
-        raise InvalidType(f"trial_timeout={timeout!r} is not a number of seconds")
-    if not 0 < timeout < float("inf"):
-        raise InvalidValue(f"trial_timeout={timeout!r} must be a positive number of seconds; leave it out for no limit")
-    return float(timeout)
+    none = "; leave it out for no limit"
+    return None if timeout is None else real("trial_timeout", timeout, above=0, unit=" of seconds", instead=none)
 
 
 def _bytes(memory: Any) -> int | None:

@@ -16,9 +16,9 @@ from welltuned.hypergrad.forward import Forward
 from welltuned.hypergrad.implicit import Implicit, Neumann
 from welltuned.hypergrad.method import Hypergradient, Method
 from welltuned.hypergrad.reverse import Reverse
-from welltuned.hypergrad.training import Training, checked
+from welltuned.hypergrad.training import Training
 from welltuned.hypergrad.trees import Array, Tree
-from welltuned.settings import whole
+from welltuned.settings import real, whole
 
 PLAIN = (int, float, np.number, np.ndarray)
 COMPILED = 32  # combinations of what is not differentiated whose functions are kept
@@ -123,11 +123,8 @@ class Bilevel:
                 whole(name, value)
         if self.batch_size is not None and callable(self.train):
             raise InvalidValue(f"Bilevel: batch_size={self.batch_size!r} does nothing where train is a function")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
-            raise InvalidType(f"Bilevel: seed={self.seed!r} is not a whole number")
-        if self.seed < 0:
-            raise InvalidValue(f"Bilevel: seed={self.seed!r} is below 0")
-        checked("Bilevel: tolerance", self.tolerance, above=True)
+        whole("Bilevel: seed", self.seed, 0)
+        real("Bilevel: tolerance", self.tolerance, above=0)
         if not callable(self.weights):
             autodiff.of(self.weights, "weights")
         self.by(self.method)

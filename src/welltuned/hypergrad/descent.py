@@ -14,9 +14,9 @@ from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.bilevel import Bilevel
 from welltuned.hypergrad.method import Hypergradient
 from welltuned.hypergrad.optimizers import Adam, Optimizer
-from welltuned.hypergrad.training import Training, checked, rows
+from welltuned.hypergrad.training import Training, rows
 from welltuned.hypergrad.trees import Tree
-from welltuned.settings import whole
+from welltuned.settings import real, whole
 
 GUARD = 0.25
 
@@ -147,7 +147,7 @@ def minimize(
         whole("patience", patience)
     follow = _follow(problem, optimizer)
     seen, held_out = _guarded(problem, guard, seed)
-    checked("shrink", shrink)
+    real("shrink", shrink, least=0)
     if warm is None:
         warm = problem.optimizer is None
     walk = _Walk(replace(problem, valid=seen), held_out, dict(fixed or {}), shrink, warm, patience, on_step)
@@ -304,7 +304,7 @@ def _limits(start: Tree, bounds: Any) -> tuple[Tree, Tree]:
 
 def _guarded(problem: Bilevel, guard: float, seed: int) -> tuple[Any, Any]:
     """Return the validation rows that derivatives are taken of, and those that are held out."""
-    checked("guard", guard)
+    real("guard", guard, least=0)
     if not guard < 1:
         raise InvalidValue(f"guard={guard!r} must be a share: at least 0 and below 1")
     if guard == 0 or problem.valid is None:

@@ -20,9 +20,9 @@ import numpy as np
 from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.linear import Product, conjugate_gradient, largest_eigenvalue, neumann
 from welltuned.hypergrad.method import Hypergradient
-from welltuned.hypergrad.training import Training, checked
+from welltuned.hypergrad.training import Training
 from welltuned.hypergrad.trees import Tree
-from welltuned.settings import whole
+from welltuned.settings import real, whole
 
 # solves for q: (training, product with the Hessian, right-hand side) to q and a residual
 Solver: TypeAlias = Callable[[Training, Product, Tree], tuple[Tree, float]]
@@ -59,8 +59,8 @@ class Implicit:
 
     def __post_init__(self) -> None:
         whole("iterations", self.iterations)
-        checked("Implicit: tolerance", self.tolerance)
-        checked("Implicit: damping", self.damping)
+        real("Implicit: tolerance", self.tolerance, least=0)
+        real("Implicit: damping", self.damping, least=0)
 
     def __call__(self, training: Training, h: Tree, start: Tree | None = None) -> Hypergradient:
         """See :class:`Method`."""
@@ -99,8 +99,8 @@ class Neumann:
     def __post_init__(self) -> None:
         whole("iterations", self.iterations)
         if self.step is not None:
-            checked("Neumann: step", self.step, above=True)
-        checked("Neumann: damping", self.damping)
+            real("Neumann: step", self.step, above=0)
+        real("Neumann: damping", self.damping, least=0)
 
     def __call__(self, training: Training, h: Tree, start: Tree | None = None) -> Hypergradient:
         """See :class:`Method`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
+from welltuned.errors import InvalidValue
 from welltuned.hypergrad import autodiff, trees
 from welltuned.hypergrad.autodiff import Autodiff
 from welltuned.hypergrad.optimizers import Optimizer
@@ -221,16 +221,6 @@ def rows(data: Any, name: str) -> int:
     if len(set(lengths.values())) != 1:
         raise InvalidValue(f"{name} holds arrays of different lengths: {lengths!r}; expected one first axis")
     return next(iter(lengths.values()))
-
-
-def checked(name: str, value: Any, *, above: bool = False) -> None:
-    """Raise unless a setting is a number, at least 0 or ``above`` it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise InvalidType(f"{name}={value!r} is not a number")
-    if above and not value > 0:
-        raise InvalidValue(f"{name}={value!r} must be above 0")
-    if not value >= 0:
-        raise InvalidValue(f"{name}={value!r} is below 0")
 
 
 @functools.lru_cache(maxsize=4)

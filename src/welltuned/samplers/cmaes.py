@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue, require
+from welltuned.errors import require
 from welltuned.history import History
 from welltuned.pareto import penalised
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
-from welltuned.settings import check_whole
+from welltuned.settings import check_real, check_whole
 from welltuned.space import Params, Space, codec
 from welltuned.streams import origin
 
@@ -50,10 +50,7 @@ class CMAES:
     several_objectives: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.sigma, bool) or not isinstance(self.sigma, (int, float)):
-            raise InvalidType(f"CMAES: sigma={self.sigma!r} is not a number")
-        if not 0 < self.sigma <= 1:
-            raise InvalidValue(f"CMAES: sigma={self.sigma!r} must be above 0 and at most 1")
+        check_real(self, "sigma", above=0, most=1)
         check_whole(self, population=4)
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:

@@ -19,10 +19,10 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.samplers.novel import novel
 from welltuned.samplers.qmc import spread
+from welltuned.settings import check_real
 from welltuned.space import Float, Params, Space, codec, public
 from welltuned.streams import origin
 from welltuned.surrogate.maximise import neighbours
@@ -67,12 +67,8 @@ class Gradient:
     several_objectives: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name, top in (("step", WIDEST), ("tolerance", 1.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise InvalidType(f"Gradient: {name}={value!r} is not a number")
-            if not 0 < value <= top:
-                raise InvalidValue(f"Gradient: {name}={value!r} must be above 0 and at most {top}")
+        check_real(self, "step", above=0, most=WIDEST)
+        check_real(self, "tolerance", above=0, most=1)
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""

@@ -8,10 +8,9 @@ import numpy as np
 from scipy.special import stdtr
 
 from welltuned.curves import Curve, curves
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.schedulers.protocol import Continue, Decision, Stop
-from welltuned.settings import check_whole
+from welltuned.settings import check_real, check_whole
 from welltuned.trial import Report, State
 
 PRIOR = 1.0  # degrees of freedom that the spread of other trials' differences is worth: measured, more lose more
@@ -72,10 +71,7 @@ class Race:
     min_folds: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)):
-            raise InvalidType(f"Race: alpha={self.alpha!r} is not a number")
-        if not 0 < self.alpha < 0.5:
-            raise InvalidValue(f"Race: alpha={self.alpha!r} must be above 0 and below 0.5")
+        check_real(self, "alpha", above=0, below=0.5)
         check_whole(self, min_folds=1)
 
     def decide(self, history: History, number: int, report: Report) -> Decision:

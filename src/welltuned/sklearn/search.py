@@ -24,7 +24,7 @@ from welltuned.errors import InvalidType, InvalidValue, LeaseLost, StudyStopped
 from welltuned.evaluation import Result, failure, interpret
 from welltuned.live import LiveTrial
 from welltuned.schedulers import Stop
-from welltuned.settings import whole
+from welltuned.settings import real, whole
 from welltuned.sklearn.compat import MultimetricScorer, check_method_params, check_multimetric_scoring
 from welltuned.sklearn.folds import Fold, Plan, fit_fold
 from welltuned.sklearn.racing import only_complete, read_racing, run_heats, with_raced
@@ -472,11 +472,8 @@ def _no_metric_to_race_by(search: Any, metrics: Mapping[str, Any]) -> InvalidVal
 def _check_options(search: Any) -> None:
     read_racing(search.racing)
     read_share(search.early_stopping)
-    budget = search.time_budget
-    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float))):
-        raise InvalidType(f"time_budget={budget!r} is not a number of seconds")
-    if budget is not None and not budget > 0:
-        raise InvalidValue(f"time_budget={budget!r} must be above 0")
+    if search.time_budget is not None:
+        real("time_budget", search.time_budget, above=0, finite=False, unit=" of seconds")
     for name in ("n_iter", "n_trials", "n_points", "resolution"):
         if hasattr(search, name):
             whole(name, getattr(search, name))

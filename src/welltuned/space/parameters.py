@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, TypeAlias
 
 from welltuned.errors import InvalidType, InvalidValue
+from welltuned.settings import real
 from welltuned.space.distributions import Distribution, is_frozen
 from welltuned.space.labels import Label, find, make_labels
 
@@ -16,15 +16,7 @@ When: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
 
 
 def _number(kind: str, what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidType(f"{kind}: {what}={value!r} is not a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise InvalidValue(f"{kind}: {what}={value!r} is not finite")
-    return number
+    return float(real(f"{kind}: {what}", value))
 
 
 def _integer(kind: str, what: str, value: Any) -> int:

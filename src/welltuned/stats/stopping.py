@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
+from welltuned.errors import InvalidValue
 from welltuned.history import History
+from welltuned.settings import real, whole
 from welltuned.space import codec
 from welltuned.stats.knowledge import model_of, single
 from welltuned.surrogate.acquisition import log_ei, log_h, total
@@ -60,11 +61,10 @@ def regret_bound(history: History, confidence: float = 0.9) -> float:
 
     Raises
     ------
-    InvalidValue
+    InvalidValue, InvalidType
         For fewer than four results, or a confidence outside of 0 … 1.
     """
-    if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
-        raise InvalidValue(f"regret_bound: confidence={confidence!r} must be between 0 and 1")
+    confidence = real("regret_bound: confidence", confidence, above=0, below=1)
     history = single(history, "regret_bound")
     with single_threaded():
         model = _feasible_model(history, "regret_bound")
@@ -125,13 +125,10 @@ def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
     InvalidValue, InvalidType
         For a worth or a horizon that is not above 0.
     """
-    if isinstance(worth, bool) or not isinstance(worth, (int, float, np.number)):
-        raise InvalidType(f"outlook: worth={worth!r} is not a number")
-    if not 0 < worth < np.inf:
-        raise InvalidValue(f"outlook: worth={worth!r} must be above 0")
-    if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or not 1 <= horizon <= PLACES:
-        raise InvalidValue(f"outlook: horizon={horizon!r} must be a whole number from 1 to {PLACES}")
-    history, horizon = single(history, "outlook"), int(horizon)
+    worth, horizon = real("outlook: worth", worth, above=0), whole("outlook: horizon", horizon)
+    if horizon > PLACES:
+        raise InvalidValue(f"outlook: horizon={horizon!r} must be at most {PLACES}")
+    history = single(history, "outlook")
     with single_threaded():
         model = _feasible_model(history, "outlook")
         ends = _future(history, model, horizon)

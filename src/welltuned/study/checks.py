@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-import numbers
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +16,7 @@ from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
 from welltuned.samplers import Auto, Bayes, Sampler
 from welltuned.schedulers import NONE, SCHEDULERS, Promoter, Scheduler, describe_scheduler, make_scheduler
-from welltuned.settings import whole
+from welltuned.settings import real, whole
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
 from welltuned.storage import MAX_ATTEMPTS, Storage, StudyRow
@@ -76,19 +74,7 @@ def check_seed(seed: Any) -> int:
 
 def check_lease(lease: Any) -> float:
     """Return the length of a lease in seconds."""
-    if isinstance(lease, bool) or not isinstance(lease, numbers.Real):
-        raise InvalidType(f"Study: lease={lease!r} is not a number of seconds")
-    seconds = _seconds(lease)
-    if not 0 < seconds < math.inf:
-        raise InvalidValue(f"Study: lease={lease!r} must be a finite number of seconds above 0")
-    return seconds
-
-
-def _seconds(number: numbers.Real) -> float:
-    try:
-        return float(number)
-    except OverflowError:  # a whole number of hundreds of digits
-        return math.inf
+    return float(real("Study: lease", lease, above=0, unit=" of seconds"))
 
 
 def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -> None:
@@ -228,11 +214,7 @@ def check_checkpoints(given: Any) -> Path | None:
 
 def check_timeout(timeout: Any) -> float | None:
     """Return a time limit in seconds, where there is one."""
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not _seconds(timeout) > 0:
-        raise InvalidValue(f"optimize: timeout={timeout!r} must be a number of seconds above 0")
-    return _seconds(timeout)
+    return None if timeout is None else real("optimize: timeout", timeout, above=0, finite=False, unit=" of seconds")
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable[..., object], ...]:
@@ -280,11 +262,7 @@ def check_retries(retries: Any) -> dict[Reason, int]:
             raise InvalidValue(
                 f"retries={retries!r}: {reason!r} is no reason to fail; known are {[r.value for r in Reason]!r}"
             ) from None
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
-            raise InvalidType(f"retries={retries!r}: {count!r} is not a whole number")
-        if count < 0:
-            raise InvalidValue(f"retries={retries!r}: {count!r} must be at least 0")
-        found[key] = int(count)
+        found[key] = whole(f"retries: {key.value}", count, lowest=0)
     return found
 
 

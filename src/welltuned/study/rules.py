@@ -11,6 +11,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
+from welltuned.settings import check_real, check_whole
 from welltuned.stats import expected_gain
 from welltuned.trial import Origin
 
@@ -21,13 +22,6 @@ class Rule(Protocol):
 
     def reason(self, history: History) -> str | None:
         """Return why to stop now, in words that are stored, or None to go on."""
-
-
-def _positive(kind: str, what: str, value: Any, *, whole: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise InvalidType(f"{kind}: {what}={value!r} is not a {'whole ' * whole}number")
-    if not value > 0 or not math.isfinite(value):
-        raise InvalidValue(f"{kind}: {what}={value!r} must be above 0")
 
 
 @dataclass(frozen=True)
@@ -46,9 +40,8 @@ class Patience:
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        _positive("Patience", "trials", self.trials, whole=True)
-        if isinstance(self.min_delta, bool) or not isinstance(self.min_delta, (int, float)) or not self.min_delta >= 0:
-            raise InvalidValue(f"Patience: min_delta={self.min_delta!r} must be a number not below 0")
+        check_whole(self, trials=1)
+        check_real(self, "min_delta", least=0)
 
     def reason(self, history: History) -> str | None:
         """See :class:`Rule`."""
@@ -90,8 +83,7 @@ class Target:
     value: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)) or not math.isfinite(self.value):
-            raise InvalidType(f"Target: value={self.value!r} is not a finite number")
+        check_real(self, "value")
 
     def reason(self, history: History) -> str | None:
         """See :class:`Rule`."""
@@ -117,7 +109,7 @@ class MaxCost:
     metric: str = "seconds"
 
     def __post_init__(self) -> None:
-        _positive("MaxCost", "total", self.total)
+        check_real(self, "total", above=0)
         if not isinstance(self.metric, str):
             raise InvalidType(f"MaxCost: metric={self.metric!r} is not the name of a metric")
 
@@ -147,9 +139,8 @@ class ExpectedGain:
     after: int = 20
 
     def __post_init__(self) -> None:
-        _positive("ExpectedGain", "below", self.below)
-        _positive("ExpectedGain", "trials", self.trials, whole=True)
-        _positive("ExpectedGain", "after", self.after, whole=True)
+        check_real(self, "below", above=0)
+        check_whole(self, trials=1, after=1)
 
     def reason(self, history: History) -> str | None:
         """See :class:`Rule`. It looks at earlier states of the history again, so it needs no memory."""
