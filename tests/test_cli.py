@@ -21,7 +21,7 @@ from click.testing import CliRunner
 import welltuned as wt
 from welltuned.cli import main
 from welltuned.cli.app import app
-from welltuned.cli.program import Program, ProgramFailed, fill, read_metric
+from welltuned.cli.program import Program, fill, find_metric
 from welltuned.evaluation import evaluate
 from welltuned.live import LiveTrial, Task
 from welltuned.report import render
@@ -547,33 +547,42 @@ def test_tune_of_a_program_that_never_works(refuse, program, words):
         ("accuracy=0.5", 0.5),
         ("accuracy: 0.5", 0.5),
         ("step 3, accuracy = -1.5e-3 (best)", -1.5e-3),
-        ("accuracy=0.1\naccuracy=0.2\nother=3", 0.2),
         ("accuracy=0.1 accuracy=0.3", 0.3),
         ("accuracy=.5", 0.5),
         ("accuracy=1.", 1.0),
         ("accuracy=7", 7.0),
         ('{"accuracy": 0.25}', 0.25),
         ('  {"accuracy": 1, "loss": [1]}\n', 1.0),
-        ('accuracy=0.1\n{"accuracy": 0.25}\n{"loss": 3}\n{broken', 0.25),
-        ('{"accuracy": 0.25}\naccuracy=0.5', 0.5),
         ("accuracy=nan", None),
         ('{"accuracy": NaN}', None),
         ("accuracy=-inf", float("-inf")),
-        ("val_accuracy=0.9\naccuracy=0.5\nval_accuracy=0.7", 0.5),
+        ("val_accuracy=0.9 accuracy=0.5 val_accuracy=0.7", 0.5),
         ("accuracy=0.5%", 0.5),
     ],
 )
-def test_read_metric(text, value):
-    found = read_metric(text, "accuracy")
+def test_find_metric(text, value):
+    found = find_metric(text, "accuracy")
     assert np.isnan(found) if value is None else found == value
 
 
 @pytest.mark.parametrize(
-    "text", ["", "accuracy", "accuracy=high", "val_accuracy=3", '{"accuracy": "0.5"}', '{"accuracy": true}', "[1]"]
+    "text",
+    [*("", "accuracy", "accuracy=high", "val_accuracy=3", "[1]"), '{"accuracy": "0.5"}', '{"accuracy": true}', "{broken"],
 )
 def test_no_metric(text):
-    with pytest.raises(ProgramFailed, match="accuracy"):
-        read_metric(text, "accuracy")
+    assert find_metric(text, "accuracy") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("value=0.1\nvalue=0.2\nother=3", 0.2),
+        ('value=0.1\n{"value": 0.25}\n{"loss": 3}\n{broken', 0.25),
+        ('{"value": 0.25}\nvalue=0.5\nval_value=0.7', 0.5),
+    ],
+)
+def test_the_last_line_with_the_metric_counts(text, value):
+    assert evaluated(f"print({text!r})")[0].metrics == {"value": value}
 
 
 @pytest.mark.parametrize(

@@ -135,20 +135,6 @@ def fill(command: Sequence[str], params: Mapping[str, Any], checkpoint: str = ""
     return words
 
 
-def read_metric(output: str, metric: str) -> float:
-    """Return the metric from the last line that is JSON and holds it, or reads ``metric=value`` or ``metric: value``.
-
-    Examples
-    --------
-    >>> read_metric("epoch 1\\naccuracy=0.5\\naccuracy=0.75\\n", "accuracy")
-    0.75
-    """
-    for line in reversed(output.splitlines()):
-        if (value := find_metric(line, metric)) is not None:
-            return value
-    raise _no_metric(metric, output)
-
-
 def find_metric(line: str, metric: str) -> float | None:
     """Return the metric that a line of output holds; None where it holds none.
 
