@@ -25,6 +25,7 @@ from welltuned.cli.program import Program, fill, find_metric
 from welltuned.evaluation import evaluate
 from welltuned.live import LiveTrial, Task
 from welltuned.report import render
+from welltuned.trial import Report
 
 PYTHON = sys.executable
 TRAIN = """
@@ -444,6 +445,91 @@ def test_a_program_of_many_errors_is_not_held_up():
     assert outcome.error.endswith("exit code 1: much | much | the last word")
 
 
+def named(lines, metrics=("value",), reports=()):
+    """Return the outcome and the new reports of a program that prints these lines, in a trial that had some already."""
+    Path("lines.txt").write_text("".join(f"{line}\n" for line in lines))
+    seen = []
+    program = Program(("sh", "-c", "cat lines.txt", "{checkpoint}", "{x}"), metrics, ("x",), "epoch")
+    task = Task(0, 1, {"x": 1}, checkpoint="kept", reports=tuple(reports))
+    live = LiveTrial(task, lambda _, report: seen.append((report.step, report.metrics)))
+    return evaluate(program, live, metrics), seen
+
+
+def test_lines_say_which_step_they_are():
+    """In each form in which metrics are recognised; what says none is no step of its own."""
+    lines = ["value=9", "epoch=3 value=0.3", '{"epoch": 4, "value": 0.4}', "Epoch: 7, value: 0.7", "epoch=9"]
+    outcome, reports = named([*lines, "value=0.9", "value=1"])
+    assert reports == [(3, {"value": 0.3}), (4, {"value": 0.4}), (7, {"value": 0.7}), (9, {"value": 0.9})]
+    assert outcome.metrics == {"value": 1.0}
+
+
+def test_metrics_of_one_step_come_together():
+    """One that is there every other step makes a report of these."""
+    lines = ["epoch=1 loss=1", "epoch=2 loss=2", "epoch=2 speed=-2", "epoch=3 loss=3", "epoch=4", "speed=-4", "loss=4"]
+    outcome, reports = named(lines, ("loss", "speed"))
+    assert reports == [(2, {"loss": 2.0, "speed": -2.0}), (4, {"loss": 4.0, "speed": -4.0})]
+    assert outcome.metrics == {"loss": 4.0, "speed": -4.0}
+
+
+def test_a_step_that_was_reported_is_not_reported_again():
+    """Neither by the same run nor by the one that goes on from the checkpoint before it."""
+    known = [Report(step, {"value": 0.5}) for step in (1, 2, 3)]
+    outcome, reports = named(["epoch=3 value=0.3", "epoch=4 value=0.4", "epoch=4 value=0.2"], reports=known)
+    assert reports == [(4, {"value": 0.4})] and outcome.metrics == {"value": 0.2}
+    outcome, reports = named(["done"], reports=known)
+    assert reports == [] and outcome.metrics == {"value": 0.5}
+
+
+def test_many_named_steps_are_thinned_by_their_number():
+    """Not by their names, which may come every 250."""
+    _, reports = named([f"epoch={250 * i} value={i}" for i in range(1, 1201)])
+    assert [step for step, _ in reports] == [250 * i for i in (*range(1, 100), *range(100, 1000, 10), 1000, 1100, 1200)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["epoch=0.5 value=1"], "the program printed epoch=0.5, which is not a whole number"),
+        (["epoch=nan value=1"], "epoch=nan"),
+        (["step=1 value=1"], "neither a JSON line with 'epoch' nor a line epoch=value; its last line was 'step=1"),
+    ],
+)
+def test_steps_that_are_none(lines, words):
+    outcome, reports = named(lines)
+    assert outcome.state is wt.State.FAILED and words in outcome.error and not reports
+
+
+def test_a_step_that_is_the_metric_is_refused(refuse):
+    program = ["-n", 1, "--", PYTHON, "program.py", "{params}"]
+    assert "--step 'loss' is a metric" in refuse(
+        "tune", "--space", "space.yaml", "--metric", "loss", "--step", "loss", *program
+    )
+
+
+def test_tune_of_a_program_that_is_killed_before_its_checkpoint(tmp_path):
+    """It prints a line again when it goes on, and its steps are those that it says all the same."""
+    source = """
+import os, sys
+file = sys.argv[1] + "/epoch"
+epoch = int(open(file).read()) if os.path.exists(file) else 0
+for epoch in range(epoch + 1, 7):
+    print(f"epoch={epoch} value={float(sys.argv[2]) + 1 / epoch}", flush=True)
+    if epoch == 4 and not os.path.exists(file + "-killed"):
+        open(file + "-killed", "w").close()
+        sys.exit("killed")
+    with open(file + ".new", "w") as new:
+        new.write(str(epoch))
+    os.replace(file + ".new", file)
+"""
+    (tmp_path / "killed.py").write_text(source)
+    command = (PYTHON, str(tmp_path / "killed.py"), "{checkpoint}", "{x}")
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, checkpoints=tmp_path)
+    study.optimize(Program(command, ("value",), ("x",), "epoch"), n_trials=2, retries={"error": 1})
+    for trial in study.trials:
+        assert [r.step for r in trial.reports] == [1, 2, 3, 4, 5, 6] and trial.attempts == 2
+        assert [round(1 / (r.metrics["value"] - trial.params["x"])) for r in trial.reports] == [1, 2, 3, 4, 5, 6]
+
+
 ENDLESS = """
 import os, signal, subprocess, sys, time
 ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -567,7 +653,7 @@ def test_find_metric(text, value):
 
 @pytest.mark.parametrize(
     "text",
-    [*("", "accuracy", "accuracy=high", "val_accuracy=3", "[1]"), '{"accuracy": "0.5"}', '{"accuracy": true}', "{broken"],
+    ["", "accuracy", "accuracy=high", "val_accuracy=3", "[1]", "{broken", '{"accuracy": "0.5"}', '{"accuracy": true}'],
 )
 def test_no_metric(text):
     assert find_metric(text, "accuracy") is None

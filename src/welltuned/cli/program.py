@@ -34,17 +34,29 @@ class ProgramFailed(WelltunedError):
 class Program:
     """Run ``command`` with its placeholders filled, and read ``metrics`` from what it prints.
 
+    Parameters
+    ----------
+    command, metrics
+        The words of the command, and the names of what it prints.
+    names
+        Those of the parameters.
+    step
+        As what the program prints which step metrics belong to; unless given, steps are counted.
+
     Raises
     ------
     InvalidValue
-        When a placeholder is no parameter, or a parameter has no placeholder.
+        When a placeholder is no parameter, a parameter has no placeholder, or a step is a metric.
     """
 
     command: tuple[str, ...]
     metrics: tuple[str, ...]
     names: tuple[str, ...]
+    step: str | None = None
 
     def __post_init__(self) -> None:
+        if self.step in self.metrics:
+            raise InvalidValue(f"--step {self.step!r} is a metric; name what says which step the metric belongs to")
         used = {name for word in self.command for name in PLACEHOLDER.findall(word)}
         if unknown := sorted(used - {*self.names, *SPECIAL}):
             raise InvalidValue(
@@ -59,14 +71,13 @@ class Program:
     def __call__(self, trial: LiveTrial) -> dict[str, float]:
         """Run the program once and return its metrics.
 
-        Each time it has printed all of them is a report, at step 1, 2, 3, …; a trial that is to stop is ended. A
-        program that is told where its checkpoint is goes on behind the last report: what it has printed when it is
-        ended belongs to what it will go on from, so the last of that is a report too.
+        Each time it has printed all of them is a report, at step 1, 2, 3, … or as it says; a trial that is to stop is
+        ended. A program that is told where its checkpoint is goes on behind the last report: what it has printed when
+        it is ended belongs to what it will go on from, so the last of that is a report too.
         """
         last: deque[str] = deque(maxlen=KEPT)
-        resumes, fresh = self._resumes, dict[str, float]()  # since the last report
-        before = trial.reports[-1] if resumes and trial.reports else Report(0, {})
-        step, found = before.step, dict(before.metrics)
+        resumes = self._resumes
+        printed = Printed(self.metrics, self.step, trial.reports if resumes else ())
         try:
             process = Process(fill(self.command, trial, str(trial.checkpoint) if resumes else ""))
         except OSError as error:
@@ -74,12 +85,10 @@ class Program:
         with process:
             for line in process.lines():
                 last.append(line)
-                fresh |= {m: value for m in self.metrics if (value := find_metric(line, m)) is not None}
-                if len(fresh) < len(self.metrics):
+                if not printed.completes(line):
                     continue
-                step, found, fresh = step + 1, fresh, {}
-                if _is_kept(step) or not all(map(math.isfinite, found.values())):
-                    trial.report(found, step)
+                if _is_kept(printed.count) or not all(map(math.isfinite, printed.metrics.values())):
+                    trial.report(printed.metrics, printed.step)
                 if trial.should_stop():
                     process.end()
                     if not resumes:
@@ -87,15 +96,17 @@ class Program:
             if not trial.should_stop():
                 code, errors = process.wait()
         if trial.should_stop():
-            if resumes and found:
-                trial.report(found, step)
+            if resumes and printed.metrics:
+                trial.report(printed.metrics, printed.step)
             trial.prune()
         output = "\n".join(last)
         if code != 0:
             raise ProgramFailed(f"exit code {code}: {_last_lines(_cause(errors) or output)}")
-        if missing := [metric for metric in self.metrics if metric not in found | fresh]:
-            raise _no_metric(missing[0], output)
-        return found | fresh
+        if missing := [metric for metric in self.metrics if metric not in printed.last]:
+            raise _not_printed(missing[0], output)
+        if self.step is not None and printed.named is None and not trial.reports:
+            raise _not_printed(self.step, output)
+        return printed.last
 
     @property
     def _resumes(self) -> bool:
@@ -103,9 +114,58 @@ class Program:
         return "checkpoint" not in self.names and any("checkpoint" in PLACEHOLDER.findall(w) for w in self.command)
 
 
-def _is_kept(step: int) -> bool:
-    """Tell whether a step is a report: of those with more than two digits, the ones that end in zeros behind them."""
-    return step % 10 ** max(len(str(step)) - 2, 0) == 0
+class Printed:
+    """What a program has printed so far, as its lines come in.
+
+    Examples
+    --------
+    >>> printed = Printed(("loss",), "epoch")
+    >>> printed.completes("epoch=3 loss=0.25"), printed.step, printed.metrics
+    (True, 3, {'loss': 0.25})
+    """
+
+    def __init__(self, names: tuple[str, ...], says: str | None = None, before: Sequence[Report] = ()) -> None:
+        self._names = names
+        self._says = says
+        self._fresh: dict[str, float] = {}  # since the last time that all of them were there
+        #: all metrics, the last time that they were there, and their step; those that a run before this one reported
+        self.metrics: dict[str, float] = dict(before[-1].metrics) if before else {}
+        self.step = before[-1].step if before else 0
+        #: the step that was said last, which metrics now belong to
+        self.named: int | None = None
+        #: each metric as it was printed last, on whatever line
+        self.last = dict(self.metrics)
+        #: how many reports there could have been
+        self.count = self.step if says is None else len(before)
+
+    def completes(self, line: str) -> bool:
+        """Take note of a line; tell whether all metrics of a step are there now."""
+        if self._says is not None:
+            self._take_step(self._says, line)
+        new = {name: value for name in self._names if (value := find_metric(line, name)) is not None}
+        self._fresh |= new
+        self.last |= new
+        if len(self._fresh) < len(self._names) or (self._says is not None and self.named is None):
+            return False
+        self.count += 1
+        self.step = self.count if self.named is None else self.named
+        self.metrics, self._fresh = self._fresh, {}
+        return True
+
+    def _take_step(self, name: str, line: str) -> None:
+        """Read which step a line says that this and the following ones belong to."""
+        said = find_metric(line, name)
+        if said is None:
+            return
+        if not said.is_integer():
+            raise ProgramFailed(f"--step {name}: the program printed {name}={said:g}, which is not a whole number")
+        if self.named != said:
+            self.named, self._fresh = int(said), {}
+
+
+def _is_kept(count: int) -> bool:
+    """Tell whether what comes as this one is a report: beyond 100 every tenth, beyond 1,000 every hundredth."""
+    return count % 10 ** max(len(str(count)) - 2, 0) == 0
 
 
 def fill(command: Sequence[str], params: Mapping[str, Any], checkpoint: str = "") -> list[str]:
@@ -157,7 +217,7 @@ def _plain(metric: str) -> re.Pattern[str]:
     )
 
 
-def _no_metric(metric: str, output: str) -> ProgramFailed:
+def _not_printed(metric: str, output: str) -> ProgramFailed:
     return ProgramFailed(
         f"the program printed neither a JSON line with {metric!r} nor a line {metric}=value; its last line was "
         f"{_last_lines(output, 1)!r}"

@@ -149,9 +149,10 @@ def run(where: str, space: str | None, **options: Any) -> None:
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--space", "space", required=True, help="YAML or JSON file, or FILE:NAME in Python.")
 @click.option("--metric", default="value", show_default=True, help="Name of the metric that the program prints.")
+@click.option("--step", default=None, metavar="NAME", help="What such a line calls its step; counted unless given.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @search_options
-def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> None:
+def tune(space: str, metric: str, step: str | None, command: tuple[str, ...], **options: Any) -> None:
     """Tune any program: welltuned tune --space space.yaml --metric accuracy -- python train.py --lr {lr}
 
     Each {name} becomes the value of that parameter; {params} becomes all of them as JSON, {checkpoint} a folder of the
@@ -166,7 +167,7 @@ def tune(space: str, metric: str, command: tuple[str, ...], **options: Any) -> N
     if not options["direction"] and metric.lower().strip("_") in MORE_IS_BETTER:
         click.echo(f"{metric} is minimized; if more is better, give --direction maximize and another --name", err=True)
     _search(
-        Program(tuple(command), tuple(directions), tuple(parsed)),
+        Program(tuple(command), tuple(directions), tuple(parsed), step),
         parsed,
         options,
         directions,
