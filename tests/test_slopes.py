@@ -51,6 +51,47 @@ def test_derivatives_of_a_part_enter_no_trial_again(monkeypatch):
     assert np.array_equal(whole.where(np.array([False, True, True, False])).slopes, expected, equal_nan=True)
 
 
+def test_derivatives_are_kept_up_to_date_in_the_table():
+    """Whatever has become of the trials: those that ended otherwise, were dropped, came late or brought none."""
+    table, trials = Table(SPACE, {"value": "maximize"}), {}
+
+    def put(number, gradient, state=State.COMPLETE, x=0.5):
+        trials[number] = trial(number, x, 1e-2, 3.0, gradient, state)
+        table.put(trials[number])
+
+    def now():
+        known = [trials[number] for number in sorted(trials)]
+        return [History(SPACE, known, {"value": "maximize"}, table=given) for given in (table, None)]
+
+    def agree():
+        kept, anew = now()
+        assert kept.has_gradients is anew.has_gradients
+        if anew.slopes is None:
+            return kept.slopes is None
+        return np.array_equal(kept.slopes, anew.slopes, equal_nan=True)
+
+    for number in range(20):
+        put(number, None)
+    assert agree() and not now()[0].has_gradients
+    put(3, {"x": 2.0}, State.RUNNING)
+    put(5, {"x": 2.0, "rate": 1.0})
+    assert agree() and now()[0].has_gradients
+    earlier = now()[0]
+    before = earlier.slopes.copy()
+    put(3, {"rate": 7.0}, x=0.25)
+    put(40, {"rate": 4.0, "kind": 1.0})
+    put(5, None)
+    assert agree()
+    table.drop(40)
+    del trials[40]
+    assert agree() and np.isfinite(now()[0].slopes).sum() == 1
+    put(40, None)
+    assert agree()
+    put(3, None)
+    assert agree() and now()[0].slopes is None
+    assert np.array_equal(earlier.slopes, before, equal_nan=True)
+
+
 def test_without_derivatives_there_are_none():
     assert History(SPACE, [trial(0, 0.5, 1e-2, 3.0)]).slopes is None
     several = {"value": "minimize", "other": "minimize"}

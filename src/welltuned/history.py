@@ -40,16 +40,19 @@ class Table:
         self.codes = np.full(16, -1, dtype=np.int8)
         self.constraints: dict[str, int] = {}  # column of each constraint on outcomes
         self.violations = np.empty((16, 0))
+        self.derived = np.zeros(16, dtype=bool)  # which trials have returned a gradient
+        self.gradients = np.empty((16, 0))  # as returned, a column each parameter as soon as there is one
 
     def put(self, trial: Trial) -> None:
         """Enter a trial, or what changed about it."""
         number = trial.number
         while number >= len(self.codes):
-            for name in ("unit", "losses", "sems", "violations"):
+            for name in ("unit", "losses", "sems", "violations", "gradients"):
                 array = getattr(self, name)
                 setattr(self, name, np.vstack([array, np.full_like(array, np.nan)]))
             self.codes = np.concatenate([self.codes, np.full_like(self.codes, -1)])
             self.fits = np.concatenate([self.fits, np.zeros_like(self.fits)])
+            self.derived = np.concatenate([self.derived, np.zeros_like(self.derived)])
         self.version += 1
         self.codes[number] = CODES[trial.state]
         self.losses[number] = self.signs * [_metric(trial, name) for name in self.names]
@@ -57,6 +60,7 @@ class Table:
             self.sems[number] = [trial.sems.get(name, np.nan) for name in self.names]
         for name, value in trial.constraints.items():
             self._violate(number, name, value)
+        self._derive(number, trial.gradient)
         key = None if trial.params is None else key_of(self.space, trial)
         if key != self._key.get(number):
             self._forget(number)
@@ -75,10 +79,18 @@ class Table:
             self.violations = np.hstack([self.violations, np.full((len(self.codes), 1), np.nan)])
         self.violations[number, self.constraints[name]] = value
 
+    def _derive(self, number: int, gradient: Mapping[str, float] | None) -> None:
+        self.derived[number] = gradient is not None
+        if gradient is not None:
+            if self.gradients.shape[1] == 0:
+                self.gradients = np.full((len(self.codes), len(self.space)), np.nan)
+            self.gradients[number] = [gradient.get(public(name), np.nan) for name in self.space]
+
     def drop(self, number: int) -> None:
         """Take a trial out."""
         self.version += 1
         self._forget(number)
+        self.derived[number] = False
         self.codes[number], self.losses[number] = -1, np.nan
 
     def _forget(self, number: int) -> None:
@@ -101,6 +113,8 @@ class _Arrays:
     violations: np.ndarray
     constraints: tuple[str, ...]
     codes: np.ndarray
+    derived: np.ndarray
+    gradients: np.ndarray
     keys: frozenset[str]
 
 
@@ -231,6 +245,8 @@ class History:
             table.violations[at],
             tuple(table.constraints),
             table.codes[at],
+            table.derived[at],
+            table.gradients[at],
             frozenset(table.keys),
         )
 
@@ -293,16 +309,21 @@ class History:
 
         None where it never did, and for several objectives.
         """
-        if len(self.directions) > 1 or all(t.gradient is None for t in self.trials):
+        if len(self.directions) > 1 or not self.has_gradients:
             return None
         sign = -1.0 if "maximize" in self.directions.values() else 1.0
         found = np.full(self.unit.shape, np.nan)
-        rows = [i for i, t in enumerate(self.trials) if t.gradient is not None and t.state is State.COMPLETE]
-        for j, (name, parameter) in enumerate(self.space.items()):
+        rows = self._arrays.derived & self._mask(State.COMPLETE)
+        for j, parameter in enumerate(self.space.values()):
             if isinstance(parameter, Float) and parameter.step is None:
-                given = [(self.trials[i].gradient or {}).get(public(name), np.nan) for i in rows]
-                found[rows, j] = sign * np.array(given) * codec.slope(parameter, self.unit[rows, j])
+                given = self._arrays.gradients[rows, j]
+                found[rows, j] = sign * given * codec.slope(parameter, self.unit[rows, j])
         return found
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the objective has returned its gradient, in any trial."""
+        return bool(self._arrays.derived.any())
 
     @property
     def violations(self) -> np.ndarray:
@@ -413,6 +434,8 @@ class History:
             sems=arrays.sems[kept],
             violations=arrays.violations[kept],
             codes=arrays.codes[kept],
+            derived=arrays.derived[kept],
+            gradients=arrays.gradients[kept],
             keys=frozenset(key_of(self.space, t) for t in chosen.trials if t.params is not None),
         )
         return chosen

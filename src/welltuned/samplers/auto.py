@@ -73,7 +73,7 @@ class Auto:
             why = f"the budget of {history.budget} trials covers all {total} configurations"
             return Choice(Grid(every), "grid", why)
         several = len(history.directions) > 1
-        gradients = not several and any(t.gradient is not None for t in history.trials)
+        gradients = not several and history.has_gradients
         # trials that fail or are still running count too, and those that start together take one turn
         if gradients and not len(history) // n % 2 and all(isinstance(p, Float) for p in space.values()):
             return Choice(Gradient(), "gradient", "the objective returns its gradient; every other trial follows it")
