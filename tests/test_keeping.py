@@ -124,16 +124,20 @@ def test_who_is_refused_changes_nothing(storage):
     assert new(storage).scheduler == wt.Median()
 
 
-def test_a_scheduler_of_ones_own_is_given_again(storage):
+def test_a_scheduler_of_ones_own_is_given_again(storage, caplog):
     """As a sampler of one's own: who opens the study without it has none, and what was there before is not there."""
     new(storage, scheduler="median")
     own = new(storage, scheduler=Impatient())
     own.optimize(train, n_trials=2)
     assert ends(own) == [(State.PRUNED, 2)] * 2
-    assert new(storage).scheduler is None
+    without = new(storage)
+    assert without.scheduler is None and not caplog.records
+    without.optimize(train, n_trials=2)
+    assert "no report is judged; its scheduler was Impatient" in caplog.text
+    caplog.clear()
     again = new(storage, scheduler=Impatient())
     again.optimize(train, n_trials=3)
-    assert ends(again) == [(State.PRUNED, 2)] * 3
+    assert ends(again) == [(State.PRUNED, 2)] * 3 and not caplog.records
 
 
 def test_who_opened_it_for_a_look_keeps_the_scheduler_of_who_makes_it(storage):

@@ -114,6 +114,17 @@ def stored_scheduler(row: StudyRow) -> Scheduler | None:
     return make_scheduler(stored) if stored["name"] in SCHEDULERS else None
 
 
+def warn_of_lacking(row: StudyRow, scheduler: Scheduler | None) -> None:
+    """Say that nothing judges reports, where the user's own scheduler did when the study was opened before."""
+    name = row.attributes.get(SCHEDULER, {"name": NONE})["name"]
+    if scheduler is None and name not in (NONE, *SCHEDULERS):
+        log.warning(
+            "study %r: no report is judged; its scheduler was %s, a class of your own: give it again, or 'none'",
+            row.name,
+            name,
+        )
+
+
 def _cost(per: str) -> str:
     return "seconds" if per == "second" else per
 

@@ -46,6 +46,7 @@ from welltuned.study.checks import (
     check_timeout,
     check_wishes,
     stored_scheduler,
+    warn_of_lacking,
     warn_of_misfits,
     warn_of_new,
     warn_of_positions,
@@ -174,9 +175,7 @@ class Study:
         self._ledger.budget = self._n_trials
         self._asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
         #: what claims trials and stores results, for loops other than ``optimize``
-        self.coordinator = Coordinator(
-            self._ledger, searcher, judge, checkpoint_folder(folder, store, row)
-        )
+        self.coordinator = Coordinator(self._ledger, searcher, judge, checkpoint_folder(folder, store, row))
 
     def _use(self, parsed: Space | None, row: StudyRow) -> None:
         if parsed is not None:
@@ -515,6 +514,7 @@ class Study:
             bool(stay),
         )
         self._check_ends(total, options)
+        warn_of_lacking(self._ledger.row, self.scheduler)
         with self.coordinator.alone():
             self._n_trials = self._ledger.budget = total
             self._ledger.keep_budget()
