@@ -285,6 +285,14 @@ def test_paused_trials_count_as_settled_without_a_scheduler_that_promotes(tmp_pa
     assert len(study.trials) == 6 and study.stop_reason.startswith("budget")
 
 
+def test_the_log_says_that_trials_are_paused(tmp_path, caplog):
+    """And not what an executor makes of one that was told to stop."""
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, scheduler=wt.Asha(last=LAST), checkpoints=tmp_path)
+    with caplog.at_level("INFO", "welltuned"):
+        study.optimize(train, n_trials=6)
+    assert sum(" paused: " in r.getMessage() for r in caplog.records) >= 3 and " pruned: " not in caplog.text
+
+
 def test_what_has_come_to_its_end_is_complete(caplog):
     """An objective that never asks whether to stop makes whole trainings; their results count, and it is told."""
     study, ran = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, scheduler="asha"), []

@@ -253,7 +253,8 @@ class _Run:
         self._show()
         if outcome.state is not State.FAILED and log.isEnabledFor(logging.INFO):
             values = ", ".join(f"{name} {value:.6g}" for name, value in outcome.metrics.items())
-            log.info("trial %d %s: %s", task.number, outcome.state.value, values or "no value")
+            state = self.study.history.trials_by_number[task.number].state  # one that is told to stop may be paused
+            log.info("trial %d %s: %s", task.number, state.value, values or "no value")
         for callback in self.options.callbacks:
             callback(self.study, self.study.history.trials_by_number[task.number])
 
