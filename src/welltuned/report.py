@@ -53,7 +53,7 @@ system-ui,-apple-system,"Segoe UI", "Noto Sans SC",sans-serif}main{max-width:112
 section{margin:0}.big{font-size:40px;font-weight:650;letter-spacing:-.02em;color:var(--accent);line-height:1.15; overflow-wrap:anywhere}table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}th,td{
 text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid
 var(--line);vertical-align:top}th{color:var(--soft);font-weight:600;
-white-space:nowrap}.sort th{cursor:pointer}.number{white-space:nowrap}.wide{overflow-x:auto}.wide>div{min-width:680px}.scroll{overflow-x:auto;max-height:520px;overflow-y:auto}.scroll thead
+white-space:nowrap}.sort th{cursor:pointer}.number{white-space:nowrap}.name{min-width:10em;overflow-wrap:anywhere}.wide{overflow-x:auto}.wide>div{min-width:680px}.scroll{overflow-x:auto;max-height:520px;overflow-y:auto}.scroll thead
 th{position:sticky;top:0; background:var(--paper)}tr.best td{background:#fef3c7}code{font:13px
 ui-monospace,monospace}.failed{color:#b91c1c}
 footer{color:var(--soft);font-size:13px;margin-top:24px}@media(max-width:720px){.grid{grid-template-columns:1fr}}
@@ -280,7 +280,7 @@ def _comparison(studies: list[Study]) -> str:
         value = f"front of {len(seen.front)}" if len(study.directions) > 1 else "–" if best is None else f"{best.value:.6g}"
         setting = "" if best is None else _params(best)
         rows += (
-            f"<tr><td>{_text(study.name)}</td><td class=number>{value}</td><td>{len(study.trials)}</td><td>{setting}</td></tr>"
+            f"<tr><td class=name>{_text(study.name)}</td><td class=number>{value}</td><td>{len(study.trials)}</td><td>{setting}</td></tr>"
         )
     return (
         f"<h1>Side by side</h1><section><table><thead><tr><th>study</th><th>best</th><th>trials</th><th>best setting</th></tr></thead>"
