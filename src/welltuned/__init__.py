@@ -18,7 +18,7 @@ _HOMES = {
         *("delete_study", "from_optuna", "maximize", "minimize"),
     ),
     "welltuned.samplers": ("CMAES", "NSGA2", "SAMPLERS", "TPE", "Auto", "Bayes", "Gradient", "Grid", "QMC", "Random"),
-    "welltuned.schedulers": ("SCHEDULERS", "Asha", "Halving", "Hyperband", "Median", "Race"),
+    "welltuned.schedulers": ("SCHEDULERS", "Asha", "Halving", "Hyperband", "Median", "Pbt", "Race"),
     "welltuned.storage": ("STORAGES",),
     "welltuned.executors": ("EXECUTORS",),
     "welltuned.evaluation": ("Result",),
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from welltuned.executors import EXECUTORS
     from welltuned.history import History
     from welltuned.samplers import CMAES, NSGA2, QMC, SAMPLERS, TPE, Auto, Bayes, Gradient, Grid, Random
-    from welltuned.schedulers import SCHEDULERS, Asha, Halving, Hyperband, Median, Race
+    from welltuned.schedulers import SCHEDULERS, Asha, Halving, Hyperband, Median, Pbt, Race
     from welltuned.space import Categorical, Float, Int, Ordinal, Space
     from welltuned.storage import STORAGES
     from welltuned.study import (
@@ -107,6 +107,7 @@ __all__ = [
     "NoCompletedTrial",
     "Ordinal",
     "Patience",
+    "Pbt",
     "Pruned",
     "Race",
     "Random",

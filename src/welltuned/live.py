@@ -31,7 +31,8 @@ class Task:
     ``open_space`` says that the objective suggests its parameters itself; ``params`` are then proposals for those that
     earlier trials suggested. ``fixed`` says that they are what the user enqueued, and nothing else will do.
 
-    ``study`` is the name of the study that the trial belongs to, and when it was made.
+    ``study`` is the name of the study that the trial belongs to, and when it was made. ``inherited`` is the step up to
+    which the checkpoint of its parent has come, where a scheduler bred the trial.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Task:
     reports: tuple[Report, ...] = ()
     domains: Mapping[str, Parameter] = field(default_factory=dict)
     study: tuple[str, float] | None = None
+    inherited: int | None = None
 
 
 class LiveTrial(Mapping[str, Any]):
@@ -119,6 +121,11 @@ class LiveTrial(Mapping[str, Any]):
     def reports(self) -> tuple[Report, ...]:
         """What the trial has reported before it was interrupted or paused, by step; nothing when it begins."""
         return self.task.reports
+
+    @property
+    def inherited(self) -> int | None:
+        """Up to which step the checkpoint has come that a child of another trial begins with; None for other trials."""
+        return self.task.inherited
 
     @property
     def checkpoint(self) -> Path:

@@ -10,6 +10,8 @@ from typing import Any
 from welltuned.errors import InvalidValue
 
 CONSTRAINTS = "welltuned:constraints"  # the attribute that holds what ``LiveTrial.constrain`` was told
+RESTS = "welltuned:rests"  # the one that holds at which steps a member of a population has rested
+OWN = (CONSTRAINTS, RESTS)
 
 
 class State(str, enum.Enum):
@@ -92,7 +94,7 @@ class Trial:
         count.
     assigned, provenance
         When it got its configuration, in that count; and what the search knew when it proposed it: see
-        :class:`welltuned.study.Replay`.
+        :class:`welltuned.study.Replay`. Of a child of another trial, what it descends from: see :attr:`parent`.
     """
 
     number: int
@@ -156,6 +158,27 @@ class Trial:
     def feasible(self) -> bool:
         """Whether no constraint on outcomes is violated."""
         return not any(value > 0 for value in self.constraints.values())
+
+    @property
+    def parent(self) -> int | None:
+        """The trial whose checkpoint this one began with, or None where it began by itself."""
+        return None if self.provenance is None else self.provenance.get("parent")
+
+    @property
+    def inherited(self) -> int | None:
+        """Up to which step its parent had come then; its own reports are of later ones."""
+        return None if self.provenance is None else self.provenance.get("step")
+
+    @property
+    def replaces(self) -> int | None:
+        """The trial in whose place it began, which was behind at that step."""
+        return None if self.provenance is None else self.provenance.get("replaces")
+
+    @property
+    def rests(self) -> tuple[int, ...]:
+        """The steps at which a member of a population has rested, ascending."""
+        found = self.attributes.get(RESTS) if self.attributes else None
+        return tuple(found) if isinstance(found, (list, tuple)) else ()
 
     @property
     def value(self) -> float | None:

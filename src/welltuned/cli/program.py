@@ -77,7 +77,10 @@ class Program:
         """
         last: deque[str] = deque(maxlen=KEPT)
         resumes = self._resumes
-        printed = Printed(self.metrics, self.step, trial.reports if resumes else ())
+        before = trial.reports if resumes else ()
+        if not before and trial.inherited is not None:
+            before = (Report(trial.inherited, {}),)
+        printed = Printed(self.metrics, self.step, before)
         try:
             process = Process(fill(self.command, trial, str(trial.checkpoint) if resumes else ""))
         except OSError as error:

@@ -8,7 +8,20 @@ from welltuned.schedulers.asha import Asha
 from welltuned.schedulers.halving import Halving
 from welltuned.schedulers.hyperband import Hyperband
 from welltuned.schedulers.median import Median
-from welltuned.schedulers.protocol import Continue, Decision, Pause, Promoter, Scheduler, Stop
+from welltuned.schedulers.pbt import Pbt
+from welltuned.schedulers.protocol import (
+    Begin,
+    Breeder,
+    Child,
+    Continue,
+    Decision,
+    Move,
+    Pause,
+    Promote,
+    Promoter,
+    Scheduler,
+    Stop,
+)
 from welltuned.schedulers.race import Race
 from welltuned.settings import describe, make
 
@@ -17,6 +30,7 @@ SCHEDULERS: dict[str, type[Any]] = {
     "halving": Halving,
     "hyperband": Hyperband,
     "median": Median,
+    "pbt": Pbt,
     "race": Race,
 }
 
@@ -57,12 +71,18 @@ __all__ = [
     "NONE",
     "SCHEDULERS",
     "Asha",
+    "Begin",
+    "Breeder",
+    "Child",
     "Continue",
     "Decision",
     "Halving",
     "Hyperband",
     "Median",
+    "Move",
     "Pause",
+    "Pbt",
+    "Promote",
     "Promoter",
     "Race",
     "Scheduler",

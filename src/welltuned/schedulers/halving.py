@@ -69,12 +69,15 @@ class Halving:
         return rung if rung > after else None
 
 
-def n_ahead(reported: Mapping[int, Curve], step: int) -> dict[int, int]:
-    """Return how many trials are better up to ``step``, lower or on earlier fronts, for each that came so far."""
+def n_ahead(reported: Mapping[int, Curve], step: int, *, latest: bool = False) -> dict[int, int]:
+    """Return how many trials are better up to ``step``, lower or on earlier fronts, for each that came so far.
+
+    What counts is the lowest value so far, or with ``latest`` the one at that step.
+    """
     places = {n: at for n, curve in reported.items() if (at := curve.reaching(step)) is not None}
     if not places:
         return {}
-    losses = np.array([reported[n].lowest[at] for n, at in places.items()])
+    losses = np.array([(reported[n].losses if latest else reported[n].lowest)[at] for n, at in places.items()])
     if losses.shape[1] == 1:
         return dict(zip(places, np.searchsorted(np.sort(losses[:, 0]), losses[:, 0]).tolist(), strict=True))
     ahead, before = np.zeros(len(losses), dtype=int), 0

@@ -16,14 +16,16 @@ from welltuned.evaluation import failure
 from welltuned.history import History
 from welltuned.live import Task
 from welltuned.samplers import Auto, Sampler
-from welltuned.schedulers import Continue, Decision, Pause, Scheduler
+from welltuned.schedulers import Begin, Child, Continue, Decision, Move, Pause, Promote, Scheduler
 from welltuned.space import Params, Space
 from welltuned.space.codec import cells
 from welltuned.storage import StudyRow
 from welltuned.streams import trial_rng
+from welltuned.study.breeding import Breeding, descent
+from welltuned.study.folders import Folders
 from welltuned.study.ledger import Ledger
 from welltuned.study.promotion import Promotion
-from welltuned.study.reasons import INTERRUPTED, concerns_all
+from welltuned.study.reasons import BUDGET, ENDED, EXHAUSTED, INTERRUPTED, concerns_all
 from welltuned.study.visible import is_settled, provenance, within_window
 from welltuned.surrogate.threads import single_threaded
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
@@ -42,7 +44,8 @@ class Coordinator:
         self.sampler = sampler
         self.scheduler = scheduler
         self.promotion = Promotion(ledger, scheduler)
-        self._checkpoints = None if checkpoints is None else str(checkpoints)
+        self._folders = None if checkpoints is None else Folders(checkpoints)
+        self.breeding = Breeding(ledger, scheduler, self._folders)
         self._said: str | None = None
         self._missed = self._lacked = False
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
@@ -88,6 +91,8 @@ class Coordinator:
             self.ledger.recover()
         if self.window is not None:
             return self._next_in_order(n, self.window)
+        if self.breeding.possible:
+            return self._next_of_population(n), False
         self.promotion.promote(n)
         tasks, exhausted = self._next_of_all(n, ahead)
         if exhausted and self.promotion.promote(n - len(tasks)):  # the best of those that rest, since none is new
@@ -113,9 +118,58 @@ class Coordinator:
         ]
         return tasks, exhausted
 
-    def _claim(self, n: int) -> list[Trial]:
-        """Claim up to ``n`` trials, and end those that cannot be evaluated."""
-        claimed = self._take(n)
+    def _next_of_population(self, n: int) -> list[Task]:
+        """Let up to ``n`` trials begin or go on, one after the other, as a scheduler that breeds has it."""
+        tasks: list[Task] = []
+        self.breeding.idle = False
+        while len(tasks) < n and not self.breeding.idle:
+            history = self.promotion.seen(self.ledger.sync())
+            claimed, move = self._claim(1, history.spent), None
+            if not claimed and not self.ledger.recover():
+                number = max((t.number for t in history.trials), default=-1) + 1
+                move = self.breeding.move(history, number)
+                if isinstance(move, Promote):
+                    self.breeding.promote(move)
+                elif move is not None:  # nothing is claimed where others have begun one since: then look again
+                    claimed = self._claim(1, history.spent + 1)
+                    move = move if claimed and claimed[0].number == number else None
+            try:
+                begun = [self._member(trial, move) for trial in claimed]
+            except BaseException:
+                self.ledger.let_go((t.number for t in claimed), begun=False)
+                raise
+            tasks += [self.task(trial) for trial in begun if trial is not None]
+        return tasks
+
+    def _member(self, trial: Trial, move: Move | None) -> Trial | None:
+        """Give a claimed trial the configuration that it lacks, and its folder; None where it is not to begin."""
+        while trial.params is None and self.ledger.holds(trial.number):
+            if move is None and not self.open_space:  # what others have claimed later comes after this one
+                seen = self.promotion.seen(self.ledger.sync())
+                later = [t.number for t in seen.trials if t.params is None and t.number >= trial.number]
+                move = self.breeding.move(seen.without(later), trial.number)
+            match move:
+                case Child():
+                    unique, source = not self.ledger.wishes.noisy, descent(move)
+                    if self.ledger.assign(trial.number, move.params, unique=unique, provenance=source):
+                        trial = trial.but(params=move.params, provenance=source)
+                case Promote():  # nothing is to be bred after all
+                    self.ledger.release(trial.number, drop=True)
+                case Begin() | None:
+                    found = self._suggest([trial], ahead=False)[0] if move or self.open_space else {}
+                    if trial.number not in found:
+                        self.ledger.release(trial.number, drop=True)
+                        return None
+                    trial = trial.but(params=found[trial.number])
+            move = None
+        if trial.params is None:
+            return None
+        self.breeding.begin(trial)
+        return trial
+
+    def _claim(self, n: int, most: int | None = None) -> list[Trial]:
+        """Claim up to ``n`` trials, and end those that cannot be evaluated; with ``most``, new ones up to so many."""
+        claimed = self._take(n, most)
         try:
             while ended := {t.number: failed for t in claimed if (failed := self._hopeless(t)) is not None}:
                 for trial in [t for t in claimed if t.number in ended]:
@@ -123,15 +177,15 @@ class Coordinator:
                         log.warning("trial %d is %s", trial.number, ended[trial.number].error)
                     self.ledger.finish(trial.number, trial.token, ended[trial.number])
                 claimed = [t for t in claimed if t.number not in ended]
-                claimed += self._take(len(ended))
+                claimed += self._take(len(ended), most)
         except BaseException:
             self.ledger.let_go((t.number for t in claimed), begun=False)
             raise
         return [t.but(params=None) if self._misfit(t) else t for t in claimed]
 
-    def _take(self, n: int) -> list[Trial]:
+    def _take(self, n: int, most: int | None = None) -> list[Trial]:
         """Claim up to ``n`` trials; what waited while the space grew gets the defaults that it lacks."""
-        claimed = self.ledger.claim(n)
+        claimed = self.ledger.claim(n, most)
         if self.ledger.space is None:
             return claimed
         try:
@@ -171,8 +225,8 @@ class Coordinator:
         decision = self._judge(trial.number, trial.reports[-1])
         if isinstance(decision, Continue):
             return None
-        ended = State.PAUSED if isinstance(decision, Pause) else State.PRUNED
-        return Outcome(ended, seconds=trial.seconds or 0.0, attributes=trial.attributes)
+        ended = Outcome(State.PRUNED, seconds=trial.seconds or 0.0, attributes=trial.attributes)
+        return self.promotion.rest(trial.number, ended) if isinstance(decision, Pause) else ended
 
     def _misfit(self, trial: Trial) -> str:
         """Say why a claimed trial is no configuration of the space as it is now; nothing if it is one."""
@@ -247,8 +301,28 @@ class Coordinator:
 
     @property
     def waits(self) -> bool:
-        """Whether a claimed trial waits for the results that it has to see."""
-        return self._held is not None
+        """Whether a claimed trial waits for the results that it has to see, or a population for members elsewhere."""
+        return self._held is not None or (self.breeding.idle and self.ledger.is_running(elsewhere=True))
+
+    def natural_end(self, exhausted: bool) -> str:
+        """Return why nothing is left to do, where nothing is."""
+        if exhausted or (self.breeding.possible and self.promotion.exhausted):
+            return EXHAUSTED
+        history = self.ledger.sync()
+        if self.breeding.possible and (history.budget is None or history.spent < history.budget):
+            return ENDED
+        return BUDGET
+
+    def why_nothing(self, exhausted: bool) -> str:
+        """Say why there is nothing to ask for."""
+        end, history = self.natural_end(exhausted), self.ledger.sync()
+        if end == EXHAUSTED:
+            return "every configuration has been tried"
+        running = [t.number for t in history.trials if t.state is State.RUNNING]
+        told = f"; not told yet, or evaluated elsewhere: {running}" if running else ""
+        if end == BUDGET:
+            return f"its budget of {history.budget} trials is used up{told}"
+        return ("no member of its population can go on now" if running else end) + told
 
     def judged(self) -> History | None:
         """Return the history that rules judge; None while what they may see is not there yet."""
@@ -306,7 +380,7 @@ class Coordinator:
     def task(self, trial: Trial) -> Task:
         """Return what an executor needs to evaluate a claimed trial."""
         self.promotion.begins(trial)
-        folder = None if self._checkpoints is None else f"{self._checkpoints}/{trial.number}"
+        folder = None if self._folders is None else str(self._folders.of(trial.number))
         positional = self.ledger.space is not None and self.space.positional
         return Task(
             trial.number,
@@ -319,6 +393,7 @@ class Coordinator:
             folder,
             trial.reports,
             study=self.ledger.identity,
+            inherited=trial.inherited,
         )
 
     def receive_report(self, task: Task, report: Report) -> bool:
@@ -362,7 +437,9 @@ class Coordinator:
         if outcome.domains:
             self.ledger.widen(outcome.domains)
         if outcome.params is not None and self.ledger.space is not None and task.number in self.ledger.claims:
-            self.ledger.assign(task.number, dict(outcome.params), unique=False)
+            known = None if task.inherited is None else self.ledger.trial(task.number)
+            source = None if known is None else known.provenance
+            self.ledger.assign(task.number, dict(outcome.params), unique=False, provenance=source)
             unasked = sorted(set(task.params) - set(outcome.params))
             if task.fixed and outcome.state is State.COMPLETE and unasked:
                 log.warning("trial %d was enqueued with %r, which the objective did not ask for", task.number, unasked)

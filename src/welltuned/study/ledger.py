@@ -252,11 +252,12 @@ class Ledger:
     # claims
 
     @_by_name
-    def claim(self, n: int) -> list[Trial]:
-        """Claim up to ``n`` trials, waiting ones first, then new slots within the budget."""
+    def claim(self, n: int, most: int | None = None) -> list[Trial]:
+        """Claim up to ``n`` trials, waiting ones first, then new slots within the budget, and up to ``most`` in all."""
+        budget = min((limit for limit in (self.budget, most) if limit is not None), default=None)
         with self._lock:
             self._leave_to_parent()
-            claimed = self.storage.claim(self.row.id, self.owner, self.lease, n, self.budget)
+            claimed = self.storage.claim(self.row.id, self.owner, self.lease, n, budget)
             self.claims.update({t.number: t.token for t in claimed})
             self._beat()
             return [self._view(t) for t in claimed]

@@ -16,7 +16,7 @@ from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
 from welltuned.study.progress import Progress
-from welltuned.study.reasons import BROKEN, BUDGET, EXHAUSTED, TIMEOUT, concerns_all
+from welltuned.study.reasons import BROKEN, TIMEOUT, concerns_all
 from welltuned.study.rules import Rule
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
@@ -211,7 +211,7 @@ class _Run:
         """Return why there is nothing left to start; None while other processes still evaluate."""
         if self.study.coordinator.ledger.is_running():
             return None
-        return EXHAUSTED if self.exhausted else BUDGET
+        return self.study.coordinator.natural_end(self.exhausted)
 
     def _patience(self, reason: str | None) -> float | None:
         """Look up at the deadline, and once a second where another process may stop the study."""

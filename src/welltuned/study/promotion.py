@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from welltuned.history import History
 from welltuned.live import Task
-from welltuned.schedulers import Decision, Pause, Promoter, Scheduler
+from welltuned.schedulers import Breeder, Decision, Pause, Promoter, Scheduler
 from welltuned.study.ledger import Ledger
-from welltuned.trial import Outcome, State, Trial
+from welltuned.trial import RESTS, Outcome, State, Trial
 
 log = logging.getLogger("welltuned")
 
@@ -19,6 +19,7 @@ class Promotion:
 
     def __init__(self, ledger: Ledger, scheduler: Scheduler | None) -> None:
         self._ledger = ledger
+        self._scheduler = scheduler if isinstance(scheduler, (Promoter, Breeder)) else None
         self._promoter = scheduler if isinstance(scheduler, Promoter) else None
         self._told: dict[tuple[int, int], bool] = {}  # of claims that have not ended yet: whether to pause
         self._before: dict[int, Trial] = {}  # trials that go on, as they were
@@ -29,7 +30,7 @@ class Promotion:
     @property
     def possible(self) -> bool:
         """Whether trials may be paused at all."""
-        return self._promoter is not None
+        return self._scheduler is not None
 
     def promote(self, n: int) -> bool:
         """Let paused trials wait to be claimed, until up to ``n`` trials wait; tell whether this one let any."""
@@ -46,7 +47,7 @@ class Promotion:
 
     def seen(self, history: History) -> History:
         """Return what the scheduler sees: where the space is exhausted, a budget that is spent."""
-        if not self.exhausted or self._promoter is None:
+        if not self.exhausted or self._scheduler is None:
             return history
         return history.replace(history.trials, budget=history.spent)
 
@@ -57,7 +58,7 @@ class Promotion:
 
     def decided(self, task: Task, decision: Decision) -> None:
         """Take note of what a running trial was told."""
-        if self._promoter is None:
+        if self._scheduler is None:
             return
         claim = task.number, task.token
         self._told[claim] = self._told.get(claim, False) or isinstance(decision, Pause)
@@ -80,6 +81,15 @@ class Promotion:
                     task.number,
                 )
             return replace(outcome, state=State.COMPLETE)
+        return self.rest(task.number, outcome)
+
+    def rest(self, number: int, outcome: Outcome) -> Outcome:
+        """Return the outcome of a trial that is paused. Of a member of a population, where it rests is kept."""
+        trial = self._ledger.trial(number) if isinstance(self._scheduler, Breeder) else None
+        if trial is not None and trial.reports:
+            step = trial.reports[-1].step
+            rests = [*trial.rests, *[step][: step not in trial.rests]]
+            outcome = replace(outcome, attributes={**outcome.attributes, RESTS: rests})
         return replace(outcome, state=State.PAUSED, seconds=outcome.seconds or 0.0)
 
     def _is_whole(self, number: int) -> bool:
@@ -91,10 +101,10 @@ class Promotion:
 
     def _would_pause(self, number: int) -> bool:
         """Tell whether a trial rests that another process told to stop, such as a server before it was restarted."""
-        if self._promoter is None:
+        if self._scheduler is None:
             return False
         history = self._ledger.sync()
         trial = history.trials_by_number.get(number)
         if trial is None or not trial.reports:
             return False
-        return isinstance(self._promoter.decide(self.seen(history), number, trial.reports[-1]), Pause)
+        return isinstance(self._scheduler.decide(self.seen(history), number, trial.reports[-1]), Pause)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 BUDGET = "budget: all trials are done"
+ENDED = "population: all of its members have come to their end"
 EXHAUSTED = "space exhausted: every configuration has been tried"
 INTERRUPTED = "interrupted"
 BROKEN = "no trial has succeeded, and the last {} failed in the same way: {}"
 TIMEOUT = "timeout: {:g} seconds are over"
 _OWN = [
     re.compile(re.sub(r"\\\{.*?\\\}", ".*", re.escape(reason)), re.DOTALL)
-    for reason in (BUDGET, EXHAUSTED, INTERRUPTED, BROKEN, TIMEOUT)
+    for reason in (BUDGET, ENDED, EXHAUSTED, INTERRUPTED, BROKEN, TIMEOUT)
 ]
 
 

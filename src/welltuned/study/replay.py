@@ -76,6 +76,8 @@ def replay(coordinator: Coordinator) -> Replay:
 def _reason_to_skip(trial: Trial, open_space: bool, lost: set[int]) -> str | None:
     if trial.origin is not Origin.SAMPLER:
         return trial.origin.value
+    if trial.parent is not None:
+        return f"bred from trial {trial.parent} at step {trial.inherited}"
     if open_space:
         return "its objective suggested the parameters"
     if trial.params is None:

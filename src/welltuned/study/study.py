@@ -23,6 +23,7 @@ from welltuned.schedulers import NONE, Scheduler, make_scheduler
 from welltuned.space import Params, Space
 from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
+from welltuned.study.breeding import check_folders, lineage
 from welltuned.study.checks import (
     SCHEDULER,
     check_batch,
@@ -157,6 +158,7 @@ class Study:
         store = open_storage(storage)
         if parsed is not None and storage is not None:
             warn_of_positions(parsed)
+        check_folders(scheduler, checkpoint_folder(folder, store, wanted))
         row = store.open(wanted)
         if parsed is None and not row.spaces:
             warn_of_new(self.name, store)
@@ -320,6 +322,14 @@ class Study:
         """Value of the best trial."""
         return float(self.best.metrics[self.objectives[0]])
 
+    def lineage(self, number: int) -> tuple[Trial, ...]:
+        """Return a trial behind all that it descends from, the first one first, where a scheduler bred it.
+
+        Each began with the checkpoint of the one before it, at step ``trial.inherited``: what a network was trained
+        with is the parameters of its whole lineage, each for its part.
+        """
+        return lineage(self.history, number)
+
     def recommend(self) -> Recommendation:
         """Return the configuration to use, what to expect of it, and the observed best without its selection bias.
 
@@ -349,14 +359,7 @@ class Study:
         count = 1 if n is None else check_count("n", n) or 1
         tasks, exhausted = self.coordinator.next_tasks(count)
         if not tasks:
-            running = [t.number for t in self.trials if t.state is State.RUNNING]
-            reason = (
-                "every configuration has been tried"
-                if exhausted
-                else f"its budget of {self._n_trials} trials is used up"
-                + (f"; not told yet, or evaluated elsewhere: {running}" if running else "")
-            )
-            raise StudyStopped(f"study {self.name!r} is over: {reason}")
+            raise StudyStopped(f"study {self.name!r} is over: {self.coordinator.why_nothing(exhausted)}")
         trials = [LiveTrial(task, self.coordinator.receive_report) for task in tasks]
         self._asked.update({trial.number: trial for trial in trials})
         return trials[0] if n is None else trials

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from welltuned.trial import CONSTRAINTS, Trial
+from welltuned.trial import OWN, Trial
 
 #: columns that an objective of the same name does not replace
 FACTS = frozenset(("number", "state", "reports", "started", "seconds", "origin", "attempts", "reason", "error"))
@@ -24,7 +24,7 @@ def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
             **{f"metrics_{k}": v for k, v in t.metrics.items() if k not in t.objectives},
             **{f"sem_{k}": v for k, v in t.sems.items()},
             **{f"constraint_{k}": v for k, v in t.constraints.items()},
-            **{f"attribute_{k}": v for k, v in t.attributes.items() if k != CONSTRAINTS},
+            **{f"attribute_{k}": v for k, v in t.attributes.items() if k not in OWN},
             "reports": len(t.reports),
             "started": t.started,
             "seconds": t.seconds,
