@@ -30,6 +30,12 @@ class TestAshaWithSettings(SchedulerContract):
         return wt.Asha(factor=2, last=10, rungs=3)
 
 
+class TestPbtWithSettings(SchedulerContract):
+    @pytest.fixture
+    def scheduler(self):
+        return wt.Pbt(population=5, every=2, quantile=0.4, last=10)
+
+
 class TestHyperbandWithSettings(SchedulerContract):
     @pytest.fixture
     def scheduler(self):

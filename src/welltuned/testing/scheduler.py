@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 
 from welltuned.history import History
-from welltuned.schedulers import Continue, Decision, Pause, Promoter, Scheduler, Stop
+from welltuned.schedulers import Begin, Breeder, Child, Continue, Decision, Pause, Promote, Promoter, Scheduler, Stop
 from welltuned.space import Space
-from welltuned.trial import Report, State, Trial
+from welltuned.trial import RESTS, Report, State, Trial
 
 STEPS = 10
 
@@ -17,7 +18,7 @@ STEPS = 10
 class SchedulerContract:
     """Prove a scheduler: its decisions are values, it never raises, and it never stops the best trial.
 
-    One that pauses trials lets the best of them go on, and only such as are paused.
+    One that pauses trials lets the best of them go on, and only such as are paused. One that breeds may pause all.
 
     Provide the fixture ``scheduler``.
 
@@ -59,19 +60,19 @@ class SchedulerContract:
             history = curves(
                 [[sign * (level + 10.0 / (s + 1)) for s in range(step)] for level in range(12)], {"value": direction}
             )
-            assert scheduler.decide(history, 0, last(history, 0)) == Continue()
+            assert may_go_on(scheduler, scheduler.decide(history, 0, last(history, 0)))
 
     def test_never_stops_one_that_is_best_in_one_objective(self, scheduler: Scheduler) -> None:
         """A trial that leads in one of two objectives may be on the front, however bad the other is."""
         rows = [{"loss": float(level), "size": -float(level)} for level in range(12)]
         history = metrics([[row] * STEPS for row in rows], {"loss": "minimize", "size": "minimize"})
         for number in (0, 11):
-            assert scheduler.decide(history, number, last(history, number)) == Continue()
+            assert may_go_on(scheduler, scheduler.decide(history, number, last(history, number)))
 
     def test_equal_trials_go_on(self, scheduler: Scheduler) -> None:
         """None of several equal trials is worse than the others."""
         history = curves([[1.0] * STEPS] * 12)
-        assert all(scheduler.decide(history, n, last(history, n)) == Continue() for n in range(12))
+        assert all(may_go_on(scheduler, scheduler.decide(history, n, last(history, n))) for n in range(12))
 
     def test_metrics_may_be_missing(self, scheduler: Scheduler) -> None:
         """Reports without an objective, with other metrics or with some of several objectives never raise."""
@@ -136,17 +137,66 @@ class SchedulerContract:
         assert history.trials_by_number[levels.index(0)].state is State.COMPLETE
         assert len([t for t in history.trials if t.state is State.PAUSED]) >= n // 2
 
+    @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+    @pytest.mark.parametrize("budget", [None, 15, 2])
+    def test_breeds_in_place_of_those_behind(self, scheduler: Scheduler, direction: str, budget: int | None) -> None:
+        """Children begin where a better parent rests, each with parameters of its own, in place of one that rests.
+
+        In the end all others have come to their end, within the budget.
+        """
+        if not isinstance(scheduler, Breeder):
+            pytest.skip("it breeds nothing")
+        sign, space = (1.0 if direction == "minimize" else -1.0), Space({"x": (0.0, 50.0)})
+        history, replaced = History(space, (), {"value": direction}, budget), set[int]()
+        for k in range(1000):
+            known, rng = history.trials_by_number, np.random.default_rng(k)
+            move = scheduler.advance(space, history, rng)
+            if move is None:
+                break
+            match move:
+                case Promote(number, step):
+                    trial = known[number]
+                    assert (trial.state, trial.rests[-1]) == (State.PAUSED, step)
+                    assert number not in replaced
+                case Begin():
+                    trial = Trial(len(known), State.RUNNING, {"x": float(7 * len(known) % 50)})
+                case Child(params, parent, step, behind):
+                    assert (parent, step) in scheduler.parents(history)
+                    assert step in known[parent].rests
+                    assert known[parent].params["x"] < known[behind].params["x"]  # type: ignore[index]
+                    assert params not in [t.params for t in history.trials]
+                    assert space.validate(params) == params
+                    assert known[behind].state is State.PAUSED
+                    assert behind not in replaced
+                    replaced.add(behind)
+                    source = {"parent": parent, "step": step, "replaces": behind}
+                    trial = Trial(len(known), State.RUNNING, params, provenance=source)
+            assert trial.params is not None
+            history = _advanced(scheduler, history, trial.but(state=State.RUNNING), sign * trial.params["x"])
+        assert {t.number for t in history.trials if t.state is State.PAUSED} == replaced
+        assert {t.number for t in history.trials if t.state is not State.COMPLETE} == replaced
+        assert budget == 2 or scheduler.parents(history) == frozenset()  # there may be more trials later
+        assert bool(replaced) == (budget != 2)
+        assert budget is None or len(history.trials) <= budget
+
 
 def _advanced(scheduler: Scheduler, history: History, trial: Trial, level: float) -> History:
     """Let a trial report, from where it is, until it is told to pause or has made its last step."""
     others = [t for t in history.trials if t.number != trial.number]
-    for step in range(len(trial.reports) + 1, STEPS + 1):
+    begun = trial.reports[-1].step if trial.reports else trial.inherited or 0
+    for step in range(begun + 1, STEPS + 1):
         report = Report(step, {"value": level})
         trial = trial.but(reports=(*trial.reports, report))
         decision = scheduler.decide(history.replace([*others, trial]), trial.number, report)
         if isinstance(decision, Pause):
-            return history.replace([*others, trial.but(state=State.PAUSED)])
+            rests = {RESTS: [*trial.rests, step]}
+            return history.replace([*others, trial.but(state=State.PAUSED, attributes=rests)])
     return history.replace([*others, trial.but(state=State.COMPLETE, metrics={"value": level})])
+
+
+def may_go_on(scheduler: Scheduler, decision: Decision) -> bool:
+    """Tell whether a decision lets a good trial go on: at once, or with the others of its population."""
+    return isinstance(decision, Continue) or (isinstance(scheduler, Breeder) and isinstance(decision, Pause))
 
 
 def assert_decision(decision: Decision) -> None:
