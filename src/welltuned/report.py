@@ -180,7 +180,7 @@ def _best(seen: History) -> str:
     )
     return (
         f'<div class="grid"><section><h2>Best {_text(objective)}</h2><div class="big">{best.value:.6g}</div><p>{_text(error)}trial '
-        f"{best.number}. The best of {number} observed values flatters: on fresh data expect somewhat worse if the objective is "
+        f"{best.number}{best.descent}. The best of {number} observed values flatters: on fresh data expect somewhat worse if the objective is "
         f"noisy.</p></section><section><h2>Best setting</h2><table><tbody>{rows}</tbody></table></section></div>"
     )
 

@@ -175,6 +175,11 @@ class Trial:
         return None if self.provenance is None else self.provenance.get("replaces")
 
     @property
+    def descent(self) -> str:
+        """Words that name the parent, to follow the number of a trial; none where it has no parent."""
+        return "" if self.parent is None else f", which goes on from trial {self.parent} at step {self.inherited}"
+
+    @property
     def rests(self) -> tuple[int, ...]:
         """The steps at which a member of a population has rested, ascending."""
         found = self.attributes.get(RESTS) if self.attributes else None

@@ -152,6 +152,6 @@ def print_trials(study: Study, trials: Sequence[Trial]) -> None:
 def print_best(study: Study, trial: Trial) -> None:
     """Print the best value, which way is better, and the setting."""
     out, (name, direction) = console(), next(iter(study.directions.items()))
-    out.print(f"best {name} {number(trial.value)} ({direction}d), trial {trial.number}:", style="bold")
+    out.print(f"best {name} {number(trial.value)} ({direction}d), trial {trial.number}{trial.descent}:", style="bold")
     for name, value in (trial.params or {}).items():
         out.print(f"  {name} = {value!r}" if isinstance(value, float) else f"  {name} = {short(value)}")

@@ -151,9 +151,7 @@ class Pbt:
                     found.add((number, step))
         return frozenset(found)
 
-    def _child(
-        self, space: Space, crowd: Crowd, trial: Trial, stage: int, rng: np.random.Generator
-    ) -> Child | None:
+    def _child(self, space: Space, crowd: Crowd, trial: Trial, stage: int, rng: np.random.Generator) -> Child | None:
         """Return the child that takes the place of ``trial``; None where no parent rests, or no child would be new."""
         noisy = crowd.history.wishes.noisy
         best = [(n, step) for n in crowd.best(stage, trial) if (step := crowd.rest(n, stage)) is not None]

@@ -346,7 +346,9 @@ class Ledger:
     def resume(self, number: int) -> bool:
         """Let a paused trial wait to be claimed; False where it is not paused any more."""
         trial = self._trials[number]
-        return self.storage.release(self.row.id, number, trial.token, begun=False)
+        # by the token alone, a claim that another process has made since would be given back
+        paused = trial.state is State.PAUSED
+        return paused and self.storage.release(self.row.id, number, trial.token, begun=False)
 
     def let_go(self, numbers: Iterable[int], *, begun: bool = True) -> None:
         """Give claims back where that is possible; where it is not, their leases are left to run out."""

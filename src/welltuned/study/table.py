@@ -8,13 +8,18 @@ from typing import Any
 from welltuned.trial import OWN, Trial
 
 #: columns that an objective of the same name does not replace
-FACTS = frozenset(("number", "state", "reports", "started", "seconds", "origin", "attempts", "reason", "error"))
+FACTS = frozenset(
+    ("number", "state", "reports", "started", "seconds", "origin", "attempts", "reason", "error", "parent", "inherited")
+)
 
 
 def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return one dict a trial: number, state, metrics, ``params_*`` for each of ``names``, what the objective noted,
-    and facts about the evaluation. ``started`` is in seconds since the epoch.
+    and facts about the evaluation. ``started`` is in seconds since the epoch. Where trials descend from others, so
+    say ``parent`` and ``inherited``.
     """
+    trials = tuple(trials)
+    bred = any(t.parent is not None for t in trials)
     return [
         {
             "number": t.number,
@@ -32,6 +37,7 @@ def rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
             "attempts": t.attempts,
             "reason": t.reason.value if t.reason else None,
             "error": t.error,
+            **({"parent": t.parent, "inherited": t.inherited} if bred else {}),
         }
         for t in trials
     ]
