@@ -96,7 +96,9 @@ class Pbt:
         trial = crowd.trials.get(number)
         if trial is None or number not in crowd.curves or crowd.stage(report.step) <= crowd.since(trial):
             return Continue()
-        if is_spent(history) or (crowd.last is not None and report.step >= crowd.last):
+        # some may end before the others: one that has come further than all of these rests where it is
+        ends = report.step == crowd.last if self.last is None else report.step >= self.last
+        if ends or is_spent(history):
             return Continue()
         return Pause(f"at step {report.step} it is compared with its population")
 
@@ -139,7 +141,7 @@ class Pbt:
         stages = [crowd.since(t) for t in crowd.living] + [crowd.reached(t) for t in crowd.orphaned]
         lacking = max(self.population - len(crowd.founders), 0)
         for stage in crowd.stages:
-            ended = self.every * stage - crowd.zero >= (crowd.last or np.inf)
+            ended = self.last is not None and self.every * stage - crowd.zero >= self.last
             if ended or not (lacking or any(s <= stage for s in stages)):
                 continue
             ahead = crowd.ahead(stage)
@@ -179,7 +181,7 @@ class Crowd:
         self.trials = {t.number: t for t in history.trials if t.origin is not Origin.ADDED}
         reported = curves(self.trials.values(), history.directions)
         first, last = extent(history, reported)
-        self.zero, self.last = int(first <= 0), pbt.last or last
+        self.zero, self.last = int(first <= 0), last
         self.curves = {n: c for n, c in reported.items() if c.steps and self.trials[n].state is not State.FAILED}
         self._ahead: dict[int, dict[int, int]] = {}
         children = [t for t in self.trials.values() if t.parent is not None]

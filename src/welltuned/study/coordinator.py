@@ -419,7 +419,7 @@ class Coordinator:
         if diverged:
             return True
         decision = self._judge(task.number, report)
-        self.promotion.decided(task, decision)
+        self.promotion.decided(task, decision, report.step)
         return not isinstance(decision, Continue)
 
     def _judge(self, number: int, report: Report) -> Decision:

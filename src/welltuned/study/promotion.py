@@ -21,7 +21,7 @@ class Promotion:
         self._ledger = ledger
         self._scheduler = scheduler if isinstance(scheduler, (Promoter, Breeder)) else None
         self._promoter = scheduler if isinstance(scheduler, Promoter) else None
-        self._told: dict[tuple[int, int], bool] = {}  # of claims that have not ended yet: whether to pause
+        self._told: dict[tuple[int, int], list[int]] = {}  # of claims that have not ended yet: at which steps to pause
         self._before: dict[int, Trial] = {}  # trials that go on, as they were
         self._warned = False
         #: whether the sampler had no new configuration when it was asked last
@@ -56,23 +56,22 @@ class Promotion:
         if trial.seconds is not None:
             self._before[trial.number] = trial
 
-    def decided(self, task: Task, decision: Decision) -> None:
-        """Take note of what a running trial was told."""
+    def decided(self, task: Task, decision: Decision, step: int) -> None:
+        """Take note of what a running trial was told at a step."""
         if self._scheduler is None:
             return
-        claim = task.number, task.token
-        self._told[claim] = self._told.get(claim, False) or isinstance(decision, Pause)
+        self._told.setdefault((task.number, task.token), []).extend([step] * isinstance(decision, Pause))
 
     def result(self, task: Task, outcome: Outcome) -> Outcome:
         """Return how an attempt ended, with what the trial had before; one that was to pause is paused."""
-        pausing = self._told.pop((task.number, task.token), None)
+        told = self._told.pop((task.number, task.token), None)
         before = self._before.pop(task.number, None)
         if before is not None and before.token == task.token:
             seconds = None if outcome.seconds is None else outcome.seconds + (before.seconds or 0.0)
             outcome = replace(outcome, seconds=seconds, attributes={**before.attributes, **outcome.attributes})
-        if outcome.state is not State.PRUNED or not (self._would_pause(task.number) if pausing is None else pausing):
+        if outcome.state is not State.PRUNED or not (self._would_pause(task.number) if told is None else told):
             return outcome
-        if outcome.metrics and self._is_whole(task.number):
+        if outcome.metrics and told and self._is_whole(task.number, told[0]):
             if not self._warned:
                 self._warned = True
                 log.warning(
@@ -92,12 +91,12 @@ class Promotion:
             outcome = replace(outcome, attributes={**outcome.attributes, RESTS: rests})
         return replace(outcome, state=State.PAUSED, seconds=outcome.seconds or 0.0)
 
-    def _is_whole(self, number: int) -> bool:
-        """Tell whether a trial has reported as far as those that were completed."""
+    def _is_whole(self, number: int, told: int) -> bool:
+        """Tell whether a trial has not stopped where it was told to, and reported as far as those that completed."""
         history = self._ledger.sync()
         ends = [t.reports[-1].step for t in history.trials if t.state is State.COMPLETE and t.reports]
         own = history.trials_by_number[number].reports if number in history.trials_by_number else ()
-        return bool(ends and own) and own[-1].step >= max(ends)
+        return bool(ends and own) and own[-1].step >= max(ends) and own[-1].step > told
 
     def _would_pause(self, number: int) -> bool:
         """Tell whether a trial rests that another process told to stop, such as a server before it was restarted."""
