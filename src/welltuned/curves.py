@@ -52,6 +52,13 @@ def curves(trials: Iterable[Trial], directions: Mapping[str, str]) -> dict[int, 
     return {t.number: (_remembered if t.state.resting else _read)(t.reports, items) for t in trials if t.reports}
 
 
+def extent(trials: Iterable[Trial], reported: Mapping[int, Curve]) -> tuple[int, int | None]:
+    """Return the first step of all curves, and the last one of completed trials, None while there is none."""
+    whole = [reported[t.number] for t in trials if t.state is State.COMPLETE and t.number in reported]
+    first = min((curve.steps[0] for curve in reported.values() if curve.steps), default=1)
+    return first, max((curve.steps[-1] for curve in whole if curve.steps), default=None)
+
+
 _CURVES: OrderedDict[tuple[int, tuple[tuple[str, str], ...]], Curve] = OrderedDict()
 
 

@@ -352,6 +352,11 @@ class History:
         """How many trials count against the budget: all but those that were added from elsewhere."""
         return sum(t.origin is not Origin.ADDED for t in self.trials)
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether no new trial can begin."""
+        return self.budget is not None and self.spent >= self.budget
+
     @cached_property
     def complete(self) -> np.ndarray:
         """Which trials completed and fit the space, shape (n,)."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from welltuned.curves import Curve, curves
+from welltuned.curves import Curve, curves, extent
 from welltuned.history import History
 from welltuned.schedulers.halving import n_ahead, worse
 from welltuned.schedulers.protocol import Continue, Decision, Pause
@@ -67,8 +67,8 @@ class Asha:
 
     def _rungs(self, history: History) -> Rungs:
         reported = curves(history.trials, history.directions)
-        first, last = extent(history, reported)
-        return Rungs(self.factor, self.steps(self.last or last, first), reported, is_spent(history))
+        first, last = extent(history.trials, reported)
+        return Rungs(self.factor, self.steps(self.last or last, first), reported, history.is_spent)
 
 
 @dataclass(frozen=True)
@@ -130,18 +130,6 @@ def rung_steps(factor: int, rungs: int, last: int | None, first: int) -> tuple[i
     zero = int(first <= 0)
     found = {math.ceil((last + zero) / factor**k) - zero for k in range(1, rungs + 1)}
     return tuple(sorted(step for step in found if max(first, 0) <= step < last))
-
-
-def extent(history: History, reported: Mapping[int, Curve]) -> tuple[int, int | None]:
-    """Return the first step of all curves, and the last one of completed trials, None while there is none."""
-    whole = [reported[t.number] for t in history.trials if t.state is State.COMPLETE and t.number in reported]
-    first = min((curve.steps[0] for curve in reported.values() if curve.steps), default=1)
-    return first, max((curve.steps[-1] for curve in whole if curve.steps), default=None)
-
-
-def is_spent(history: History) -> bool:
-    """Tell whether no new trial can begin."""
-    return history.budget is not None and history.spent >= history.budget
 
 
 def paused(history: History) -> set[int]:

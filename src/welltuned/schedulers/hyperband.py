@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from welltuned.curves import Curve, curves
+from welltuned.curves import Curve, curves, extent
 from welltuned.history import History
-from welltuned.schedulers.asha import Rungs, extent, is_spent, paused, rung_steps
+from welltuned.schedulers.asha import Rungs, paused, rung_steps
 from welltuned.schedulers.protocol import Decision
 from welltuned.settings import check_whole
 from welltuned.trial import Report
@@ -63,10 +63,10 @@ class Hyperband:
         return bracket_of(number, self.factor, self.rungs)
 
     def _bracket(self, history: History, reported: dict[int, Curve], rungs: int) -> Rungs:
-        first, last = extent(history, reported)
+        first, last = extent(history.trials, reported)
         mine = {n: curve for n, curve in reported.items() if self.n_rungs(n) == rungs}
         steps = rung_steps(self.factor, self.rungs, self.last or last, first)
-        return Rungs(self.factor, steps[len(steps) - min(rungs, len(steps)) :], mine, is_spent(history))
+        return Rungs(self.factor, steps[len(steps) - min(rungs, len(steps)) :], mine, history.is_spent)
 
 
 @functools.lru_cache(1 << 14)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from welltuned.curves import curves
+from welltuned.curves import curves, extent
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
-from welltuned.schedulers.asha import extent, is_spent
 from welltuned.schedulers.explore import explore
 from welltuned.schedulers.halving import n_ahead
 from welltuned.schedulers.protocol import Begin, Child, Continue, Decision, Move, Pause, Promote
@@ -98,14 +97,14 @@ class Pbt:
             return Continue()
         # some may end before the others: one that has come further than all of these rests where it is
         ends = report.step == crowd.last if self.last is None else report.step >= self.last
-        if ends or is_spent(history):
+        if ends or history.is_spent:
             return Continue()
         return Pause(f"at step {report.step} it is compared with its population")
 
     def advance(self, space: Space, history: History, rng: np.random.Generator) -> Move | None:
         """See :meth:`Breeder.advance`."""
         self._check_names(space)
-        crowd, spent = Crowd(self, history), is_spent(history)
+        crowd, spent = Crowd(self, history), history.is_spent
         lacking, claimed = max(self.population - len(crowd.founders), 0), len(crowd.blank)
         if not spent and lacking > claimed:
             return Begin()
@@ -180,7 +179,7 @@ class Crowd:
         self.pbt, self.history = pbt, history
         self.trials = {t.number: t for t in history.trials if t.origin is not Origin.ADDED}
         reported = curves(self.trials.values(), history.directions)
-        first, last = extent(history, reported)
+        first, last = extent(history.trials, reported)
         self.zero, self.last = int(first <= 0), last
         self.curves = {n: c for n, c in reported.items() if c.steps and self.trials[n].state is not State.FAILED}
         self._ahead: dict[int, dict[int, int]] = {}

@@ -43,7 +43,7 @@ class Coordinator:
         self.ledger = ledger
         self.sampler = sampler
         self.scheduler = scheduler
-        self.promotion = Promotion(ledger, scheduler)
+        self.promotion = Promotion(ledger, scheduler, self._judge)
         self._folders = None if checkpoints is None else Folders(checkpoints)
         self.breeding = Breeding(ledger, scheduler, self._folders)
         self._said: str | None = None
@@ -308,10 +308,7 @@ class Coordinator:
         """Return why nothing is left to do, where nothing is."""
         if exhausted or (self.breeding.possible and self.promotion.exhausted):
             return EXHAUSTED
-        history = self.ledger.sync()
-        if self.breeding.possible and (history.budget is None or history.spent < history.budget):
-            return ENDED
-        return BUDGET
+        return ENDED if self.breeding.possible and not self.ledger.sync().is_spent else BUDGET
 
     def why_nothing(self, exhausted: bool) -> str:
         """Say why there is nothing to ask for."""

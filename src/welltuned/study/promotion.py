@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
+from welltuned.curves import curves, extent
 from welltuned.history import History
 from welltuned.live import Task
 from welltuned.schedulers import Breeder, Decision, Pause, Promoter, Scheduler
 from welltuned.study.ledger import Ledger
-from welltuned.trial import RESTS, Outcome, State, Trial
+from welltuned.trial import RESTS, Outcome, Report, State, Trial
 
 log = logging.getLogger("welltuned")
 
 
 class Promotion:
-    """The pauses of one study, as this process decides about them. Without a scheduler that pauses, it does nothing."""
+    """The pauses of one study, as this process decides about them. Without a scheduler that pauses, it does nothing.
 
-    def __init__(self, ledger: Ledger, scheduler: Scheduler | None) -> None:
+    ``judge`` asks the scheduler what a report of a trial, given by its number, means now.
+    """
+
+    def __init__(
+        self, ledger: Ledger, scheduler: Scheduler | None, judge: Callable[[int, Report], Decision]
+    ) -> None:
         self._ledger = ledger
+        self._judge = judge
         self._scheduler = scheduler if isinstance(scheduler, (Promoter, Breeder)) else None
         self._promoter = scheduler if isinstance(scheduler, Promoter) else None
         self._told: dict[tuple[int, int], list[int]] = {}  # of claims that have not ended yet: at which steps to pause
@@ -94,16 +102,12 @@ class Promotion:
     def _is_whole(self, number: int, told: int) -> bool:
         """Tell whether a trial has not stopped where it was told to, and reported as far as those that completed."""
         history = self._ledger.sync()
-        ends = [t.reports[-1].step for t in history.trials if t.state is State.COMPLETE and t.reports]
-        own = history.trials_by_number[number].reports if number in history.trials_by_number else ()
-        return bool(ends and own) and own[-1].step >= max(ends) and own[-1].step > told
+        reported = curves(history.trials, history.directions)
+        last = extent(history.trials, reported)[1]
+        own = reported[number].steps if number in reported else ()
+        return last is not None and bool(own) and own[-1] >= last and own[-1] > told
 
     def _would_pause(self, number: int) -> bool:
         """Tell whether a trial rests that another process told to stop, such as a server before it was restarted."""
-        if self._scheduler is None:
-            return False
-        history = self._ledger.sync()
-        trial = history.trials_by_number.get(number)
-        if trial is None or not trial.reports:
-            return False
-        return isinstance(self._scheduler.decide(self.seen(history), number, trial.reports[-1]), Pause)
+        trial = self._ledger.trial(number) if self.possible else None
+        return trial is not None and bool(trial.reports) and isinstance(self._judge(number, trial.reports[-1]), Pause)
