@@ -520,12 +520,12 @@ def test_interrupts_change_nothing(tmp_path, sampler):
 
     whole = population(tmp_path / "whole", sampler=sampler)
     whole.optimize(train, n_trials=40)
-    interrupted, ended = 0, False
-    while not ended:
+    interrupted, done = 0, False
+    while not done:
         cut = population(None, storage=str(tmp_path / "cut.db"), sampler=sampler)
         try:
             cut.optimize(lambda trial: train(trial, between=interrupt), n_trials=40)
-            ended = True
+            done = True
         except KeyboardInterrupt:
             interrupted += 1
     assert 3 <= interrupted < 200
@@ -533,8 +533,8 @@ def test_interrupts_change_nothing(tmp_path, sampler):
     check_lineages(cut)
 
 
-def forked(function):
-    """Run a function in a process of its own; return how that ended."""
+def forked(function, *, wait=True):
+    """Run a function in a process of its own; return how that ended, or its number."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -543,6 +543,10 @@ def forked(function):
             code = 0
         finally:
             os._exit(code)
+    return ended(pid) if wait else pid
+
+
+def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -591,18 +595,19 @@ def test_d20_kills_change_nothing(tmp_path, monkeypatch, seed):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 def test_d20_two_processes_on_one_file(tmp_path):
     path = str(tmp_path / "study.db")
-    pids = []
-    for _ in range(2):
-        if not (pid := os.fork()):
-            code = 1
-            try:
-                slowly = lambda trial: train(trial, between=lambda: time.sleep(0.002))  # noqa: E731
-                population(None, storage=path).optimize(slowly, n_trials=60)
-                code = 0
-            finally:
-                os._exit(code)
-        pids.append(pid)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0]
+
+    def together(trial):
+        """Begin when both processes have a trial."""
+        (tmp_path / f"begun-{os.getpid()}").touch()
+        while len(list(tmp_path.glob("begun-*"))) < 2:
+            time.sleep(0.01)
+        return train(trial, between=lambda: time.sleep(0.002))
+
+    def run():
+        population(None, storage=path).optimize(together, n_trials=60)
+
+    started = [forked(run, wait=False) for _ in range(2)]
+    assert [ended(pid) for pid in started] == [0, 0]
     study = population(None, storage=path)
     check_lineages(study)
     assert len({t.owner.split("|")[1] for t in study.trials}) == 2

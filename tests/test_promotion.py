@@ -201,6 +201,22 @@ def test_who_tells_need_not_be_who_was_told_to_stop(tmp_path):
     assert opened().tell(second.number, state="pruned").state is State.PRUNED
 
 
+def test_what_another_process_has_claimed_since_is_not_promoted(tmp_path):
+    """By the token alone, it would be taken from it: whoever looks again after it decided sees the new one."""
+    path = str(tmp_path / "study.db")
+    one, other = (
+        wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0, scheduler=wt.Asha(last=LAST))
+        for _ in range(2)
+    )
+    for trial, level in zip(one.ask(3), (0.5, 0.1, 0.9), strict=True):
+        trial.report(level, step=3)
+        one.tell(trial, state="pruned")
+    promoted = one.ask()
+    assert other.trials[promoted.number].state is State.RUNNING
+    assert not other.coordinator.ledger.resume(promoted.number)
+    assert one.tell(promoted, 0.1).state is State.COMPLETE
+
+
 @pytest.mark.parametrize("size", [2, 5])
 def test_an_exhausted_space_counts_as_a_spent_budget(size):
     """No new trial can begin: the best of those that rest goes on to the end, and is not stopped on the way."""
