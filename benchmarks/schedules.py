@@ -143,9 +143,9 @@ def run(search: str, seed: int, trainings: int) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--trainings", default="8,16,32", help="whole trainings that a search may spend")
+    parser.add_argument("--trainings", default="8,24", help="whole trainings that a search may spend")
     parser.add_argument("--searches", default=",".join(SEARCHES))
-    parser.add_argument("--seeds", type=seeds, default=seeds("0-9"), help="0-4 or 0,3,7")
+    parser.add_argument("--seeds", type=seeds, default=seeds("0-7"), help="0-4 or 0,3,7")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     sizes, rows = [int(n) for n in given.trainings.split(",")], defaultdict(list)

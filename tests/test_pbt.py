@@ -752,7 +752,7 @@ import json, os, pathlib, sys, time
 file = pathlib.Path(sys.argv[1]) / "state.json"
 epoch, loss = json.loads(file.read_text()) if file.exists() else (0, 1.0)
 while epoch < 8:
-    time.sleep(0.1)
+    time.sleep(0.05)
     epoch, loss = epoch + 1, loss * (1 - float(sys.argv[2]))
     print(f"epoch {epoch} loss={loss}", flush=True)
     file.with_suffix(".new").write_text(json.dumps([epoch, loss]))
