@@ -42,10 +42,10 @@ def explore(
 
     Examples
     --------
-    >>> space = Space.parse({"rate": (0.001, 1.0), "units": [16, 32]})
-    >>> found = explore(space, {"rate": 0.5, "units": 16}, (), np.random.default_rng(0), resample=0.0)
-    >>> found["rate"] in (0.4, 0.6), found["units"]
-    (True, 16)
+    >>> space = Space.parse({"rate": (0.001, 1.0), "kind": ["relu", "tanh"]})
+    >>> found = explore(space, {"rate": 0.5, "kind": "tanh"}, (), np.random.default_rng(0), resample=0.0)
+    >>> round(found["rate"], 3) in (0.4, 0.6), found["kind"]
+    (True, 'tanh')
     """
     try:
         row = space.encode_row(params)
