@@ -12,6 +12,7 @@ from welltuned.cli.app import app
 from welltuned.schedulers import SCHEDULERS, Continue, Stop, describe_scheduler, make_scheduler
 from welltuned.server.desk import Desk
 from welltuned.storage import MemoryStorage, SQLiteStorage
+from welltuned.study.coordinator import Coordinator
 from welltuned.trial import State
 
 SPACE = {"x": (0.0, 1.0)}
@@ -254,3 +255,20 @@ def test_the_command_line_follows(tmp_path, monkeypatch):
     assert "sampler random, no scheduler" in run("show", "train-objective")
     shown = json.loads(run("show", "train-objective", "--json"))
     assert (shown["sampler"], shown["scheduler"]) == ({"name": "random"}, {"name": "none"})
+
+
+def test_a_population_is_kept_with_what_may_vary(tmp_path):
+    """And `replay` knows that it pauses; who opens it where there are no folders may look alone."""
+    given = wt.Pbt(population=4, every=2, vary=["x"])
+    study = wt.Study({"x": (0.0, 1.0)}, storage=tmp_path / "a.db", name="n", scheduler=given, seed=0)
+    again = wt.Study(storage=tmp_path / "a.db", name="n")
+    assert again.scheduler == given
+    with pytest.raises(wt.InvalidValue, match="replay"):
+        again.replay()
+    elsewhere = Coordinator(study.coordinator.ledger, study.sampler, again.scheduler, None)
+    with pytest.raises(wt.InvalidValue, match="checkpoints of others"):
+        elsewhere.next_tasks(1)
+    desk = Desk(study.coordinator.ledger.storage, None)
+    assert desk.summary("n")["scheduler"]["name"] == "pbt"
+    with pytest.raises(wt.InvalidValue, match="over HTTP"):
+        desk.ask("n", "somebody", 1, None, 60.0)

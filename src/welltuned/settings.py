@@ -119,6 +119,10 @@ def check_real(record: Any, *names: str, **bounds: Any) -> None:
         object.__setattr__(record, name, real(f"{type(record).__name__}: {name}", getattr(record, name), **bounds))
 
 
+#: what JSON holds as it is; settings are that, or tuples of it
+PLAIN = (str, int, float, bool, type(None))
+
+
 def make(what: str, known: Mapping[str, Callable[..., Any]], protocol: type, spec: Any) -> Any:
     """Return what ``spec`` stands for: a name, or a dict of a name and settings; or what was made already.
 
@@ -153,6 +157,8 @@ def describe(known: Mapping[str, Callable[..., Any]], made: Any) -> dict[str, An
     """Return the name and the settings of what :func:`make` makes, as JSON can hold them; of others, the class."""
     name = next((n for n, kind in known.items() if type(made) is kind), type(made).__name__)
     settings = {
-        k: v for k, v in getattr(made, "__dict__", {}).items() if isinstance(v, (str, int, float, bool, type(None)))
+        k: list(v) if isinstance(v, tuple) else v
+        for k, v in getattr(made, "__dict__", {}).items()
+        if all(isinstance(part, PLAIN) for part in (v if isinstance(v, tuple) else (v,)))
     }
     return {"name": name, **settings}

@@ -13,7 +13,7 @@ from welltuned.history import History
 from welltuned.schedulers.explore import explore
 from welltuned.schedulers.halving import n_ahead
 from welltuned.schedulers.protocol import Begin, Child, Continue, Decision, Move, Pause, Promote
-from welltuned.settings import check_whole
+from welltuned.settings import check_real, check_whole
 from welltuned.space import Space, public
 from welltuned.trial import Origin, Report, State, Trial
 
@@ -69,12 +69,8 @@ class Pbt:
 
     def __post_init__(self) -> None:
         check_whole(self, population=2, every=1, last=1)
-        for name, high in (("quantile", 0.5), ("resample", 1.0)):
-            share = getattr(self, name)
-            if isinstance(share, bool) or not isinstance(share, (int, float, np.number)):
-                raise InvalidType(f"Pbt: {name}={share!r} is not a number")
-            if not 0.0 <= share <= high:
-                raise InvalidValue(f"Pbt: {name}={share!r} must be between 0 and {high:g}")
+        check_real(self, "quantile", least=0, most=0.5)
+        check_real(self, "resample", least=0, most=1)
         if self.n_best(self.population) < 1:
             raise InvalidValue(
                 f"Pbt: quantile={self.quantile!r} of population={self.population} is nobody; at least "

@@ -14,7 +14,7 @@ from typing import Any
 from welltuned.errors import InvalidValue, LeaseLost, StorageError, StudyStopped, UnknownStudy, WelltunedError
 from welltuned.evaluation import Result, interpret, jsonable, shortened
 from welltuned.live import Task
-from welltuned.schedulers import Scheduler, describe_scheduler
+from welltuned.schedulers import Breeder, Scheduler, describe_scheduler
 from welltuned.server.refusals import NotFound
 from welltuned.storage import Storage, StudyRow
 from welltuned.storage.wire import another_storage, report_to_json, to_json
@@ -34,7 +34,7 @@ class Desk:
 
     def __init__(self, storage: Storage, scheduler: Scheduler | None) -> None:
         self._storage = storage
-        self._scheduler = scheduler
+        self._scheduler = _servable(scheduler)
         self._ids: dict[str, int] = {}
         self._known: dict[int, tuple[str, float]] = {}  # study -> name, created
         self._deleted: set[int] = set()
@@ -162,6 +162,7 @@ class Desk:
         """
         row = self._unbound(name, "ask")
         study = self.study(name, row)
+        _servable(study.scheduler)
         if study.coordinator.open_space or not study.has_space:
             raise InvalidValue(f"study {name!r}: its objective suggests its own parameters, in Python; give it a space")
         why = study.stop_reason
@@ -313,6 +314,16 @@ class Desk:
         if trial is None:
             raise _unknown(study.name, number)
         return trial
+
+
+def _servable(scheduler: Scheduler | None) -> Scheduler | None:
+    """Return a scheduler, unless workers over HTTP cannot do what it wants: they do not share folders."""
+    if isinstance(scheduler, Breeder):
+        raise InvalidValue(
+            f"serve: scheduler={scheduler!r} lets trials begin with the folders of others, which workers over HTTP do "
+            "not have; use 'asha'"
+        )
+    return scheduler
 
 
 def _unknown(name: str, number: int) -> NotFound:

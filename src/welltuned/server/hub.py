@@ -9,8 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from welltuned.errors import InvalidValue
-from welltuned.schedulers import Breeder, Scheduler, make_scheduler
+from welltuned.schedulers import Scheduler, make_scheduler
 from welltuned.server.desk import Desk
 from welltuned.server.replays import Replays
 from welltuned.storage import Changes, Storage
@@ -30,13 +29,7 @@ class Hub:
 
     def __init__(self, storage: Storage, scheduler: Scheduler | str | None = None) -> None:
         self.storage = storage
-        judge = make_scheduler(scheduler)
-        if isinstance(judge, Breeder):
-            raise InvalidValue(
-                f"serve: scheduler={scheduler!r} lets trials begin with the folders of others, which workers over HTTP "
-                "do not have; use 'asha'"
-            )
-        self.desk = Desk(storage, judge)
+        self.desk = Desk(storage, make_scheduler(scheduler))
         self.replays = Replays()
         self.server = secrets.token_hex(8)  # which start of which server this is
         self.closing: Callable[[], bool] = lambda: False

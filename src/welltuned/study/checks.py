@@ -15,7 +15,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
 from welltuned.samplers import Auto, Bayes, Sampler
-from welltuned.schedulers import NONE, SCHEDULERS, Promoter, Scheduler, describe_scheduler, make_scheduler
+from welltuned.schedulers import NONE, SCHEDULERS, Breeder, Promoter, Scheduler, describe_scheduler, make_scheduler
 from welltuned.settings import real, whole
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
@@ -105,13 +105,22 @@ def check_scheduler(given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     scheduler = make_scheduler(given)
-    return {SCHEDULER: describe_scheduler(scheduler), **({PAUSES: True} if isinstance(scheduler, Promoter) else {})}
+    pauses = {PAUSES: True} if isinstance(scheduler, (Promoter, Breeder)) else {}
+    return {SCHEDULER: describe_scheduler(scheduler), **pauses}
 
 
-def stored_scheduler(row: StudyRow) -> Scheduler | None:
-    """Return the scheduler that a study has; None also for a class of the user's own, which nobody else can make."""
-    stored = row.attributes.get(SCHEDULER, {"name": NONE})
-    return make_scheduler(stored) if stored["name"] in SCHEDULERS else None
+def scheduler_of(row: StudyRow, given: Any) -> Scheduler | None:
+    """Return what judges reports from now on: what was given, or else what the study has.
+
+    A class of the user's own cannot be made from what is stored; there is nothing then.
+    """
+    stored = row.attributes.get(SCHEDULER)
+    if given is None:
+        return make_scheduler(stored) if stored is not None and stored["name"] in SCHEDULERS else None
+    scheduler = make_scheduler(given)
+    if stored not in (None, describe_scheduler(scheduler)):
+        log.info("study %r: the scheduler changed; it is %s from now on", row.name, scheduler or NONE)
+    return scheduler
 
 
 def warn_of_lacking(row: StudyRow, scheduler: Scheduler | None) -> None:

@@ -21,7 +21,7 @@ from welltuned.space import Params, Space
 from welltuned.space.codec import cells
 from welltuned.storage import StudyRow
 from welltuned.streams import trial_rng
-from welltuned.study.breeding import Breeding, descent
+from welltuned.study.breeding import Breeding, check_folders, descent
 from welltuned.study.folders import Folders
 from welltuned.study.ledger import Ledger
 from welltuned.study.promotion import Promotion
@@ -120,6 +120,7 @@ class Coordinator:
 
     def _next_of_population(self, n: int) -> list[Task]:
         """Let up to ``n`` trials begin or go on, one after the other, as a scheduler that breeds has it."""
+        check_folders(self.scheduler, self._folders)
         tasks: list[Task] = []
         self.breeding.idle = False
         while len(tasks) < n and not self.breeding.idle:

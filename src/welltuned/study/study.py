@@ -19,13 +19,12 @@ from welltuned.history import History
 from welltuned.live import LiveTrial, Task
 from welltuned.samplers import SAMPLERS, Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
-from welltuned.schedulers import NONE, Scheduler, make_scheduler
+from welltuned.schedulers import Scheduler, make_scheduler
 from welltuned.space import Params, Space
 from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
 from welltuned.study.breeding import check_folders, lineage
 from welltuned.study.checks import (
-    SCHEDULER,
     check_batch,
     check_callbacks,
     check_catch,
@@ -46,7 +45,7 @@ from welltuned.study.checks import (
     check_state,
     check_timeout,
     check_wishes,
-    stored_scheduler,
+    scheduler_of,
     warn_of_lacking,
     warn_of_misfits,
     warn_of_new,
@@ -158,7 +157,7 @@ class Study:
         store = open_storage(storage)
         if parsed is not None and storage is not None:
             warn_of_positions(parsed)
-        check_folders(scheduler, checkpoint_folder(folder, store, wanted))
+        check_folders(make_scheduler(scheduler), checkpoint_folder(folder, store, wanted))
         row = store.open(wanted)
         if parsed is None and not row.spaces:
             warn_of_new(self.name, store)
@@ -168,9 +167,7 @@ class Study:
         check_same(row, directions if parsed is not None or direction != "minimize" else row.directions, seed)
         self._ledger = Ledger(store, row, None, lease, earlier)
         check_same_wishes(row, noisy, optimize_per)
-        judge = stored_scheduler(row) if scheduler is None else make_scheduler(scheduler)
-        if kept and kept[SCHEDULER] != row.attributes.get(SCHEDULER, kept[SCHEDULER]):
-            log.info("study %r: the scheduler changed; it is %s from now on", name, judge or NONE)
+        judge = scheduler_of(row, scheduler)
         self._ledger.keep(kept)
         self._use(parsed, row)
         warn_of_unused(self.name, searcher, self._ledger.wishes, self._ledger.space)
