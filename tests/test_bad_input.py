@@ -776,9 +776,12 @@ def test_a_full_disk_when_results_are_added(tmp_path):
 def test_numbers_of_numpy_are_taken_and_become_pythons_own():
     """Records are equal to those of plain numbers, and can be stored as JSON."""
     assert Patience(np.int64(3), np.float32(0.5)) == Patience(3, 0.5)
-    for made in (Patience(np.int64(3)).trials, Race(alpha=np.float32(0.25)).alpha, MaxCost(np.int32(5)).total):
+    alphas = [Race(alpha=kind(0.25)).alpha for kind in (np.float32, np.float64)]
+    for made in (Patience(np.int64(3)).trials, *alphas, MaxCost(np.int32(5)).total):
         assert type(made) in (int, float)
     study = Study(SPACE, sampler="random", seed=0, lease=np.float32(30), scheduler=Race(alpha=np.float32(0.25)))
     assert study.coordinator.ledger.row.attributes["scheduler"]["alpha"] == 0.25
     study.optimize(square, n_trials=np.int64(2), workers=np.int64(1), timeout=math.inf, trial_timeout=None)
     assert len(study.trials) == 2
+    study.optimize(square, n_trials=3, timeout=10**400)  # beyond what a float holds, and the clock is one
+    assert len(study.trials) == 3

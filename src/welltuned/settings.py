@@ -68,6 +68,8 @@ def real(what: str, value: Any, *, finite: bool = True, unit: str = "", instead:
     --------
     >>> real("timeout", np.float32(2.5), above=0, unit=" of seconds")
     2.5
+    >>> real("timeout", 10**400, finite=False), real("Pbt: quantile", np.float64(0.25))
+    (inf, 0.25)
     >>> real("Race: alpha", 0.5, above=0, below=0.5)
     Traceback (most recent call last):
     welltuned.errors.InvalidValue: Race: alpha=0.5 must be above 0 and below 0.5
@@ -86,7 +88,7 @@ def real(what: str, value: Any, *, finite: bool = True, unit: str = "", instead:
         words = ["finite"] if finite and not {"most", "below"} & {*bounds} else []
         words += [f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items()]
         raise InvalidValue(f"{what}={value!r} must be {' and '.join(words)}{instead}")
-    return value if isinstance(value, (int, float)) else number
+    return value if isinstance(value, int) and math.isfinite(number) else number
 
 
 def check_whole(record: Any, **lowest: int) -> None:
