@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -101,10 +102,11 @@ class Pbt:
         """See :meth:`Breeder.advance`."""
         self._check_names(space)
         crowd, spent = Crowd(self, history), history.is_spent
-        lacking, claimed = max(self.population - len(crowd.founders), 0), len(crowd.blank)
-        if not spent and lacking > claimed:
+        claimed = len(crowd.blank)
+        if not spent and crowd.lacking > claimed:
             return Begin()
-        ahead = max(claimed - lacking, 0)  # children of others that have no parameters yet: the first ones are theirs
+        # children of others that have no parameters yet: the first ones are theirs
+        ahead = max(claimed - crowd.lacking, 0)
         if not spent:
             for trial in crowd.orphaned[ahead:]:
                 if (child := self._child(space, crowd, trial, crowd.reached(trial), rng)) is not None:
@@ -113,8 +115,9 @@ class Pbt:
         for stage, here in crowd.resting():
             if spent:
                 return crowd.promote(here[0])
-            behind = [t for t in here if crowd.is_behind(t, stage)]
-            others = [t for t in here if t not in behind]
+            behind, others = list[Trial](), list[Trial]()
+            for trial in here:
+                (behind if crowd.is_behind(trial, stage) else others).append(trial)
             known = self.last is not None or crowd.is_passed(here)
             if others and not known:  # whether trainings end here
                 return crowd.promote(others[0])
@@ -132,20 +135,18 @@ class Pbt:
 
     def parents(self, history: History) -> frozenset[tuple[int, int]]:
         """See :meth:`Breeder.parents`: those who may be among the best once all have come."""
-        crowd, found = Crowd(self, history), set()
-        stages = [crowd.since(t) for t in crowd.living] + [crowd.reached(t) for t in crowd.orphaned]
-        lacking = max(self.population - len(crowd.founders), 0)
+        crowd, found = Crowd(self, history), set[tuple[int, int]]()
+        living = {t.number: crowd.since(t) for t in crowd.living}
+        stages = [*living.values(), *map(crowd.reached, crowd.orphaned)]
         for stage in crowd.stages:
             ended = self.last is not None and self.every * stage - crowd.zero >= self.last
-            if ended or not (lacking or any(s <= stage for s in stages)):
+            if ended or not (crowd.lacking or any(s <= stage for s in stages)):
                 continue
             ahead = crowd.ahead(stage)
-            to_come = [t for t in crowd.living if t.number not in ahead and crowd.since(t) < stage]
-            n_best = max(self.n_best(len(ahead) + len(to_come) + lacking), 1)
-            for number, better in ahead.items():
-                step = crowd.rest(number, stage)
-                if better < n_best and step is not None:
-                    found.add((number, step))
+            to_come = sum(since < stage for number, since in living.items() if number not in ahead)
+            n_best = max(self.n_best(len(ahead) + to_come + crowd.lacking), 1)
+            best = [number for number, better in ahead.items() if better < n_best]
+            found |= {(number, step) for number in best if (step := crowd.rest(number, stage)) is not None}
         return frozenset(found)
 
     def _child(self, space: Space, crowd: Crowd, trial: Trial, stage: int, rng: np.random.Generator) -> Child | None:
@@ -221,6 +222,11 @@ class Crowd:
             for t in self.trials.values()
             if t.parent is None and t.number not in blank and not self._came_to_nothing(t)
         ]
+
+    @cached_property
+    def lacking(self) -> int:
+        """How many of its first members the population does not have yet."""
+        return max(self.pbt.population - len(self.founders), 0)
 
     @property
     def living(self) -> list[Trial]:
