@@ -15,7 +15,8 @@ from pathlib import Path
 
 from welltuned.errors import StorageError
 
-SNAPSHOT = re.compile(r"(\d+)@(-?\d+)")
+SNAPSHOT = re.compile(r"\.?(\d+)@(-?\d+)")  # with a point, one that is not finished or goes
+UNFINISHED = re.compile(r"\.(\d+)-")  # of the folder of a child
 
 
 class Folders:
@@ -76,10 +77,12 @@ class Folders:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def forget(self, needed: Collection[tuple[int, int]]) -> None:
-        """Remove all snapshots but those that are needed, and what killed processes left unfinished of the others."""
-        for path in self.root.glob("*@*"):
-            found = SNAPSHOT.match(path.name.removeprefix("."))
-            if found is None or (int(found[1]), int(found[2])) in needed:
+        """Remove all snapshots but those that are needed, and what killed processes left unfinished of the others.
+
+        So goes what they left of a child's folder, once that is there.
+        """
+        for path in self.root.glob("*[@-]*"):
+            if not self._is_left(path.name, needed):
                 continue
             gone = path if path.name.startswith(".") else path.with_name(f".{path.name}-{secrets.token_hex(4)}")
             try:
@@ -87,6 +90,11 @@ class Folders:
             except OSError:
                 continue
             shutil.rmtree(gone, ignore_errors=True)
+
+    def _is_left(self, name: str, needed: Collection[tuple[int, int]]) -> bool:
+        if found := SNAPSHOT.match(name):
+            return (int(found[1]), int(found[2])) not in needed
+        return (found := UNFINISHED.match(name)) is not None and self.of(int(found[1])).exists()
 
 
 def _copy(source: Path, target: Path) -> None:
