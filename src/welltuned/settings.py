@@ -161,6 +161,6 @@ def describe(known: Mapping[str, Callable[..., Any]], made: Any) -> dict[str, An
     settings = {
         k: list(v) if isinstance(v, tuple) else v
         for k, v in getattr(made, "__dict__", {}).items()
-        if all(isinstance(part, PLAIN) for part in (v if isinstance(v, tuple) else (v,)))
+        if k != "name" and all(isinstance(part, PLAIN) for part in (v if isinstance(v, tuple) else (v,)))
     }
     return {"name": name, **settings}
