@@ -134,7 +134,10 @@ class Pbt:
         return None
 
     def parents(self, history: History) -> frozenset[tuple[int, int]]:
-        """See :meth:`Breeder.parents`: those who may be among the best once all have come."""
+        """See :meth:`Breeder.parents`: those who may be among the best once all have come, and none of them failed.
+
+        Who moves up because a better one fails later is not among them: for that, all would have to be kept.
+        """
         crowd, found = Crowd(self, history), set[tuple[int, int]]()
         living = {t.number: crowd.since(t) for t in crowd.living}
         stages = [*living.values(), *map(crowd.reached, crowd.orphaned)]
