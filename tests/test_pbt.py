@@ -16,13 +16,14 @@ from click.testing import CliRunner
 
 import welltuned as wt
 from welltuned.cli.app import app
+from welltuned.history import History
 from welltuned.report import render
 from welltuned.schedulers import Begin, Child, Promote
 from welltuned.schedulers.explore import explore
 from welltuned.study import folders
 from welltuned.study.folders import Folders
 from welltuned.study.ledger import Ledger
-from welltuned.trial import State
+from welltuned.trial import RESTS, Report, State, Trial
 
 LAST, EVERY = 20, 5
 SPACE = {"x": (0.0, 1.0)}
@@ -332,6 +333,24 @@ def test_one_that_diverges_is_replaced(tmp_path):
     (heir,) = [t for t in study.trials if t.replaces == 3]
     assert heir.inherited == EVERY
     assert sum(t.state is State.COMPLETE for t in study.trials) == 8
+
+
+@pytest.mark.parametrize("n", [4, 8, 9])
+def test_the_next_best_is_bred_from_where_the_best_one_fails(n):
+    """Its checkpoint was kept for that, since it has gone on by then."""
+
+    def member(number, state, upto):
+        reports = tuple(Report(step, {"value": float(number)}) for step in range(1, upto + 1))
+        return Trial(number, state, {"x": (number + 1) / 10}, reports=reports, attributes={RESTS: [EVERY]})
+
+    scheduler, space = wt.Pbt(n, every=EVERY, last=LAST), wt.Space(SPACE)
+    resting = [member(number, State.PAUSED, EVERY) for number in range(n)]
+    later = [member(0, State.FAILED, 7), *(member(number, State.RUNNING, 7) for number in range(1, n))]
+    kept_then = scheduler.parents(History(space, resting)) - {(0, EVERY)}
+    for seed in range(9):
+        child = scheduler.advance(space, History(space, later), np.random.default_rng(seed))
+        assert child.replaces == 0
+        assert (child.parent, child.step) in kept_then
 
 
 def test_one_that_fails_at_once_is_no_member(tmp_path):

@@ -134,9 +134,9 @@ class Pbt:
         return None
 
     def parents(self, history: History) -> frozenset[tuple[int, int]]:
-        """See :meth:`Breeder.parents`: those who may be among the best once all have come, and none of them failed.
+        """See :meth:`Breeder.parents`: those who may be among the best once all have come, and one of these failed.
 
-        Who moves up because a better one fails later is not among them: for that, all would have to be kept.
+        For the case that more of the best fail, all would have to be kept.
         """
         crowd, found = Crowd(self, history), set[tuple[int, int]]()
         living = {t.number: crowd.since(t) for t in crowd.living}
@@ -148,7 +148,7 @@ class Pbt:
             ahead = crowd.ahead(stage)
             to_come = sum(since < stage for number, since in living.items() if number not in ahead)
             n_best = max(self.n_best(len(ahead) + to_come + crowd.lacking), 1)
-            best = [number for number, better in ahead.items() if better < n_best]
+            best = [number for number, better in ahead.items() if better <= n_best]
             found |= {(number, step) for number in best if (step := crowd.rest(number, stage)) is not None}
         return frozenset(found)
 
