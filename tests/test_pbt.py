@@ -23,7 +23,7 @@ from welltuned.schedulers.explore import explore
 from welltuned.study import folders
 from welltuned.study.folders import Folders
 from welltuned.study.ledger import Ledger
-from welltuned.trial import RESTS, Report, State, Trial
+from welltuned.trial import RESTS, Outcome, Report, State, Trial
 
 LAST, EVERY = 20, 5
 SPACE = {"x": (0.0, 1.0)}
@@ -478,6 +478,25 @@ def test_snapshots_of_children_that_have_no_folder_yet_are_kept(tmp_path):
     assert [p.name for p in folder_of(study, 0).parent.glob("*@*")] == [f"{child.parent}@{child.inherited}"]
     study.optimize(train, n_trials=60)
     check_lineages(study)
+
+
+def test_a_child_of_what_is_gone_is_warned_of(tmp_path, caplog):
+    """Also while its parent has gone on and not rested again, which looks like resting where it did."""
+    study = population(tmp_path, scheduler=wt.Pbt(every=EVERY, last=LAST))
+    ledger, breeding = study.coordinator.ledger, study.coordinator.breeding
+    study.ask(8)
+    parent, child = study.trials[0], study.trials[1].but(provenance={"parent": 0, "step": 5, "replaces": 1})
+    folder_of(study, 0).mkdir(parents=True)
+    assert ledger.finish(0, parent.token, Outcome(State.PAUSED, attributes={RESTS: [5]}))
+    study.history  # noqa: B018 - takes notice
+    breeding.begin(child)
+    assert not caplog.records
+    shutil.rmtree(folder_of(study, 1))
+    assert ledger.resume(0)
+    assert [t.number for t in ledger.claim(1)] == [0]
+    assert study.trials[0].rests == (5,)
+    breeding.begin(child)
+    assert caplog.messages == ["trial 1 begins with the checkpoint that trial 0 has now: what it was at step 5 is gone"]
 
 
 def test_nothing_to_go_on_from_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from welltuned.schedulers import Breeder, Child, Move, Promote, Scheduler
 from welltuned.streams import trial_rng
 from welltuned.study.folders import Folders
 from welltuned.study.ledger import Ledger
-from welltuned.trial import Trial
+from welltuned.trial import State, Trial
 
 log = logging.getLogger("welltuned")
 
@@ -54,11 +54,13 @@ class Breeding:
         """Make the folder of a claimed trial, if it is a child that has none yet."""
         if trial.parent is None or trial.inherited is None or self._folders is None:
             return
-        if self._folders.of(trial.number).exists():
+        own, its = self._folders.of(trial.number), self._folders.of(trial.parent)
+        if own.exists():
             return
         parent = self._ledger.trial(trial.parent)
-        rests = () if parent is None else parent.rests
-        if rests[-1:] != (trial.inherited,) and not self._folders.at(trial.parent, trial.inherited).exists():
+        # one that goes on has the same rests until the next one
+        gone_on = parent is None or parent.state is not State.PAUSED or parent.rests[-1:] != (trial.inherited,)
+        if gone_on and its.exists() and not self._folders.at(trial.parent, trial.inherited).exists():
             log.warning(
                 "trial %d begins with the checkpoint that trial %d has now: what it was at step %d is gone",
                 trial.number,
