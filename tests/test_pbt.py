@@ -318,6 +318,20 @@ def test_objectives_that_declare_their_parameters(tmp_path):
     assert all(("depth" in t.params) == (t.params["kind"] == "b") for t in study.trials)
 
 
+def test_what_may_vary_is_named_before_it_is_declared(tmp_path):
+    def objective(trial):
+        trial.suggest_float("x", 0.0, 1.0)
+        trial.suggest_int("depth", 1, 5)
+        return train(trial)
+
+    study = population(tmp_path, None, scheduler=wt.Pbt(vary=["x"]))
+    study.optimize(objective, n_trials=40)
+    check_lineages(study)
+    children = [t for t in study.trials if t.parent is not None]
+    assert children
+    assert all(t.params["depth"] == study.trials[t.parent].params["depth"] for t in children)
+
+
 # who fails
 
 

@@ -184,7 +184,11 @@ class Ledger:
     def _tabulate(self) -> None:
         """Build the arrays of the history anew, for a space that is new."""
         self._history = None
-        self._table = Table(self.space or Space({"nothing": [None]}), self.row.directions)
+        space = self.space
+        if space is None:
+            space = Space({"nothing": [None]})
+            space.partial = True  # there will be others: the objective declares them
+        self._table = Table(space, self.row.directions)
         for trial in self._trials.values():
             self._table.put(trial)
 
