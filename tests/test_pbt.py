@@ -832,3 +832,25 @@ def test_programs(tmp_path, monkeypatch):
         assert child.reports[0].step == child.inherited + 1
         assert child.reports[-1].step in (8, 9)  # ended between a line and its state, it prints one again
     assert sum(t.state is State.COMPLETE for t in study.trials) == 8
+
+
+ANEW = """
+import sys
+loss = 1.0
+for epoch in range(1, 9):
+    loss *= 1 - float(sys.argv[1])
+    print(f"loss={loss}", flush=True)
+"""
+
+
+def test_programs_that_keep_nothing_begin_again(tmp_path, monkeypatch):
+    """The lines of a child that was told of no checkpoint are its first ones."""
+    monkeypatch.chdir(tmp_path)
+    Path("program.py").write_text(ANEW)
+    Path("space.yaml").write_text("lr: {type: float, low: 0.01, high: 0.5}\n")
+    words = ["tune", "--space", "space.yaml", "--metric", "loss", "--scheduler", "pbt", "-n", "10", "--seed", "0"]
+    words += ["--sampler", "random", "--name", "anew", "--", sys.executable, "program.py", "{lr}"]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    children = [t for t in wt.Study(storage="welltuned.db", name="anew").trials if t.parent is not None]
+    assert children
+    assert [[r.step for r in child.reports] for child in children] == [list(range(1, 9))] * len(children)

@@ -78,7 +78,7 @@ class Program:
         last: deque[str] = deque(maxlen=KEPT)
         resumes = self._resumes
         before = trial.reports if resumes else ()
-        if not before and trial.inherited is not None:
+        if resumes and not before and trial.inherited is not None:
             before = (Report(trial.inherited, {}),)
         printed = Printed(self.metrics, self.step, before)
         try:
