@@ -519,7 +519,7 @@ def test_nothing_to_go_on_from_is_refused(tmp_path):
     wt.Study(SPACE, scheduler="pbt", storage=str(tmp_path / "study.db"))
 
 
-def test_objectives_that_keep_nothing_begin_again(tmp_path):
+def test_objectives_that_keep_nothing_begin_again(tmp_path, caplog):
     def objective(trial):
         for step in range(len(trial.reports) + 1, LAST + 1):
             trial.report(trial["x"] + 1 / step, step=step)
@@ -531,6 +531,8 @@ def test_objectives_that_keep_nothing_begin_again(tmp_path):
     study.optimize(objective, n_trials=40)
     assert study.stop_reason == ENDED
     assert all([r.step for r in t.reports][:1] == [1] for t in study.trials)
+    assert "has kept nothing in" in caplog.text
+    assert "with the checkpoint" not in caplog.text  # there is none
 
 
 def test_reports_beyond_the_steps_where_they_rest(tmp_path):

@@ -58,9 +58,17 @@ class Breeding:
         if own.exists():
             return
         parent = self._ledger.trial(trial.parent)
+        kept = self._folders.at(trial.parent, trial.inherited).exists()
         # one that goes on has the same rests until the next one
         gone_on = parent is None or parent.state is not State.PAUSED or parent.rests[-1:] != (trial.inherited,)
-        if gone_on and its.exists() and not self._folders.at(trial.parent, trial.inherited).exists():
+        if not kept and not its.exists():
+            log.warning(
+                "trial %d begins anew: trial %d, whose child it is, has kept nothing in %s",
+                trial.number,
+                trial.parent,
+                its,
+            )
+        elif not kept and gone_on:
             log.warning(
                 "trial %d begins with the checkpoint that trial %d has now: what it was at step %d is gone",
                 trial.number,
