@@ -332,6 +332,15 @@ def test_what_may_vary_is_named_before_it_is_declared(tmp_path):
     assert all(t.params["depth"] == study.trials[t.parent].params["depth"] for t in children)
 
 
+def test_a_population_that_has_ended_is_not_said_to_go_on_with_more_trials(tmp_path, caplog):
+    study = population(tmp_path)
+    for n_trials in (100, 200):
+        assert "nothing is left to do" not in caplog.text
+        study.optimize(train, n_trials=n_trials)
+    assert f"{ENDED}, another name starts anew" in caplog.text
+    assert "more of them" not in caplog.text
+
+
 # who fails
 
 

@@ -16,7 +16,7 @@ from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
 from welltuned.study.progress import Progress
-from welltuned.study.reasons import BROKEN, TIMEOUT, concerns_all
+from welltuned.study.reasons import BROKEN, BUDGET, TIMEOUT, concerns_all
 from welltuned.study.rules import Rule
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
@@ -93,8 +93,10 @@ class _Run:
         self._show()
         reason = self._fill()
         if not self.running and reason is None and self.before and not self._stays():
-            text = "study %r: nothing is left to do, it has %d trials; more of them go on, another name starts anew"
-            log.warning(text, self.study.name, self.before)
+            end = self._natural_end()
+            more = "more of them go on" if end in (None, BUDGET) else end
+            text = "study %r: nothing is left to do, it has %d trials; %s, another name starts anew"
+            log.warning(text, self.study.name, self.before, more)
         while self.running or (reason is None and self._stays()):
             if not self.running:
                 self.study.coordinator.ledger.wait(WAIT)
