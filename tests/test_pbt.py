@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -797,9 +798,14 @@ def test_what_shows_a_study_names_parents(bred):
     best = study.best
     assert best.parent is not None
     told = f"goes on from trial {best.parent} at step {best.inherited}"
-    assert told in render([study])
+    page = render([study])
+    assert told in page
     shown = CliRunner().invoke(app, ["show", "--storage", path], catch_exceptions=False).output
     assert told in " ".join(shown.split())
+    for child in (t for t in study.trials if t.parent is not None):  # not the best one alone
+        source = f"{child.parent} at step {child.inherited}"
+        assert f"<td>{source}</td>" in page
+        assert re.search(rf"^{child.number} .* {source} +x=", shown, re.MULTILINE), shown
     exported = CliRunner().invoke(app, ["export", "--format", "json", "--storage", path]).output
     row = json.loads(exported)[best.number]
     assert (row["parent"], row["inherited"]) == (best.parent, best.inherited)
@@ -813,6 +819,7 @@ def test_a_study_without_children_has_no_columns_for_them(tmp_path):
     study = wt.Study(SPACE, sampler="random", seed=0)
     study.optimize(lambda trial: trial["x"], n_trials=2)
     assert not {"parent", "inherited"} & {*study.to_frame()}
+    assert "goes on from" not in render([study])
 
 
 PROGRAM = """

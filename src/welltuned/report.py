@@ -251,19 +251,22 @@ def _failures(seen: History) -> str:
 def _table(seen: History) -> str:
     names = list(dict.fromkeys(n for t in seen.trials for n in t.params or {}))
     best = {t.number for t in seen.front} if len(seen.directions) > 1 else {seen.best.number} if seen.best else set()
-    heads = "".join(f"<th>{_text(h)}</th>" for h in ("trial", "state", *seen.directions, *names, "seconds"))
-    rows = "".join(_row(t, names, seen, t.number in best) for t in seen.trials)
+    bred = any(t.parent is not None for t in seen.trials)
+    columns = ("trial", "state", *seen.directions, *names, "seconds", *(["goes on from"] if bred else []))
+    heads = "".join(f"<th>{_text(h)}</th>" for h in columns)
+    rows = "".join(_row(t, names, seen, t.number in best, bred) for t in seen.trials)
     return (
         f'<section><h2>Trials</h2><p>Click a heading to sort.</p><div class="scroll"><table class="sort"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 
-def _row(trial: Trial, names: list[str], seen: History, best: bool) -> str:
+def _row(trial: Trial, names: list[str], seen: History, best: bool, bred: bool) -> str:
     cells = [_cell(trial.number), _cell(trial.state.value)]
     cells += [_cell(trial.metrics.get(name, "")) for name in seen.directions]
     cells += [_cell((trial.params or {}).get(name, "")) for name in names]
     cells.append(_cell("" if trial.seconds is None else round(trial.seconds, 3)))
+    cells += [_cell(trial.source)] if bred else []
     return f"<tr{' class=best' if best else ''}>{''.join(cells)}</tr>"
 
 

@@ -177,7 +177,12 @@ class Trial:
     @property
     def descent(self) -> str:
         """Words that name the parent, to follow the number of a trial; none where it has no parent."""
-        return "" if self.parent is None else f", which goes on from trial {self.parent} at step {self.inherited}"
+        return f", which goes on from trial {self.source}" if self.source else ""
+
+    @property
+    def source(self) -> str:
+        """The parent and the step from which a trial goes on, for tables; empty where it has no parent."""
+        return "" if self.parent is None else f"{self.parent} at step {self.inherited}"
 
     @property
     def rests(self) -> tuple[int, ...]:

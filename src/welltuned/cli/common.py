@@ -132,9 +132,9 @@ def print_trials(study: Study, trials: Sequence[Trial]) -> None:
 
     if not trials:
         return
-    table = Table(
-        "trial", "state", *study.objectives, "seconds", "parameters", box=None, pad_edge=False, header_style="bold"
-    )
+    bred = any(t.parent is not None for t in trials)
+    names = ["trial", "state", *study.objectives, "seconds", *(["goes on from"] if bred else []), "parameters"]
+    table = Table(*names, box=None, pad_edge=False, header_style="bold")
     for t in trials:
         why = f"  {t.reason.value}: {t.error}" if t.reason else ""
         params = " ".join(f"{k}={short(v)}" for k, v in (t.params or {}).items())
@@ -143,6 +143,7 @@ def print_trials(study: Study, trials: Sequence[Trial]) -> None:
             t.state.value,
             *(number(t.metrics.get(o)) for o in study.objectives),
             number(t.seconds),
+            *([t.source] if bred else []),
             params + why,
         )
     console().print(table)
