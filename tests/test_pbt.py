@@ -390,6 +390,18 @@ def test_one_that_fails_at_once_is_no_member(tmp_path):
     assert [t.parent for t in study.trials[:10]] == [None] * 10
 
 
+def test_who_is_in_the_space_no_more_is_no_member(tmp_path):
+    storage = str(tmp_path / "study.db")
+    study = population(tmp_path, storage=storage)
+    study.optimize(train, n_trials=40, callbacks=[lambda study, trial: study.stop() if trial.number == 7 else None])
+    assert not any(t.state is State.COMPLETE for t in study.trials)
+    wider = population(tmp_path, {**SPACE, "units": [1, 2]}, storage=storage)
+    wider.optimize(train, n_trials=40)
+    assert sum(t.state is State.FAILED for t in wider.trials[:8]) >= 7  # one rests for good
+    assert sum(t.state is State.COMPLETE for t in wider.trials) == 8
+    assert wider.stop_reason == ENDED
+
+
 def test_children_that_all_fail_do_not_use_up_the_budget(tmp_path):
     """As where parameters vary that the checkpoint does not fit: those that are behind go on as themselves."""
 

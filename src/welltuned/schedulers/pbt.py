@@ -16,7 +16,7 @@ from welltuned.schedulers.halving import n_ahead
 from welltuned.schedulers.protocol import Begin, Child, Continue, Decision, Move, Pause, Promote
 from welltuned.settings import check_real, check_whole
 from welltuned.space import Space, public
-from welltuned.trial import Origin, Report, State, Trial
+from welltuned.trial import Origin, Reason, Report, State, Trial
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Pbt:
 
     What counts at a step is the value that was reported there, not the best one so far, since that is what the
     checkpoint is worth; with several objectives, those on the first fronts are the best. Of a trial that fails after
-    its first rest, a child takes the place as well. Where the budget has no new trial, or nothing new is found near the
-    best, one that is behind goes on as itself. So does one whose child failed before its own first rest.
+    its first rest, a child takes the place as well; of one that is infeasible, since the space may have changed, a new
+    trial. Where the budget has no new trial, or nothing new is found near the best, one that is behind goes on as
+    itself. So does one whose child failed before its own first rest.
 
     Objectives keep their state in ``trial.checkpoint``.
 
@@ -209,7 +210,9 @@ class Crowd:
         return next((step for step in self.trials[number].rests if self.stage(step) == stage), None)
 
     def _came_to_nothing(self, trial: Trial) -> bool:
-        return trial.state is State.FAILED and self.reached(trial) <= self.since_birth(trial)
+        """Tell whether a trial failed before it could have a child, or cannot be evaluated: the space may be new."""
+        early = self.reached(trial) <= self.since_birth(trial)
+        return trial.state is State.FAILED and (early or trial.reason is Reason.INFEASIBLE)
 
     @property
     def blank(self) -> list[Trial]:
