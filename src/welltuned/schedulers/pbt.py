@@ -80,8 +80,11 @@ class Pbt:
             )
         if self.vary is not None:
             if isinstance(self.vary, (str, bytes)) or not isinstance(self.vary, Iterable):
-                raise InvalidType(f"Pbt: vary={self.vary!r} is not a list of parameters; write [{self.vary!r}]")
-            object.__setattr__(self, "vary", tuple(self.vary))
+                raise InvalidType(f"Pbt: vary={self.vary!r} is not a list of parameters; write [{str(self.vary)!r}]")
+            names = tuple(self.vary)
+            if other := [name for name in names if not isinstance(name, str)]:
+                raise InvalidType(f"Pbt: vary={self.vary!r}: {other[0]!r} is not the name of a parameter")
+            object.__setattr__(self, "vary", tuple(map(str, names)))
 
     def n_best(self, n: int) -> int:
         """Return how many of ``n`` are among the best, and as many among the worst."""
