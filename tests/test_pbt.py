@@ -536,7 +536,7 @@ def test_a_child_of_what_is_gone_is_warned_of(tmp_path, caplog):
 
 
 def test_nothing_to_go_on_from_is_refused(tmp_path):
-    with pytest.raises(wt.InvalidValue, match=r"scheduler=Pbt.*checkpoints=folder"):
+    with pytest.raises(wt.InvalidValue, match=r"scheduler=Pbt.*the storage has no folder.*checkpoints=folder"):
         wt.Study(SPACE, scheduler="pbt")
     wt.Study(SPACE, scheduler="pbt", storage=str(tmp_path / "study.db"))
 

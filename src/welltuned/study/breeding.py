@@ -106,8 +106,8 @@ def check_folders(scheduler: Scheduler | None, folders: Any) -> None:
     """
     if isinstance(scheduler, Breeder) and folders is None:
         raise InvalidValue(
-            f"Study: scheduler={scheduler!r} lets trials begin with the checkpoints of others, and there are none in "
-            "memory; give the study a storage file, or checkpoints=folder"
+            f"Study: scheduler={scheduler!r} lets trials begin with the checkpoints of others, and the storage has no "
+            "folder for them; give the study a storage file, or checkpoints=folder"
         )
 
 
