@@ -886,3 +886,14 @@ def test_programs_that_keep_nothing_begin_again(tmp_path, monkeypatch):
     children = [t for t in wt.Study(storage="welltuned.db", name="anew").trials if t.parent is not None]
     assert children
     assert [[r.step for r in child.reports] for child in children] == [list(range(1, 9))] * len(children)
+
+
+def test_what_ended_before_there_was_a_population_is_no_member(tmp_path):
+    """Its places are those of trials that rest: with those that never do, nothing would be left to begin."""
+    options = {"storage": tmp_path / "study.db", "checkpoints": tmp_path / "folders"}
+    wt.Study(SPACE, sampler="random", seed=0, **options).optimize(train, n_trials=10)
+    study = wt.Study(SPACE, sampler="random", seed=0, scheduler=wt.Pbt(population=4, every=EVERY, last=LAST), **options)
+    study.optimize(train, n_trials=60)
+    assert study.stop_reason == ENDED and len(study.trials) > 14
+    assert sum(not t.rests for t in study.trials) == 10 and sum(t.parent is None for t in study.trials) == 14
+    check_lineages(study)

@@ -224,12 +224,15 @@ class Crowd:
 
     @property
     def founders(self) -> list[Trial]:
-        """Those that are nobody's children; without such as failed before they could have had any."""
+        """Those that are nobody's children; without such as failed before they could have had any, and such as have
+        ended without a rest: before there was a population.
+        """
         blank = {t.number for t in self.blank}
+        apart = {t.number for t in self.trials.values() if t.state in (State.COMPLETE, State.PRUNED) and not t.rests}
         return [
             t
             for t in self.trials.values()
-            if t.parent is None and t.number not in blank and not self._came_to_nothing(t)
+            if t.parent is None and t.number not in blank | apart and not self._came_to_nothing(t)
         ]
 
     @cached_property
