@@ -275,3 +275,15 @@ def test_a_population_is_kept_with_what_may_vary(tmp_path):
     assert desk.summary("n")["scheduler"]["name"] == "pbt"
     with pytest.raises(wt.InvalidValue, match="over HTTP"):
         desk.ask("n", "somebody", 1, None, 60.0)
+
+
+def test_who_has_no_folders_for_a_population_changes_nothing(tmp_path):
+    store = MemoryStorage()
+    given = wt.Pbt(population=4, every=2, last=9)
+    study = wt.Study(SPACE, storage=store, sampler="random", seed=0, scheduler=given, checkpoints=tmp_path)
+    study.optimize(train, n_trials=40)
+    without = wt.Study(storage=store)
+    assert len(without.trials) == len(study.trials) and without.scheduler == given
+    with pytest.raises(wt.InvalidValue, match="checkpoints=folder"):
+        without.optimize(train, n_trials=50)
+    assert wt.Study(storage=store).stop_reason == study.stop_reason is not None

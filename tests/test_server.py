@@ -463,7 +463,7 @@ def searched(storage, n):
 def test_a_study_on_a_server_is_deleted_with_its_checkpoints(server, storage, inner):
     study = searched(storage, 5)
     local = wt.Study(storage=inner, name="mlp")
-    folder = Path(local.coordinator._folders.root)
+    folder = Path(local.coordinator.folders.root)
     (folder / "0").mkdir(parents=True)
     assert wt.delete_study(storage, "mlp") == 5
     assert inner.studies() == []

@@ -44,8 +44,9 @@ class Coordinator:
         self.sampler = sampler
         self.scheduler = scheduler
         self.promotion = Promotion(ledger, scheduler, self._judge)
-        self._folders = None if checkpoints is None else Folders(checkpoints)
-        self.breeding = Breeding(ledger, scheduler, self._folders)
+        #: where trials keep their checkpoints, if anywhere
+        self.folders = None if checkpoints is None else Folders(checkpoints)
+        self.breeding = Breeding(ledger, scheduler, self.folders)
         self._said: str | None = None
         self._missed = self._lacked = False
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
@@ -120,7 +121,7 @@ class Coordinator:
 
     def _next_of_population(self, n: int) -> list[Task]:
         """Let up to ``n`` trials begin or go on, one after the other, as a scheduler that breeds has it."""
-        check_folders(self.scheduler, self._folders)
+        check_folders(self.scheduler, self.folders)
         tasks: list[Task] = []
         self.breeding.idle = False
         while len(tasks) < n and not self.breeding.idle:
@@ -378,7 +379,7 @@ class Coordinator:
     def task(self, trial: Trial) -> Task:
         """Return what an executor needs to evaluate a claimed trial."""
         self.promotion.begins(trial)
-        folder = None if self._folders is None else str(self._folders.of(trial.number))
+        folder = None if self.folders is None else str(self.folders.of(trial.number))
         positional = self.ledger.space is not None and self.space.positional
         return Task(
             trial.number,

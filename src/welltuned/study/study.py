@@ -514,6 +514,7 @@ class Study:
             bool(stay),
         )
         self._check_ends(total, options)
+        check_folders(self.scheduler, self.coordinator.folders)
         warn_of_lacking(self._ledger.row, self.scheduler)
         with self.coordinator.alone():
             self._n_trials = self._ledger.budget = total
