@@ -820,6 +820,9 @@ def test_what_shows_a_study_names_parents(bred):
         source = f"{child.parent} at step {child.inherited}"
         assert f"<td>{source}</td>" in page
         assert re.search(rf"^{child.number} .* {source} +x=", shown, re.MULTILINE), shown
+    for one in study.lineage(best.number):  # the schedule
+        assert f"<tr><td>{one.inherited or 0}</td><td>{one.number}</td><td><code>x=" in page
+        assert f"from step {one.inherited or 0} on (trial {one.number})" in shown
     exported = CliRunner().invoke(app, ["export", "--format", "json", "--storage", path]).output
     row = json.loads(exported)[best.number]
     assert (row["parent"], row["inherited"]) == (best.parent, best.inherited)
@@ -833,7 +836,8 @@ def test_a_study_without_children_has_no_columns_for_them(tmp_path):
     study = wt.Study(SPACE, sampler="random", seed=0)
     study.optimize(lambda trial: trial["x"], n_trials=2)
     assert not {"parent", "inherited"} & {*study.to_frame()}
-    assert "goes on from" not in render([study])
+    page = render([study])
+    assert "goes on from" not in page and "<h2>Schedule" not in page
 
 
 PROGRAM = """

@@ -14,6 +14,7 @@ from welltuned.errors import InvalidType, InvalidValue, StorageError, require
 from welltuned.history import History
 from welltuned.samplers import Auto
 from welltuned.stats import MODEL_FROM, completed, expected_gain, importance, recommend, regret_bound
+from welltuned.study.breeding import lineage
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
 
@@ -124,7 +125,7 @@ def _text(value: Any) -> str:
 
 def _study(study: Study, index: int) -> str:
     seen = study.history
-    parts = [f"<h1>{_text(study.name)}</h1><p>{_text(_summary(study, seen))}</p>", _best(seen), _honest(seen)]
+    parts = [f"<h1>{_text(study.name)}</h1><p>{_text(_summary(study, seen))}</p>", _best(seen), _schedule(seen), _honest(seen)]
     if any(t.state is State.COMPLETE for t in seen.trials):
         if len(seen.directions) > 1:
             parts.append(_section("front", _draw(plots.front(seen), f"figure-{index}-front")))
@@ -182,6 +183,20 @@ def _best(seen: History) -> str:
         f'<div class="grid"><section><h2>Best {_text(objective)}</h2><div class="big">{best.value:.6g}</div><p>{_text(error)}trial '
         f"{best.number}{best.descent}. The best of {number} observed values flatters: on fresh data expect somewhat worse if the objective is "
         f"noisy.</p></section><section><h2>Best setting</h2><table><tbody>{rows}</tbody></table></section></div>"
+    )
+
+
+def _schedule(seen: History) -> str:
+    """Say what the best was trained with, where it went on from others."""
+    if len(seen.directions) > 1 or seen.best is None or seen.best.parent is None:
+        return ""
+    rows = "".join(
+        f"<tr><td>{t.inherited or 0}</td><td>{t.number}</td><td>{_params(t)}</td></tr>" for t in lineage(seen, seen.best.number)
+    )
+    return (
+        f"<section><h2>Schedule</h2><p>What the best was trained with: the settings of all that it goes on from, each from a step on. "
+        f"The best setting is that of the last part alone, and so is what is said of settings below.</p><table><thead><tr><th>from step</th>"
+        f"<th>trial</th><th>setting</th></tr></thead><tbody>{rows}</tbody></table></section>"
     )
 
 

@@ -156,3 +156,8 @@ def print_best(study: Study, trial: Trial) -> None:
     out.print(f"best {name} {number(trial.value)} ({direction}d), trial {trial.number}{trial.descent}:", style="bold")
     for name, value in (trial.params or {}).items():
         out.print(f"  {name} = {value!r}" if isinstance(value, float) else f"  {name} = {short(value)}")
+    if trial.parent is not None:
+        out.print("it was trained with", style="bold")
+        for one in study.lineage(trial.number):
+            params = " ".join(f"{k}={short(v)}" for k, v in (one.params or {}).items())
+            out.print(f"  {params} from step {one.inherited or 0} on (trial {one.number})")
