@@ -137,14 +137,13 @@ def print_trials(study: Study, trials: Sequence[Trial]) -> None:
     table = Table(*names, box=None, pad_edge=False, header_style="bold")
     for t in trials:
         why = f"  {t.reason.value}: {t.error}" if t.reason else ""
-        params = " ".join(f"{k}={short(v)}" for k, v in (t.params or {}).items())
         table.add_row(
             str(t.number),
             t.state.value,
             *(number(t.metrics.get(o)) for o in study.objectives),
             number(t.seconds),
             *([t.source] if bred else []),
-            params + why,
+            _setting(t) + why,
         )
     console().print(table)
     console().print()
@@ -159,5 +158,9 @@ def print_best(study: Study, trial: Trial) -> None:
     if trial.parent is not None:
         out.print("it was trained with", style="bold")
         for one in study.lineage(trial.number):
-            params = " ".join(f"{k}={short(v)}" for k, v in (one.params or {}).items())
-            out.print(f"  {params} from step {one.inherited or 0} on (trial {one.number})")
+            out.print(f"  {_setting(one)} from step {one.inherited or 0} on (trial {one.number})")
+
+
+def _setting(trial: Trial) -> str:
+    """Return the parameters of a trial in one line."""
+    return " ".join(f"{name}={short(value)}" for name, value in (trial.params or {}).items())

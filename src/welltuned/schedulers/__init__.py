@@ -62,6 +62,11 @@ def _nothing() -> None:
     return None
 
 
+def pauses(scheduler: Scheduler | None) -> bool:
+    """Tell whether a scheduler may pause trials."""
+    return isinstance(scheduler, (Promoter, Breeder))
+
+
 def describe_scheduler(scheduler: Scheduler | None) -> dict[str, Any]:
     """Return the name and the settings of a scheduler, as JSON can hold them."""
     return {"name": NONE} if scheduler is None else describe(SCHEDULERS, scheduler)
@@ -89,4 +94,5 @@ __all__ = [
     "Stop",
     "describe_scheduler",
     "make_scheduler",
+    "pauses",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
 from welltuned.samplers import Auto, Bayes, Sampler
-from welltuned.schedulers import NONE, SCHEDULERS, Breeder, Promoter, Scheduler, describe_scheduler, make_scheduler
+from welltuned.schedulers import NONE, SCHEDULERS, Scheduler, describe_scheduler, make_scheduler, pauses
 from welltuned.settings import real, whole
 from welltuned.space import Categorical, Ordinal, Space, public
 from welltuned.space.labels import ambiguous
@@ -105,8 +105,7 @@ def check_scheduler(given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     scheduler = make_scheduler(given)
-    pauses = {PAUSES: True} if isinstance(scheduler, (Promoter, Breeder)) else {}
-    return {SCHEDULER: describe_scheduler(scheduler), **pauses}
+    return {SCHEDULER: describe_scheduler(scheduler), **({PAUSES: True} if pauses(scheduler) else {})}
 
 
 def scheduler_of(row: StudyRow, given: Any) -> Scheduler | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from welltuned.curves import curves, extent
 from welltuned.history import History
 from welltuned.live import Task
-from welltuned.schedulers import Breeder, Decision, Pause, Promoter, Scheduler
+from welltuned.schedulers import Breeder, Decision, Pause, Promoter, Scheduler, pauses
 from welltuned.study.ledger import Ledger
 from welltuned.trial import RESTS, Outcome, Report, State, Trial
 
@@ -27,7 +27,7 @@ class Promotion:
     ) -> None:
         self._ledger = ledger
         self._judge = judge
-        self._scheduler = scheduler if isinstance(scheduler, (Promoter, Breeder)) else None
+        self._scheduler = scheduler if pauses(scheduler) else None
         self._promoter = scheduler if isinstance(scheduler, Promoter) else None
         self._told: dict[tuple[int, int], list[int]] = {}  # of claims that have not ended yet: at which steps to pause
         self._before: dict[int, Trial] = {}  # trials that go on, as they were
@@ -68,7 +68,9 @@ class Promotion:
         """Take note of what a running trial was told at a step."""
         if self._scheduler is None:
             return
-        self._told.setdefault((task.number, task.token), []).extend([step] * isinstance(decision, Pause))
+        steps = self._told.setdefault((task.number, task.token), [])
+        if isinstance(decision, Pause):
+            steps.append(step)
 
     def result(self, task: Task, outcome: Outcome) -> Outcome:
         """Return how an attempt ended, with what the trial had before; one that was to pause is paused."""
@@ -95,8 +97,8 @@ class Promotion:
         trial = self._ledger.trial(number) if isinstance(self._scheduler, Breeder) else None
         if trial is not None and trial.reports:
             step = trial.reports[-1].step
-            rests = [*trial.rests, *[step][: step not in trial.rests]]
-            outcome = replace(outcome, attributes={**outcome.attributes, RESTS: rests})
+            rests = trial.rests if step in trial.rests else (*trial.rests, step)
+            outcome = replace(outcome, attributes={**outcome.attributes, RESTS: list(rests)})
         return replace(outcome, state=State.PAUSED, seconds=outcome.seconds or 0.0)
 
     def _is_whole(self, number: int, told: int) -> bool:
