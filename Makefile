@@ -11,9 +11,13 @@ minutes ?= 5
 # what needs the newest releases, or takes long and depends on no release
 NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py test_damage.py test_durable.py \
 	test_programs.py test_hypergrad.py test_distributed.py
+# what people import
+PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.distributed welltuned.hypergrad \
+	welltuned.stats welltuned.plots welltuned.report welltuned.server.app welltuned.samplers welltuned.schedulers \
+	welltuned.storage welltuned.executors $(addprefix welltuned.testing.,executor sampler scheduler storage)
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-oldest lint format bench chaos docs clean
+.PHONY: demo test test-oldest lint format bench chaos docs reference clean
 
 demo: $(VENV)/.demo
 	$(BIN)/welltuned demo
@@ -46,6 +50,9 @@ chaos: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_docs.py
+
+reference: $(VENV)/.test
+	$(BIN)/python -m pdoc --docformat numpy --no-show-source --output-directory build/reference $(PARTS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

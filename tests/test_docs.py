@@ -1,5 +1,6 @@
 """The documentation is run: Python blocks of a page share one namespace, console blocks run in the same folder."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -94,3 +95,17 @@ def test_the_chinese_readme_has_the_same_code_as_the_english_one():
         for p in PAGES[:2]
     )
     assert english == chinese
+
+
+def test_the_reference_is_made_without_a_warning(tmp_path):
+    """``make reference`` lists the modules that people import; whatever pdoc cannot show is an error here."""
+    pdoc = pytest.importorskip("pdoc")
+    done = subprocess.run(["make", "-n", "reference"], cwd=ROOT, capture_output=True, text=True, check=True)
+    parts = re.findall(r"(?<= )welltuned[\w.]*", done.stdout)
+    assert {"welltuned", "welltuned.sklearn", "welltuned.hypergrad"} <= set(parts)
+    pdoc.render.configure(docformat="numpy", show_source=False)
+    pdoc.pdoc(*parts, output_directory=tmp_path)
+    for part in parts:
+        page = (tmp_path / f"{part.replace('.', '/')}.html").read_text(encoding="utf-8")
+        names = getattr(importlib.import_module(part), "__all__", ())
+        assert all(f'id="{name}"' in page for name in names if name != "__version__"), part
