@@ -12,8 +12,8 @@ minutes ?= 5
 NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py test_damage.py test_durable.py \
 	test_programs.py test_hypergrad.py test_distributed.py
 # what people import
-PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.distributed welltuned.hypergrad \
-	welltuned.stats welltuned.plots welltuned.report welltuned.server.app welltuned.samplers welltuned.schedulers \
+PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.keras_tuner welltuned.distributed \
+	welltuned.hypergrad welltuned.stats welltuned.plots welltuned.report welltuned.server.app welltuned.samplers welltuned.schedulers \
 	welltuned.storage welltuned.executors $(addprefix welltuned.testing.,executor sampler scheduler storage)
 PIP := -m pip install --quiet --disable-pip-version-check
 

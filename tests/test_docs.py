@@ -1,7 +1,9 @@
 """The documentation is run: Python blocks of a page share one namespace, console blocks run in the same folder."""
 
+import doctest
 import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import welltuned
 from welltuned import EXECUTORS, SAMPLERS, SCHEDULERS, STORAGES, hypergrad
 from welltuned.cli.app import app
 from welltuned.hypergrad import METHODS
@@ -95,6 +98,20 @@ def test_the_chinese_readme_has_the_same_code_as_the_english_one():
         for p in PAGES[:2]
     )
     assert english == chinese
+
+
+MODULES = sorted(
+    m.name
+    for m in pkgutil.walk_packages(welltuned.__path__, "welltuned.")
+    if ">>>"
+    in Path(m.module_finder.path, f"{m.name.split('.')[-1]}{'/__init__' * m.ispkg}.py").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_of_a_module_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 def test_the_reference_is_made_without_a_warning(tmp_path):

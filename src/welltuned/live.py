@@ -16,7 +16,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, Pruned
 from welltuned.settings import whole
-from welltuned.space import Categorical, Float, Int, Parameter, codec
+from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, codec
 from welltuned.space.labels import find
 from welltuned.trial import CONSTRAINTS, Report
 
@@ -219,23 +219,42 @@ class LiveTrial(Mapping[str, Any]):
 
     # parameters that are declared where they are used
 
+    def suggest(self, name: str, parameter: Parameter) -> Any:
+        """Declare and get a parameter of any kind: ``trial.suggest("size", wt.Ordinal(["small", "large"]))``.
+
+        Raises
+        ------
+        InvalidType, InvalidValue
+            When ``parameter`` is none, or has a condition: here the program says whether it is asked for.
+        """
+        if not isinstance(parameter, (Float, Int, Categorical, Ordinal)):
+            kinds = "Float, Int, Categorical or Ordinal"
+            raise InvalidType(f"suggest {name!r}: {parameter!r} is no parameter; write {kinds}")
+        if parameter.when is not None:
+            raise InvalidValue(f"suggest {name!r}: when={parameter.when!r} belongs in a Space; write an 'if' here")
+        if name in self._params or not self.task.open_space:
+            return self._active(name)
+        self.domains[name] = parameter
+        self._params[name] = _own(self._proposal(name, parameter))
+        return self._params[name]
+
     def suggest_float(
         self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
     ) -> float:
         """Declare and get a real parameter; see :class:`welltuned.Float`."""
         if low == high:
             return float(self._only(name, low, whole=False))
-        return float(self._suggest(name, Float(low, high, log=log, step=step)))
+        return float(self.suggest(name, Float(low, high, log=log, step=step)))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
         """Declare and get a whole-number parameter; see :class:`welltuned.Int`."""
         if low == high:
             return int(self._only(name, low, whole=True))
-        return int(self._suggest(name, Int(low, high, log=log, step=step)))
+        return int(self.suggest(name, Int(low, high, log=log, step=step)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Declare and get a choice; see :class:`welltuned.Categorical`."""
-        return _own(self._suggest(name, Categorical(list(choices))))
+        return self.suggest(name, Categorical(list(choices)))
 
     def _only(self, name: str, value: Any, *, whole: bool) -> Any:
         """Record the one value that a range of no width has; there is nothing to search, so it declares nothing."""
@@ -255,13 +274,6 @@ class LiveTrial(Mapping[str, Any]):
             )
         return self._params[name]
 
-    def _suggest(self, name: str, parameter: Parameter) -> Any:
-        if name in self._params or not self.task.open_space:
-            return self._active(name)
-        self.domains[name] = parameter
-        self._params[name] = self._proposal(name, parameter)
-        return self._params[name]
-
     def _proposal(self, name: str, parameter: Parameter) -> Any:
         proposed = self.task.params.get(name)
         if name in self.task.params and _admits(parameter, proposed):
@@ -276,9 +288,9 @@ class LiveTrial(Mapping[str, Any]):
 
 
 def _admits(parameter: Parameter, value: Any) -> bool:
-    if isinstance(parameter, Categorical):
+    if isinstance(parameter, (Categorical, Ordinal)):
         return find(parameter.choices, value) is not None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not parameter.low <= value <= parameter.high:  # type: ignore[union-attr]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not parameter.low <= value <= parameter.high:
         return False
     return bool(np.isclose(codec.from_unit(parameter, codec.to_unit(parameter, [value]))[0], value, rtol=1e-9))
 

@@ -40,6 +40,7 @@ class Space(Mapping[str, Parameter]):
 
     Examples
     --------
+    >>> from welltuned import Float, Int
     >>> space = Space(
     ...     {"C": Float(1e-3, 1e3, log=True), "kernel": ["rbf", "poly"], "degree": Int(2, 5, when={"kernel": "poly"})}
     ... )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from welltuned.space.labels import find, label_key
-from welltuned.space.parameters import Categorical, Float, Int, Parameter
+from welltuned.space.parameters import Choice, Float, Int, Ordinal, Parameter
 
 
 def widened(known: Mapping[str, Parameter], declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -22,16 +23,22 @@ def widened(known: Mapping[str, Parameter], declared: Mapping[str, Parameter]) -
 
 def _united(one: Parameter, other: Parameter) -> Parameter:
     """Return what takes the values of both; the other one where they are not of a kind."""
-    if isinstance(one, Categorical) and isinstance(other, Categorical):
+    if isinstance(one, Choice) and isinstance(other, type(one)):
         # a file keeps the labels alone; the objective has the choices themselves
         own = dict(zip(map(label_key, other.labels), other.choices, strict=True))
         known = [own.get(label_key(label), choice) for label, choice in zip(one.labels, one.choices, strict=True)]
         new = [choice for choice in other.choices if find(known, choice) is None]
         same = not new and all(a is b for a, b in zip(known, one.choices, strict=True))
-        return one if same else Categorical([*known, *new])
+        return one if same else type(one)(_ordered([*known, *new]) if isinstance(one, Ordinal) else [*known, *new])
     for kind in (Float, Int):
         if isinstance(one, kind) and isinstance(other, kind) and (one.log, one.step) == (other.log, other.step):
             offset = 0.0 if one.step is None else (other.low - one.low) / one.step
             if abs(offset - round(offset)) < 1e-6:
                 return replace(one, low=min(one.low, other.low), high=max(one.high, other.high))
     return other
+
+
+def _ordered(choices: list[Any]) -> list[Any]:
+    """Return numbers by size; of anything else, only the objective knows the order: what is new comes last."""
+    numbers = all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in choices)
+    return sorted(choices) if numbers else choices

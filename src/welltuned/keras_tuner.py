@@ -1,0 +1,215 @@
+"""Builders of models that were written for KerasTuner: the ``hp`` that they receive, on top of a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import takewhile
+from typing import Any
+
+from welltuned.errors import InvalidType, InvalidValue
+from welltuned.live import LiveTrial
+from welltuned.space import Categorical, Float, Int, Ordinal, Parameter
+
+LINEAR, LOG = "linear", "log"
+SLACK = 1e-9  # a step that does not quite reach the upper bound, by rounding, does
+
+
+class HyperParameters:
+    """What a builder for KerasTuner calls ``hp``: ``build(HyperParameters(trial))`` returns its model for a trial.
+
+    Each call of ``Int``, ``Float``, ``Choice`` and ``Boolean`` declares a parameter of the study under its name, with
+    those of ``name_scope`` before it, and returns what the search proposes. In a ``conditional_scope`` whose parent has
+    another value they declare nothing and return None, as there. ``default`` is what the search tries first once it
+    knows the parameter.
+
+    Neither Keras nor KerasTuner is needed here.
+
+    Parameters
+    ----------
+    trial
+        What the objective received from a study without a space.
+
+    Raises
+    ------
+    InvalidType
+        For anything else than a trial.
+
+    Examples
+    --------
+    >>> import welltuned as wt
+    >>> def build(hp):
+    ...     return [hp.Int("units", 32, 128, step=32) for _ in range(hp.Int("layers", 1, 3))]
+    >>> study = wt.minimize(lambda trial: sum(build(HyperParameters(trial))), n_trials=20, seed=0)
+    >>> study.best.params
+    {'layers': 1, 'units': 32}
+    """
+
+    def __init__(self, trial: LiveTrial) -> None:
+        if not isinstance(trial, LiveTrial):
+            raise InvalidType(f"HyperParameters: {trial!r} is no trial; give it what the objective receives")
+        self._trial = trial
+        self._scopes: list[str] = []
+        self._conditions: list[bool] = []
+        #: what was asked for and is active, by name
+        self.values: dict[str, Any] = {}
+
+    def Int(
+        self,
+        name: str,
+        min_value: int,
+        max_value: int,
+        step: int | None = None,
+        sampling: str | None = LINEAR,
+        default: int | None = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Any:
+        """Ask for a whole number; with ``sampling="log"`` a ``step`` multiplies."""
+
+        def parameter() -> Parameter:
+            if _is_log(name, sampling) and step is not None:
+                return Ordinal([int(v) for v in _powers(name, min_value, max_value, step)], default=default)
+            by = 1 if step is None else step
+            return Int(
+                min_value,
+                min_value + (max_value - min_value) // by * by,
+                step=by,
+                log=_is_log(name, sampling),
+                default=default,
+            )
+
+        return self._range(name, min_value, max_value, parameter, parent_name, parent_values)
+
+    def Float(
+        self,
+        name: str,
+        min_value: float,
+        max_value: float,
+        step: float | None = None,
+        sampling: str | None = LINEAR,
+        default: float | None = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Any:
+        """Ask for a number; with ``sampling="log"`` a ``step`` multiplies."""
+
+        def parameter() -> Parameter:
+            if _is_log(name, sampling):
+                if step is not None:
+                    return Ordinal([float(v) for v in _powers(name, min_value, max_value, step)], default=default)
+                return Float(min_value, max_value, log=True, default=default)
+            if step is None:
+                return Float(min_value, max_value, default=default)
+            steps = int((max_value - min_value) / step + SLACK)
+            return Float(min_value, min_value + steps * step, step=step, default=default)
+
+        return self._range(name, min_value, max_value, parameter, parent_name, parent_values)
+
+    def Choice(
+        self,
+        name: str,
+        values: Sequence[Any],
+        ordered: bool | None = None,
+        default: Any = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Any:
+        """Ask for one of some values; numbers are ordered unless ``ordered`` says otherwise."""
+
+        def parameter() -> Parameter:
+            numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+            if numbers if ordered is None else ordered:
+                return Ordinal(sorted(values) if numbers else list(values), default=default)
+            return Categorical(list(values), default=default)
+
+        return self._get(name, parameter, parent_name, parent_values)
+
+    def Boolean(
+        self, name: str, default: bool = False, parent_name: str | None = None, parent_values: Any = None
+    ) -> Any:
+        """Ask for True or False."""
+        return self._get(name, lambda: Categorical([False, True], default=default), parent_name, parent_values)
+
+    def Fixed(self, name: str, value: Any, parent_name: str | None = None, parent_values: Any = None) -> Any:
+        """Return ``value``; nothing is searched."""
+        with self._within(parent_name, parent_values):
+            return self.values.setdefault(self._full(name), value) if all(self._conditions) else None
+
+    def get(self, name: str) -> Any:
+        """Return the value of a parameter that was asked for before and is active.
+
+        Raises
+        ------
+        InvalidValue
+            When there is none of that name.
+        """
+        if self._full(name) not in self.values:
+            raise InvalidValue(f"hp: {self._full(name)!r} is not active here; active are {list(self.values)!r}")
+        return self.values[self._full(name)]
+
+    __getitem__ = get
+
+    def __contains__(self, name: str) -> bool:
+        return self._full(name) in self.values
+
+    @contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        """Put ``name/`` before the names of all that is asked for inside."""
+        self._scopes.append(name)
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+
+    @contextmanager
+    def conditional_scope(self, parent_name: str, parent_values: Any) -> Iterator[None]:
+        """Let what is asked for inside be active only where the parent has one of some values."""
+        allowed = list(parent_values) if isinstance(parent_values, (list, tuple)) else [parent_values]
+        self._conditions.append(self.values.get(self._full(parent_name)) in allowed)
+        try:
+            yield
+        finally:
+            self._conditions.pop()
+
+    def _within(self, parent_name: str | None, parent_values: Any) -> Any:
+        return nullcontext() if parent_name is None else self.conditional_scope(parent_name, parent_values)
+
+    def _full(self, name: str) -> str:
+        return "/".join([*self._scopes, str(name)])
+
+    def _range(
+        self, name: str, low: Any, high: Any, parameter: Callable[[], Parameter], parent_name: str | None, values: Any
+    ) -> Any:
+        return (
+            self.Fixed(name, low, parent_name, values)
+            if low == high
+            else self._get(name, parameter, parent_name, values)
+        )
+
+    def _get(self, name: str, parameter: Callable[[], Parameter], parent_name: str | None, parent_values: Any) -> Any:
+        with self._within(parent_name, parent_values):
+            if not all(self._conditions):
+                return None
+            full = self._full(name)
+            if full not in self.values:
+                self.values[full] = self._trial.suggest(full, parameter())
+            return self.values[full]
+
+
+def _is_log(name: str, sampling: str | None) -> bool:
+    if sampling not in (LINEAR, LOG, None):
+        raise InvalidValue(
+            f"hp: {name!r} has sampling={sampling!r}; here there are {LINEAR!r} and {LOG!r}. Ask for the distance from "
+            "the upper bound with 'log', and subtract it"
+        )
+    return sampling == LOG
+
+
+def _powers(name: str, low: float, high: float, step: float) -> list[float]:
+    """Return low, low·step, low·step², … up to high."""
+    if not (low > 0 and step > 1):
+        raise InvalidValue(
+            f"hp: {name!r} with sampling='log' takes min_value > 0 and step > 1, not {low!r} and {step!r}"
+        )
+    return list(takewhile(lambda v: v <= high * (1 + SLACK), (low * step**k for k in range(2**16))))

@@ -1,0 +1,138 @@
+"""Builders for KerasTuner, run by a study: what ``hp`` returns, declares and leaves out."""
+
+import pytest
+
+import welltuned as wt
+from welltuned.keras_tuner import HyperParameters
+from welltuned.live import LiveTrial, Task
+
+
+def hp_of(number=0, params=None, **task):
+    return HyperParameters(LiveTrial(Task(number, 0, params or {}, open_space=True, **task)))
+
+
+def build(hp):
+    """A network in numbers: its size, and a penalty for what is not its best setting."""
+    cost = 0.0
+    for i in range(hp.Int("layers", 1, 3)):
+        with hp.name_scope(f"layer{i}"):
+            cost += abs(hp.Int("units", 32, 200, step=64) - 96) / 64
+    optimizer = hp.Choice("optimizer", ["sgd", "adam"])
+    with hp.conditional_scope("optimizer", ["sgd"]):
+        momentum = hp.Float("momentum", 0.0, 0.9, step=0.1)
+    assert (momentum is None) == (optimizer == "adam")
+    cost += abs(hp.Float("rate", 1e-4, 1e-1, sampling="log", default=1e-2) - 1e-2) * 10
+    cost += 0.2 * hp.Boolean("bias")
+    return cost + (0.5 if optimizer == "adam" else abs(momentum - 0.5))
+
+
+def test_a_builder_is_tuned_as_it_is(tmp_path):
+    study = wt.Study(storage=str(tmp_path / "s.db"), seed=0)
+    study.optimize(lambda trial: build(HyperParameters(trial)), n_trials=25)
+    again = wt.Study(storage=str(tmp_path / "s.db"), name=study.name)
+    again.optimize(lambda trial: build(HyperParameters(trial)), n_trials=40)
+    assert {t.state for t in again.trials} == {wt.State.COMPLETE}
+    assert again.best.value < 0.6
+    for trial in again.trials:
+        assert ("momentum" in trial.params) == (trial.params["optimizer"] == "sgd")
+        names = {f"layer{i}/units" for i in range(trial.params["layers"])}
+        assert {n for n in trial.params if n.endswith("units")} == names
+        assert {trial.params[n] for n in names} <= {32, 96, 160}, "the last step that fits"
+    assert any(t.params["rate"] == 1e-2 for t in again.trials[:6]), "a default is tried early"
+
+
+def test_it_is_a_kind_of_parameter_for_each_call():
+    hp = hp_of()
+    hp.Int("a", 2, 32, step=2, sampling="log")
+    hp.Float("b", 0.001, 10, step=10, sampling="log")
+    hp.Float("c", 0, 1, step=0.2)
+    hp.Choice("d", [64, 32])
+    hp.Choice("e", ["x", "y"])
+    hp.Choice("f", [1, 2], ordered=False)
+    hp.Int("g", 1, 9, sampling="log")
+    hp.Boolean("h")
+    found = hp._trial.domains
+    assert found["a"] == wt.Ordinal([2, 4, 8, 16, 32])
+    assert found["b"].choices == pytest.approx([0.001, 0.01, 0.1, 1, 10])
+    assert (found["c"].low, found["c"].high, found["c"].step) == (0, pytest.approx(1), 0.2)
+    assert found["d"] == wt.Ordinal([32, 64])
+    assert found["e"] == wt.Categorical(["x", "y"])
+    assert found["f"] == wt.Categorical([1, 2])
+    assert found["g"] == wt.Int(1, 9, log=True)
+    assert found["h"] == wt.Categorical([False, True], default=False)
+
+
+def test_conditions_nest_and_names_have_scopes():
+    hp = hp_of(params={"net/kind": "cnn", "net/filters": 8})
+    with hp.name_scope("net"):
+        kind = hp.Choice("kind", ["mlp", "cnn"])
+        assert kind == hp.get("kind") == hp["kind"] == "cnn"
+        with hp.conditional_scope("kind", "mlp"):
+            assert hp.Int("units", 1, 8) is None
+            with hp.conditional_scope("kind", ["mlp", "cnn"]):
+                assert hp.Fixed("deep", 3) is None, "the outer condition does not hold"
+        assert hp.Int("filters", 1, 8, parent_name="kind", parent_values=["cnn"]) == 8
+        assert "filters" in hp and "units" not in hp
+    assert hp.values == {"net/kind": "cnn", "net/filters": 8}
+    assert set(hp._trial.domains) == {"net/kind", "net/filters"}
+
+
+def test_the_same_name_is_one_parameter():
+    hp = hp_of()
+    assert hp.Int("units", 1, 1000) == hp.Int("units", 1, 1000)
+    assert hp.Int("only", 5, 5) == hp.Fixed("fixed", 5) == 5
+    assert set(hp._trial.domains) == {"units"}
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda hp: hp.Float("x", 0.1, 1.0, sampling="reverse_log"), "'reverse_log'"),
+        (lambda hp: hp.Int("x", 0, 8, step=2, sampling="log"), "min_value > 0 and step > 1, not 0 and 2"),
+        (lambda hp: hp.Float("x", 0.1, 1.0, step=1.0, sampling="log"), "step > 1"),
+        (lambda hp: hp.get("x"), "'x' is not active here"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(ask, says):
+    with pytest.raises(wt.InvalidValue, match=says):
+        ask(hp_of())
+
+
+def test_it_takes_a_trial_alone():
+    with pytest.raises(wt.InvalidType, match="no trial"):
+        HyperParameters({"units": 8})
+
+
+# trial.suggest, by which it asks
+
+
+def test_any_kind_of_parameter_can_be_declared_where_it_is_used():
+    def objective(trial):
+        size = trial.suggest("size", wt.Ordinal(["s", "m", "l"]))
+        rate = trial.suggest("rate", wt.Float(1e-3, 1.0, log=True, default=0.1))
+        assert trial.suggest("size", wt.Ordinal(["s", "m", "l"])) == size
+        return {"s": 1.0, "m": 0.2, "l": 0.5}[size] + abs(rate - 0.1)
+
+    study = wt.Study(seed=0)
+    study.optimize(objective, n_trials=20)
+    assert study.best.params["size"] == "m"
+    assert isinstance(study.space["size"], wt.Ordinal)
+
+
+def test_ordered_choices_of_one_name_are_united_in_their_order():
+    sizes = [[32, 64], [16, 32], [64, 128]]
+
+    def objective(trial):
+        return trial.suggest("size", wt.Ordinal(sizes[trial.number % 3]))
+
+    study = wt.Study(seed=0, sampler="random")
+    study.optimize(objective, n_trials=6)
+    assert study.space["size"].choices == (16, 32, 64, 128)
+
+
+def test_conditions_belong_in_a_space():
+    trial = hp_of()._trial
+    with pytest.raises(wt.InvalidValue, match="write an 'if'"):
+        trial.suggest("x", wt.Float(0, 1, when={"y": 1}))
+    with pytest.raises(wt.InvalidType, match=r"\(0, 1\) is no parameter"):
+        trial.suggest("x", (0, 1))
