@@ -5,6 +5,7 @@ Each takes a :class:`welltuned.Study` or a :class:`welltuned.History`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
+MOST = 2000  # trials in one figure
 MOST_CURVES = 200
+MOST_STEPS = 500  # points of one curve
 FEW = 5  # fewer values than these are all shown
 LABEL = 12  # characters of a choice's name on an axis; all of it appears over the points
 LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
@@ -57,7 +60,47 @@ def _objective(history: History, objective: str | None) -> str:
 
 
 def _done(history: History, name: str) -> list[Trial]:
-    return [t for t in history.trials if t.state is State.COMPLETE and name in t.metrics and t.params is not None]
+    return _completed(history.trials, name)
+
+
+def _completed(trials: Sequence[Trial], name: str) -> list[Trial]:
+    return [t for t in trials if t.state is State.COMPLETE and name in t.metrics and t.params is not None]
+
+
+def sample(history: History, objective: str, most: int = MOST) -> Sequence[Trial]:
+    """Return the trials that are shown where a study has too many: a few hundred of the best and of the latest, and of
+    the others every so many.
+
+    Parameters
+    ----------
+    objective
+        By which the best are told.
+    most
+        Up to so many trials, all are shown.
+    """
+    trials, few = history.trials, most * 3 // 20
+    if len(trials) <= most:
+        return trials
+    best = sorted(_done(history, objective), key=lambda t: t.metrics[objective])
+    kept = {t.number for t in (best[-few:] if history.directions[objective] == "maximize" else best[:few])}
+    kept |= {t.number for t in trials[-few:]}
+    kept |= {t.number for t in history.front} if len(history.directions) > 1 and len(history.front) <= few else set()
+    others = [t for t in trials if t.number not in kept]
+    kept |= {others[i].number for i in _evenly(len(others), most - len(kept))}
+    return [t for t in trials if t.number in kept]
+
+
+def shown(history: History, most: int = MOST) -> str:
+    """Say which trials :func:`sample` shows; nothing where it shows all of them."""
+    if len(history) <= most:
+        return ""
+    return f"Shown are {most:,} of {len(history):,} trials: the best, the latest, and of the others one in so many."
+
+
+def _corners(x: Sequence[Any], y: Sequence[Any] | np.ndarray, most: int = MOST) -> list[int]:
+    """Return the places of a line of steps that draw all of it: where it has a new height, and its ends."""
+    n = len(x)
+    return list(range(n)) if n <= most else [i for i in range(n) if i in (0, n - 1) or y[i] != y[i - 1]]
 
 
 def hover(trial: Trial, *names: str) -> str:
@@ -105,25 +148,26 @@ def history(source: Any, objective: str | None = None) -> Figure:
     """Draw each trial's value in the order of the trials, and the best so far."""
     go, seen = _go(), _history(source)
     name = _objective(seen, objective)
-    done = _done(seen, name)
-    x, y = [t.number for t in done], np.array([t.metrics[name] for t in done])
+    done, drawn = _done(seen, name), sample(seen, name)
+    points, y = _completed(drawn, name), np.array([t.metrics[name] for t in done])
     best = _best_so_far(seen, name, done)
-    errors = [t.sems.get(name, 0.0) for t in done]
+    errors = [t.sems.get(name, 0.0) for t in points]
+    corners = _corners(done, best)
     figure = go.Figure(
         [
             go.Scatter(
-                x=x,
-                y=y,
+                x=[t.number for t in points],
+                y=np.array([t.metrics[name] for t in points]),
                 mode="markers",
                 name="trial",
                 marker={"color": FAINT, "size": 7},
-                text=[hover(t, name) for t in done],
+                text=[hover(t, name) for t in points],
                 hoverinfo="text",
                 error_y={"array": errors, "thickness": 1, "width": 0, "color": FAINT} if any(errors) else None,
             ),
             go.Scatter(
-                x=x,
-                y=best,
+                x=[done[i].number for i in corners],
+                y=best[corners],
                 mode="lines",
                 name="best so far",
                 line={"color": ACCENT, "width": 2.5, "shape": "hv"},
@@ -132,8 +176,10 @@ def history(source: Any, objective: str | None = None) -> Figure:
         ]
     )
     short = (State.PRUNED, State.PAUSED)
-    pruned = [t for t in seen.trials if t.state in short and t.reports and name in t.reports[-1].metrics]
-    if pruned:
+    ended = [t for t in seen.trials if t.state in short and t.reports and name in t.reports[-1].metrics]
+    reported = np.array([t.reports[-1].metrics[name] for t in ended])
+    visible = {t.number for t in drawn}
+    if pruned := [t for t in ended if t.number in visible]:
         figure.add_trace(
             go.Scatter(
                 x=[t.number for t in pruned],
@@ -145,8 +191,7 @@ def history(source: Any, objective: str | None = None) -> Figure:
                 text=[f"{hover(t, name)}<br>{t.state.value} after step {t.reports[-1].step}" for t in pruned],
             )
         )
-    failed = [t for t in seen.trials if t.state is State.FAILED]
-    reported = np.array([t.reports[-1].metrics[name] for t in pruned])
+    failed = [t for t in drawn if t.state is State.FAILED]
     focus = _focus(y, seen.directions[name], reported)
     if failed and done:
         floor = focus.get("worst", y.min() if seen.directions[name] == "maximize" else y.max())
@@ -182,10 +227,12 @@ def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
         ended = [t.number for t in seen.trials if t.state.resting and done and t.number >= done[0].number]
         for before, number in pairwise(ended):
             best.setdefault(number, best[before])
+        line = [best[number] for number in ended]
+        corners = _corners(ended, line)
         figure.add_trace(
             go.Scatter(
-                x=[number + 1 for number in ended],
-                y=[best[number] for number in ended],
+                x=[ended[i] + 1 for i in corners],
+                y=[line[i] for i in corners],
                 mode="lines",
                 name=label,
                 line={"shape": "hv", "width": 2.5},
@@ -202,7 +249,9 @@ def front(source: Any, objectives: tuple[str, str] | None = None) -> Figure:
         raise InvalidValue(f"front: takes two objectives, but there is {list(seen.directions)!r}; use history")
     first, second = (_objective(seen, name) for name in objectives or list(seen.directions)[:2])
     best = sorted(seen.front, key=lambda t: t.metrics[first])
-    others = [t for t in _done(seen, first) if second in t.metrics and t not in best]
+    leading = {t.number for t in best}
+    drawn = _completed(sample(seen, first), first)
+    others = [t for t in drawn if second in t.metrics and t.number not in leading]
     figure = go.Figure()
     for label, trials, look in (
         ("trial", others, {"mode": "markers", "marker": {"color": FAINT, "size": 7}}),
@@ -242,6 +291,7 @@ def curves(source: Any, metric: str | None = None) -> Figure:
     reporting = [t for t in seen.trials if any(name in r.metrics for r in t.reports)]
     for trial in [t for t in reporting[:-MOST_CURVES] if t is best] + reporting[-MOST_CURVES:]:
         known = [r for r in trial.reports if name in r.metrics]
+        known = [known[i] for i in _evenly(len(known), MOST_STEPS)]
         is_best, short = best is not None and trial.number == best.number, trial.state in (State.PRUNED, State.PAUSED)
         figure.add_trace(
             go.Scatter(
@@ -259,6 +309,11 @@ def curves(source: Any, metric: str | None = None) -> Figure:
     focus = _focus(values, seen.directions[name]) if name in seen.directions else {}
     figure.update_yaxes(range=focus.get("range"), title_text=_titled(name, focus))
     return figure.update_layout(**LAYOUT, xaxis_title="step")
+
+
+def _evenly(n: int, most: int) -> list[int]:
+    """Return up to ``most`` places among ``n``, the first and the last one included."""
+    return list(range(n)) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int)).tolist()
 
 
 def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
@@ -279,10 +334,11 @@ def slices(source: Any, objective: str | None = None) -> Figure:
         rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=min(0.22, 0.5 / rows)
     )
     best, last = _best(done, name, seen.directions[name]), max([t.number for t in done], default=0) or 1
+    points = _completed(sample(seen, name), name)
     for i, parameter in enumerate(names):
         at = {"row": i // columns + 1, "col": i % columns + 1}
         for trials, marker in (
-            (done, {"colorscale": "Blues", "cmin": -0.6 * last, "cmax": last, "size": 7}),
+            (points, {"colorscale": "Blues", "cmin": -0.6 * last, "cmax": last, "size": 7}),
             (best, {"color": BEST, "size": 12, "symbol": "star"}),
         ):
             here = [t for t in trials if parameter in (t.params or {})]
@@ -384,7 +440,7 @@ def parallel(source: Any, objective: str | None = None) -> Figure:
     """Draw each trial as a line over all parameters, coloured by its value. Inactive parameters sit at the bottom."""
     go, seen = _go(), _history(source)
     name = _objective(seen, objective)
-    done = _done(seen, name)
+    done = _completed(sample(seen, name), name)
     values = [t.metrics[name] for t in done]
     dimensions = [_dimension(seen.space, parameter, done) for parameter in _names(seen.space)]
     dimensions.append({"label": name, "values": values})

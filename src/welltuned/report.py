@@ -1,19 +1,23 @@
-"""One HTML file that tells all about a study and opens without a network."""
+"""What there is to say of a study, section by section, and one HTML file of it that opens without a network.
+
+A dashboard shows the same sections, alive: what a report contains is known here alone.
+"""
 
 from __future__ import annotations
 
 import html
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from welltuned import plots
 from welltuned.errors import InvalidType, InvalidValue, StorageError, require
 from welltuned.history import History
-from welltuned.samplers import Auto
-from welltuned.stats import MODEL_FROM, completed, expected_gain, importance, recommend, regret_bound
+from welltuned.samplers import Auto, Sampler
+from welltuned.stats import MODEL_FROM, completed, expected_gain, recommend, regret_bound
 from welltuned.study.breeding import lineage
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
@@ -59,6 +63,9 @@ th{position:sticky;top:0; background:var(--paper)}tr.best td{background:#fef3c7}
 ui-monospace,monospace}.failed{color:#b91c1c}
 footer{color:var(--soft);font-size:13px;margin-top:24px}@media(max-width:720px){.grid{grid-template-columns:1fr}}
 """
+CONFIG = {"displayModeBar": False, "responsive": True}
+LISTED = 2000  # rows of a table of trials
+FAILURES = 200
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sort")) {
   const key = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent;
@@ -102,108 +109,247 @@ def write_report(studies: Study | Iterable[Study], path: str | os.PathLike[str])
     return target
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about: a study at one moment.
+
+    Attributes
+    ----------
+    name, seed, stop_reason
+        Those of the study.
+    history
+        Its trials.
+    sampler
+        What proposes its configurations, or the name of a sampler that is a user's own.
+    has_space
+        Whether it has a space: not before the first trial of an objective that suggests its own parameters.
+    """
+
+    name: str
+    seed: int
+    stop_reason: str | None
+    history: History
+    sampler: Sampler | str
+    has_space: bool = True
+
+    @classmethod
+    def of(cls, study: Study) -> Subject:
+        """Return a study as it is now."""
+        seen = study.history
+        return cls(study.name, study.seed, study.stop_reason, seen, study.sampler, study.has_space)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report: a heading, a note under it, and a table or a figure.
+
+    Attributes
+    ----------
+    key
+        What tells it from all other sections of the same report: letters, digits and hyphens.
+    title
+        Plain text.
+    note, html
+        HTML; what came from a study is escaped in it.
+    figure
+        A plotly figure, in place of ``html``.
+    half
+        Whether it stands beside the next one that is a half.
+    """
+
+    key: str
+    title: str
+    note: str = ""
+    html: str = ""
+    figure: Any = None
+    half: bool = False
+
+
 def render(studies: list[Study]) -> str:
     """Return the report as the text of one HTML page."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise require("plotly", "plots", "the report") from error
-    title = " · ".join(study.name for study in studies)
-    body = "".join(_study(study, i) for i, study in enumerate(studies))
-    comparison = _comparison(studies) if len(studies) > 1 else ""
+    subjects = [Subject.of(study) for study in studies]
+    title = " · ".join(subject.name for subject in subjects)
+    body = "".join(_page(subject, f"figure-{i}-") for i, subject in enumerate(subjects))
+    together = f"<h1>Side by side</h1>{_drawn(comparison(subjects), '')}" if len(studies) > 1 else ""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
         f'initial-scale=1"><title>{_text(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>'
-        f"<body><main>{comparison}{body}<footer>Made by welltuned. Everything is inside this file.</footer></main>"
+        f"<body><main>{together}{body}<footer>Made by welltuned. Everything is inside this file.</footer></main>"
         f"<script>{SCRIPT}</script></body></html>"
     )
+
+
+def _page(subject: Subject, prefix: str) -> str:
+    return f"<h1>{_text(subject.name)}</h1><p>{_text(summary(subject))}</p>{_drawn(sections(subject), prefix)}"
+
+
+def _drawn(parts: Iterable[Section], prefix: str) -> str:
+    """Draw sections one under the other, halves side by side."""
+    found, halves = "", ""
+    for part in parts:
+        drawn = _section(part, prefix)
+        if not part.half:
+            found += drawn
+        elif halves:
+            found, halves = f'{found}<div class="grid">{halves}{drawn}</div>', ""
+        else:
+            halves = drawn
+    return found
+
+
+def _section(part: Section, prefix: str) -> str:
+    title = f"<h2>{_text(part.title)}</h2>" if part.title else ""
+    note = f"<p>{part.note}</p>" if part.note else ""
+    figure = "" if part.figure is None else f'<div class="wide">{_draw(part.figure, prefix + part.key)}</div>'
+    return f"<section>{title}{note}{part.html}{figure}</section>"
+
+
+def _draw(figure: Any, name: str) -> str:
+    drawn: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=CONFIG)
+    return drawn
 
 
 def _text(value: Any) -> str:
     return html.escape(str(value))
 
 
-def _study(study: Study, index: int) -> str:
-    seen = study.history
-    parts = [f"<h1>{_text(study.name)}</h1><p>{_text(_summary(study, seen))}</p>", _best(seen), _schedule(seen), _honest(seen)]
-    if any(t.state is State.COMPLETE for t in seen.trials):
-        if len(seen.directions) > 1:
-            parts.append(_section("front", _draw(plots.front(seen), f"figure-{index}-front")))
-        for j, objective in enumerate(seen.directions):
-            suffix = f" · {objective}" if len(seen.directions) > 1 else ""
-            parts += [_figure(kind, seen, objective, f"figure-{index}-{kind}-{j}", suffix) for kind in plots.FIGURES]
-            if any(objective in r.metrics for t in seen.trials for r in t.reports):
-                parts.append(_section("curves", _draw(plots.curves(seen, objective), f"figure-{index}-curves-{j}"), suffix))
-    parts += [_failures(seen), _table(seen)]
-    return "".join(parts)
+def sections(subject: Subject, *, figures: bool = True, table: bool = True) -> Iterator[Section]:
+    """Say all that there is to say of a study.
+
+    Parameters
+    ----------
+    figures, table
+        Without plotly there are no figures; whoever can look up trials needs no table of them.
+    """
+    seen = subject.history
+    yield from _best(seen)
+    yield from _schedule(seen)
+    yield from _honest(seen)
+    if figures and any(t.state is State.COMPLETE for t in seen.trials):
+        yield from _figures(seen)
+    yield from _failures(seen)
+    if table:
+        yield _table(seen)
 
 
-def _summary(study: Study, seen: History) -> str:
+def _figures(seen: History) -> Iterator[Section]:
+    shown = plots.shown(seen)
+    if len(seen.directions) > 1:
+        yield _titled("front", "front", plots.front(seen), shown=shown)
+    for j, objective in enumerate(seen.directions):
+        suffix = f" · {objective}" if len(seen.directions) > 1 else ""
+        for kind, draw in plots.FIGURES.items():
+            figure = draw(seen, objective)
+            if kind == "importance" and not len(figure.data[0].y):
+                yield Section(f"{kind}-{j}", TITLES[kind][0] + suffix, "Too few different results to tell.")
+            else:
+                yield _titled(kind, f"{kind}-{j}", figure, suffix, "" if kind == "importance" else shown)
+        if any(objective in r.metrics for t in seen.trials for r in t.reports):
+            yield _titled("curves", f"curves-{j}", plots.curves(seen, objective), suffix)
+
+
+def _titled(kind: str, key: str, figure: Any, suffix: str = "", shown: str = "") -> Section:
+    title, note = TITLES[kind]
+    return Section(key, title + suffix, " ".join(part for part in (note, _text(shown)) if part), figure=figure)
+
+
+def comparison(subjects: Iterable[Subject], *, figures: bool = True) -> Iterator[Section]:
+    """Say what there is to say of several studies beside one another."""
+    listed = list(subjects)
+    yield Section("together", "", html=_together(listed))
+    same = len({tuple(s.history.directions.items()) for s in listed}) == 1
+    if figures and same and all(s.history.observed.any() for s in listed):
+        figure = plots.comparison({s.name: s.history for s in listed})
+        yield Section("race", "Best so far", "Of each study, over its trials.", figure=figure)
+
+
+def summary(subject: Subject) -> str:
+    """Say in a few sentences how far a study has come, as plain text."""
+    seen = subject.history
     states = [f"{n} {state.value}" for state in State if (n := sum(t.state is state for t in seen.trials))]
     seconds = sum(t.seconds or 0.0 for t in seen.trials)
-    stop = f" Stopped: {study.stop_reason}." if study.stop_reason else ""
+    stop = f" Stopped: {subject.stop_reason}." if subject.stop_reason else ""
     goals = ", ".join(f"{name} is {direction}d" for name, direction in seen.directions.items())
     return (
         f"{len(seen)} trials ({', '.join(states) or 'none yet'}), {duration(seconds)} of evaluation; {goals}. Sampler "
-        f"{_sampler(study, seen)}; seed {study.seed}.{stop}"
+        f"{_sampler(subject)}; seed {subject.seed}.{stop}"
     )
 
 
-def _sampler(study: Study, seen: History) -> str:
-    if not isinstance(study.sampler, Auto) or not study.has_space:
-        return type(study.sampler).__name__
-    choice = study.sampler.choose(study.space, seen)
+def _sampler(subject: Subject) -> str:
+    sampler = subject.sampler
+    if not isinstance(sampler, Auto) or not subject.has_space:
+        return sampler if isinstance(sampler, str) else type(sampler).__name__
+    choice = sampler.choose(subject.history.space, subject.history)
     return f"Auto, which would go on with {choice.name} ({choice.why})"
 
 
-def _best(seen: History) -> str:
+def _best(seen: History) -> Iterator[Section]:
     if not any(t.state is State.COMPLETE for t in seen.trials):
-        return "<section><h2>No completed trial yet</h2></section>"
-    if len(seen.directions) > 1:
-        rows = "".join(
-            f"<tr><td>{t.number}</td>{''.join(f'<td>{v:.6g}</td>' for v in t.values or ())}<td>{_params(t)}</td></tr>"
-            for t in seen.front
-        )
-        heads = "".join(f"<th>{_text(n)}</th>" for n in ("trial", *seen.directions, "parameters"))
-        return (
-            f'<section><h2>Pareto front</h2><p>No other trial is better in all objectives.</p><div class="scroll"><table>'
-            f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>"
-        )
-    best = seen.best
-    if best is None:
-        return "<section><h2>No trial satisfies the constraints on outcomes yet</h2></section>"
+        yield Section("best", "No completed trial yet")
+    elif len(seen.directions) > 1:
+        yield _front(seen)
+    elif seen.best is None:
+        yield Section("best", "No trial satisfies the constraints on outcomes yet")
+    else:
+        yield from _winner(seen, seen.best)
+
+
+def _front(seen: History) -> Section:
+    best = seen.front[:LISTED]
+    rows = "".join(
+        f"<tr><td>{t.number}</td>{''.join(f'<td>{v:.6g}</td>' for v in t.values or ())}<td>{_params(t)}</td></tr>"
+        for t in best
+    )
+    few = "" if len(best) == len(seen.front) else f" The first {len(best)} of {len(seen.front)} are listed."
+    return Section(
+        "best",
+        "Pareto front",
+        f"No other trial is better in all objectives.{few}",
+        _scroll(_columns("trial", *seen.directions, "parameters"), rows),
+    )
+
+
+def _winner(seen: History, best: Trial) -> Iterator[Section]:
     objective = next(iter(seen.directions))
     sem = best.sems.get(objective)
     error = f"± {sem:.2g} standard error, " if sem else ""
-    number = len([t for t in seen.trials if t.state is State.COMPLETE])
+    number = sum(t.state is State.COMPLETE for t in seen.trials)
     rows = "".join(
         f"<tr><td>{_text(k)}</td><td><code>{_text(_show(v))}</code></td></tr>" for k, v in (best.params or {}).items()
     )
-    return (
-        f'<div class="grid"><section><h2>Best {_text(objective)}</h2><div class="big">{best.value:.6g}</div><p>{_text(error)}trial '
-        f"{best.number}{best.descent}. The best of {number} observed values flatters: on fresh data expect somewhat worse if the objective is "
-        f"noisy.</p></section><section><h2>Best setting</h2><table><tbody>{rows}</tbody></table></section></div>"
+    said = (
+        f'<div class="big">{best.value:.6g}</div><p>{_text(error)}trial {best.number}{best.descent}. The best of {number} '
+        "observed values flatters: on fresh data expect somewhat worse if the objective is noisy.</p>"
     )
+    yield Section("best", f"Best {objective}", html=said, half=True)
+    yield Section("setting", "Best setting", html=f"<table><tbody>{rows}</tbody></table>", half=True)
 
 
-def _schedule(seen: History) -> str:
+def _schedule(seen: History) -> Iterator[Section]:
     """Say what the best was trained with, where it went on from others."""
     if len(seen.directions) > 1 or seen.best is None or seen.best.parent is None:
-        return ""
+        return
     rows = "".join(
         f"<tr><td>{t.inherited or 0}</td><td>{t.number}</td><td>{_params(t)}</td></tr>" for t in lineage(seen, seen.best.number)
     )
-    return (
-        f"<section><h2>Schedule</h2><p>What the best was trained with: the settings of all that it goes on from, each from a step on. "
-        f"The best setting is that of the last part alone, and so is what is said of settings below.</p><table><thead><tr><th>from step</th>"
-        f"<th>trial</th><th>setting</th></tr></thead><tbody>{rows}</tbody></table></section>"
+    yield Section(
+        "schedule",
+        "Schedule",
+        "What the best was trained with: the settings of all that it goes on from, each from a step on. "
+        "The best setting is that of the last part alone, and so is what is said of settings below.",
+        f"<table>{_columns('from step', 'trial', 'setting')}<tbody>{rows}</tbody></table>",
     )
 
 
-def _honest(seen: History) -> str:
+def _honest(seen: History) -> Iterator[Section]:
     """Say how good the best really is, and whether to go on."""
     if len(seen.directions) > 1 or seen.best is None or completed(seen).observed.sum() < MODEL_FROM:
-        return ""
+        return
     found = recommend(seen)
     rows = [
         ("best observed value", f"{found.observed:.6g}"),
@@ -215,9 +361,12 @@ def _honest(seen: History) -> str:
     ]
     cells = "".join(f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>" for name, value in rows)
     again = f" It was evaluated {found.replicates} times." if found.replicates > 1 else ""
-    return (
-        f"<section><h2>How good it really is</h2><p>By a Gaussian process fitted to all trials, in the units of the objective. The "
-        f"recommended setting: {_params(seen.trials_by_number[found.number])}.{again}</p><table><tbody>{cells}</tbody></table></section>"
+    yield Section(
+        "honest",
+        "How good it really is",
+        f"By a Gaussian process fitted to all trials, in the units of the objective. The recommended setting: "
+        f"{_params(seen.trials_by_number[found.number])}.{again}",
+        f"<table><tbody>{cells}</tbody></table>",
     )
 
 
@@ -229,51 +378,41 @@ def _params(trial: Trial) -> str:
     return "<code>" + _text(", ".join(f"{k}={_show(v)}" for k, v in (trial.params or {}).items())) + "</code>"
 
 
-def _figure(kind: str, seen: History, objective: str, name: str, suffix: str) -> str:
-    title, _ = TITLES[kind]
-    if kind == "importance" and not importance(seen, objective):
-        return f"<section><h2>{title}{_text(suffix)}</h2><p>Too few different results to tell.</p></section>"
-    return _section(kind, _draw(plots.FIGURES[kind](seen, objective), name), suffix)
+def _columns(*names: str) -> str:
+    return f"<thead><tr>{''.join(f'<th>{_text(name)}</th>' for name in names)}</tr></thead>"
 
 
-def _section(kind: str, figure: str, suffix: str = "") -> str:
-    title, note = TITLES[kind]
-    return f'<section><h2>{title}{_text(suffix)}</h2><p>{note}</p><div class="wide">{figure}</div></section>'
+def _scroll(head: str, rows: str, kind: str = "") -> str:
+    return f'<div class="scroll"><table{kind}>{head}<tbody>{rows}</tbody></table></div>'
 
 
-def _draw(figure: Any, name: str) -> str:
-    drawn: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False, "responsive": True}
-    )
-    return drawn
-
-
-def _failures(seen: History) -> str:
+def _failures(seen: History) -> Iterator[Section]:
     failed = [t for t in seen.trials if t.state is State.FAILED]
     if not failed:
-        return ""
+        return
     rows = "".join(
         f'<tr><td>{t.number}</td><td class="failed">{t.reason.value if t.reason else "?"}</td><td><code>{_text(t.error or "")}'
         f"</code></td><td>{_params(t)}</td></tr>"
-        for t in failed
+        for t in failed[-FAILURES:]
     )
-    return (
-        f'<section><h2>Failures</h2><p>{len(failed)} of {len(seen)} trials failed.</p><div class="scroll"><table><thead><tr><th>trial'
-        f"</th><th>reason</th><th>message</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+    few = f" The latest {FAILURES} are listed." if len(failed) > FAILURES else ""
+    yield Section(
+        "failures",
+        "Failures",
+        f"{len(failed)} of {len(seen)} trials failed.{few}",
+        _scroll(_columns("trial", "reason", "message", "parameters"), rows),
     )
 
 
-def _table(seen: History) -> str:
+def _table(seen: History) -> Section:
     names = list(dict.fromkeys(n for t in seen.trials for n in t.params or {}))
     best = {t.number for t in seen.front} if len(seen.directions) > 1 else {seen.best.number} if seen.best else set()
     bred = any(t.parent is not None for t in seen.trials)
     columns = ("trial", "state", *seen.directions, *names, "seconds", *(["goes on from"] if bred else []))
-    heads = "".join(f"<th>{_text(h)}</th>" for h in columns)
-    rows = "".join(_row(t, names, seen, t.number in best, bred) for t in seen.trials)
-    return (
-        f'<section><h2>Trials</h2><p>Click a heading to sort.</p><div class="scroll"><table class="sort"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
-    )
+    listed = plots.sample(seen, next(iter(seen.directions)), LISTED)
+    rows = "".join(_row(t, names, seen, t.number in best, bred) for t in listed)
+    few = "" if len(listed) == len(seen) else f" {plots.shown(seen, LISTED)} <code>welltuned export</code> writes all."
+    return Section("trials", "Trials", f"Click a heading to sort.{few}", _scroll(_columns(*columns), rows, ' class="sort"'))
 
 
 def _row(trial: Trial, names: list[str], seen: History, best: bool, bred: bool) -> str:
@@ -290,25 +429,15 @@ def _cell(value: Any) -> str:
     return f"<td{exact}>{_text(_show(value))}</td>"
 
 
-def _comparison(studies: list[Study]) -> str:
+def _together(subjects: Iterable[Subject]) -> str:
     rows = ""
-    for study in studies:
-        seen = study.history
-        best = seen.best if len(study.directions) == 1 else None
-        value = f"front of {len(seen.front)}" if len(study.directions) > 1 else "–" if best is None else f"{best.value:.6g}"
+    for subject in subjects:
+        seen = subject.history
+        several = len(seen.directions) > 1
+        best = None if several else seen.best
+        value = f"front of {len(seen.front)}" if several else "–" if best is None else f"{best.value:.6g}"
         setting = "" if best is None else _params(best)
         rows += (
-            f"<tr><td class=name>{_text(study.name)}</td><td class=number>{value}</td><td>{len(study.trials)}</td><td>{setting}</td></tr>"
+            f"<tr><td class=name>{_text(subject.name)}</td><td class=number>{value}</td><td>{len(seen)}</td><td>{setting}</td></tr>"
         )
-    return (
-        f"<h1>Side by side</h1><section><table><thead><tr><th>study</th><th>best</th><th>trials</th><th>best setting</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></section>{_race(studies)}"
-    )
-
-
-def _race(studies: list[Study]) -> str:
-    """Draw the studies in one figure where they have the same objective."""
-    if len({tuple(s.directions.items()) for s in studies}) > 1 or not all(s.history.observed.any() for s in studies):
-        return ""
-    figure = plots.comparison({s.name: s for s in studies})
-    return f"<section><h2>Best so far</h2><p>Of each study, over its trials.</p>{_draw(figure, 'race')}</section>"
+    return f"<table>{_columns('study', 'best', 'trials', 'best setting')}<tbody>{rows}</tbody></table>"
