@@ -11,6 +11,7 @@ import welltuned as wt
 from welltuned.cli.app import app
 from welltuned.schedulers import SCHEDULERS, Continue, Stop, describe_scheduler, make_scheduler
 from welltuned.server.desk import Desk
+from welltuned.server.window import Window
 from welltuned.storage import MemoryStorage, SQLiteStorage
 from welltuned.study.coordinator import Coordinator
 from welltuned.trial import State
@@ -201,8 +202,9 @@ def test_the_server_judges_by_the_scheduler_of_the_study(storage):
     wt.Study(SPACE, storage=storage, name="other", sampler="random", seed=0).optimize(lambda t: t["x"], n_trials=1)
     wt.Study(SPACE, storage=storage, name="off", sampler="random", seed=0, scheduler="none", n_trials=2)
     desk = Desk(storage, wt.Halving())
-    assert desk.summary("n")["scheduler"] == {"name": "median", "startup": 2, "warmup": 1}
-    assert desk.summary("other")["scheduler"] is None
+    looking = Window(storage)
+    assert looking.summary("n")["scheduler"] == {"name": "median", "startup": 2, "warmup": 1}
+    assert looking.summary("other")["scheduler"] is None
     desk.ask("n", "w", 1, 9, 60.0)
     assert judged(desk) == [True, True, True]
     assert wt.Study(storage=storage, name="n").scheduler == wt.Median(startup=2)
@@ -272,7 +274,7 @@ def test_a_population_is_kept_with_what_may_vary(tmp_path):
     with pytest.raises(wt.InvalidValue, match="checkpoints of others"):
         elsewhere.next_tasks(1)
     desk = Desk(study.coordinator.ledger.storage, None)
-    assert desk.summary("n")["scheduler"]["name"] == "pbt"
+    assert Window(study.coordinator.ledger.storage).summary("n")["scheduler"]["name"] == "pbt"
     with pytest.raises(wt.InvalidValue, match="over HTTP"):
         desk.ask("n", "somebody", 1, None, 60.0)
 

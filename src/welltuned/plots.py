@@ -180,17 +180,7 @@ def history(source: Any, objective: str | None = None) -> Figure:
     reported = np.array([t.reports[-1].metrics[name] for t in ended])
     visible = {t.number for t in drawn}
     if pruned := [t for t in ended if t.number in visible]:
-        figure.add_trace(
-            go.Scatter(
-                x=[t.number for t in pruned],
-                y=[t.reports[-1].metrics[name] for t in pruned],
-                mode="markers",
-                name="pruned" if all(t.state is State.PRUNED for t in pruned) else "stopped early",
-                marker={"color": FAINT, "symbol": "circle-open", "size": 7},
-                hoverinfo="text",
-                text=[f"{hover(t, name)}<br>{t.state.value} after step {t.reports[-1].step}" for t in pruned],
-            )
-        )
+        figure.add_trace(_pruned(pruned, name))
     failed = [t for t in drawn if t.state is State.FAILED]
     focus = _focus(y, seen.directions[name], reported)
     if failed and done:
@@ -208,6 +198,18 @@ def history(source: Any, objective: str | None = None) -> Figure:
         )
     figure.update_yaxes(range=focus.get("range"), title_text=_titled(name, focus))
     return figure.update_layout(**LAYOUT, xaxis_title="trial", legend=LEGEND)
+
+
+def _pruned(trials: list[Trial], name: str) -> Any:
+    return _go().Scatter(
+        x=[t.number for t in trials],
+        y=[t.reports[-1].metrics[name] for t in trials],
+        mode="markers",
+        name="pruned" if all(t.state is State.PRUNED for t in trials) else "stopped early",
+        marker={"color": FAINT, "symbol": "circle-open", "size": 7},
+        hoverinfo="text",
+        text=[f"{hover(t, name)}<br>{t.state.value} after step {t.reports[-1].step}" for t in trials],
+    )
 
 
 def _titled(name: str, focus: dict[str, Any]) -> str:

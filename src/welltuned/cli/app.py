@@ -11,7 +11,7 @@ from welltuned import __version__
 from welltuned.cli.demo import demo
 from welltuned.cli.moving import delete, import_study
 from welltuned.cli.saving import salvage
-from welltuned.cli.serving import serve
+from welltuned.cli.serving import dashboard, serve
 from welltuned.cli.tuning import run, tune, worker
 from welltuned.cli.viewing import best, export, list_studies, report, show
 
@@ -36,5 +36,5 @@ def app(verbose: bool) -> None:
 
 
 looking, moving = (list_studies, show, best, report, export), (import_study, delete, salvage)
-for command in (demo, run, tune, worker, *looking, serve, *moving):
+for command in (demo, run, tune, worker, *looking, dashboard, serve, *moving):
     app.add_command(command)

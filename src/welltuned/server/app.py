@@ -12,9 +12,9 @@ from typing import Any
 
 from welltuned import __version__
 from welltuned.errors import InvalidType, InvalidValue, WelltunedError, require
-from welltuned.server import describing, storing, studying
+from welltuned.server import describing, page, storing, studying, viewing
 from welltuned.server.hub import Hub
-from welltuned.server.operations import Arguments, Operation
+from welltuned.server.operations import PACKED, Arguments, Operation, Ready
 from welltuned.server.refusals import name_of, status_of
 from welltuned.server.replays import Answer
 from welltuned.server.schema import check, parse, record
@@ -60,6 +60,7 @@ OPERATIONS: tuple[Operation, ...] = (
         public=True,
     ),
     Operation("GET", "/openapi.json", "Describe all operations.", _describe, {"type": "object"}, public=True),
+    *viewing.OPERATIONS,
     *studying.OPERATIONS,
     *storing.OPERATIONS,
 )
@@ -80,7 +81,7 @@ def make_app(
         What judges the reports of workers in other languages, and is stored with studies that have none yet: a name
         out of ``welltuned.schedulers.SCHEDULERS``, or a scheduler.
     routes, public
-        Further routes of Starlette, such as a dashboard's, behind the same gate; and the paths that it lets pass
+        Further routes of Starlette behind the same gate; and the paths that it lets pass
         without the token.
 
     Raises
@@ -99,6 +100,7 @@ def make_app(
     app = Starlette(
         routes=[
             *(Route(o.path, _endpoint(hub, o, token), methods=[o.method], name=o.path) for o in OPERATIONS),
+            *page.ROUTES,
             *routes,
         ],
         exception_handlers={HTTPException: _refused},
@@ -106,7 +108,7 @@ def make_app(
     )
     app.router.redirect_slashes = False
     app.state.hub = hub
-    open_paths = {o.path for o in OPERATIONS if o.public} | set(public)
+    open_paths = {o.path for o in OPERATIONS if o.public} | page.PATHS | set(public)
     app.add_middleware(Gate, token=token, public=frozenset(open_paths), server=hub.server)
     return app
 
@@ -149,7 +151,9 @@ class Gate:
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *self._marks]
+                given = message.get("headers", ())
+                names = {name.lower() for name, _ in given}
+                message["headers"] = [*given, *(mark for mark in self._marks if mark[0] not in names)]
             await send(message)
 
         if scope["path"] in self._public or _is_authorized(dict(scope["headers"]).get(b"authorization"), self._token):
@@ -228,8 +232,10 @@ async def _answer(hub: Hub, operation: Operation, request: Request, content: byt
         retried = request.headers.get(RETRY_HEADER)
         arguments["doubtful"] = retried is not None and retried != hub.server
         arguments["authorized"] = _is_authorized(request.headers.get("authorization", "").encode("latin-1"), token)
+        arguments["packed"] = "gzip" in request.headers.get("accept-encoding", "")
         arguments["client"] = request.client.host if request.client else "unknown"
-        answer = 200, _encode(await operation.handler(hub, arguments))
+        found = await operation.handler(hub, arguments)
+        answer = 200, found.content if isinstance(found, Ready) else _encode(found)
         if operation.changes:
             hub.tell()
         return answer
@@ -285,7 +291,8 @@ def _error(kind: str, message: str) -> bytes:
 
 
 def _response(status: int, content: bytes) -> Response:
-    return Response(content, status, media_type=JSON)
+    packed = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"} if content.startswith(PACKED) else None
+    return Response(content, status, packed, media_type=JSON)
 
 
 async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature

@@ -26,7 +26,6 @@ from welltuned.study.reasons import BUDGET, EXHAUSTED, concerns_all
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
 log = logging.getLogger("welltuned")
-PAGE = 100
 
 
 class Desk:
@@ -113,40 +112,6 @@ class Desk:
             raise InvalidValue(f"study {name!r} cannot be read by this version of welltuned") from None
         self._studies[name] = study, len(row.spaces)
         return study
-
-    # looking
-
-    def summary(self, name: str) -> dict[str, Any]:
-        """Return what is known of a study."""
-        study = self.study(name)
-        reason, history = study.stop_reason, study.history
-        single = len(history.directions) == 1
-        return {
-            "name": study.name,
-            "directions": dict(study.directions),
-            "seed": study.seed,
-            "sampler": dict(study.coordinator.ledger.row.sampler),
-            "scheduler": study.coordinator.ledger.row.attributes.get(SCHEDULER),
-            "space": study.space.to_json() if study.has_space else None,
-            "stop_reason": reason,
-            "counts": {state.value: sum(t.state is state for t in history.trials) for state in State},
-            "best": to_json(history.best) if single and history.best else None,
-            "front": None if single else [to_json(trial) for trial in history.front],
-        }
-
-    def trials(self, name: str, since: int = 0, offset: int = 0, limit: int = PAGE) -> dict[str, Any]:
-        """Return a page of the trials that changed after a revision, the numbers gone since, and the revision now."""
-        study = self.study(name)
-        # first: what changes meanwhile is then read twice rather than never
-        changes = self._storage.read(self.id(name), since or None)
-        found = [trial for trial in study.trials if trial.revision > since]
-        page, there = found[offset : offset + limit], {trial.number for trial in found}
-        return {
-            "revision": changes.revision,
-            "total": len(found),
-            "trials": [to_json(trial) for trial in page],
-            "dropped": [number for number in changes.dropped if number not in there],
-        }
 
     # working
 
@@ -394,4 +359,4 @@ def _is_told(trial: Trial, token: int, outcome: Outcome) -> bool:
     )
 
 
-__all__ = ["LEASE", "PAGE", "Desk"]
+__all__ = ["LEASE", "Desk"]

@@ -25,6 +25,16 @@ STATUSES = {
 
 
 @dataclass(frozen=True)
+class Ready:
+    """An answer that is JSON already, packed by gzip where it begins with :data:`PACKED`."""
+
+    content: bytes
+
+
+PACKED = b"\x1f\x8b"  # which no JSON begins with
+
+
+@dataclass(frozen=True)
 class Operation:
     """One thing that a client may ask for.
 
@@ -60,6 +70,6 @@ class Operation:
             return [422, 500]
         found = [401, 422, 500, 503]
         found += [400, 413, 415] if self.body is not None else []
-        found += [404] if self.parameters or (self.body and "study" in self.body["properties"]) else []
+        found += [404] if self.parameters or (self.body and {"study", "studies"} & {*self.body["properties"]}) else []
         found += [409] if self.changes else []
         return sorted(found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from welltuned.server.desk import LEASE as USUAL
-from welltuned.server.desk import PAGE
 from welltuned.server.hub import Hub
 from welltuned.server.operations import Arguments, Operation
 from welltuned.server.schema import Schema, maybe, record, several
@@ -21,12 +20,10 @@ from welltuned.server.shapes import (
     PARAMS,
     REASON,
     REPORT,
-    SEED,
     STEP,
     TEXT,
     TRIAL,
 )
-from welltuned.trial import State
 
 
 async def _studies(hub: Hub, a: Arguments) -> Any:  # noqa: ARG001 - one signature for all operations
@@ -36,15 +33,6 @@ async def _studies(hub: Hub, a: Arguments) -> Any:  # noqa: ARG001 - one signatu
             {"name": row.name, "directions": dict(row.directions), "stop_reason": row.stop_reason} for row in rows
         ]
     }
-
-
-async def _study(hub: Hub, a: Arguments) -> Any:
-    return await hub.search(a["name"], hub.desk.summary, a["name"])
-
-
-async def _trials(hub: Hub, a: Arguments) -> Any:
-    page = a.get("since", 0), a.get("offset", 0), a.get("limit", PAGE)
-    return await hub.search(a["name"], hub.desk.trials, a["name"], *page)
 
 
 async def _ask(hub: Hub, a: Arguments) -> Any:
@@ -93,19 +81,6 @@ ASKED = record(
     reports=several(REPORT),
     lease=LEASE,
 )
-SUMMARY = record(
-    "name directions seed sampler scheduler space stop_reason counts best front",
-    name=NAME,
-    directions=DIRECTIONS,
-    seed=SEED,
-    sampler=FREE,
-    scheduler=maybe(FREE),
-    space=maybe(FREE),
-    stop_reason=maybe(TEXT),
-    counts=record(" ".join(s.value for s in State), **{s.value: COUNT for s in State}),
-    best=maybe(TRIAL),
-    front=maybe(several(TRIAL)),
-)
 OPERATIONS = (
     Operation(
         "GET",
@@ -118,25 +93,6 @@ OPERATIONS = (
                 record("name directions stop_reason", name=NAME, directions=DIRECTIONS, stop_reason=maybe(TEXT))
             ),
         ),
-    ),
-    Operation("GET", ONE, "Show a study: its space, its best, how many trials there are.", _study, SUMMARY),
-    Operation(
-        "GET",
-        f"{ONE}/trials",
-        "Read trials, by number, a page at a time.",
-        _trials,
-        record(
-            "revision total trials dropped",
-            revision=COUNT,
-            total=COUNT,
-            trials=several(TRIAL),
-            dropped={**several(COUNT), "description": "Numbers of trials that are gone since."},
-        ),
-        query={
-            "since": {**COUNT, "description": "Only what changed after this revision."},
-            "offset": COUNT,
-            "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
-        },
     ),
     Operation(
         "POST",
