@@ -66,7 +66,7 @@ export async function call(path, body) {
     });
     answer = await response.json();
   } catch {
-    watch("lost", "the server does not answer");
+    watch("lost", "connection lost, trying again");
     throw new Lost("the server does not answer");
   }
   const said = answer?.error?.message ?? `the server answered ${response.status}`;
@@ -75,7 +75,7 @@ export async function call(path, body) {
     throw new Refused(401, said);
   }
   if (response.status >= 502) {
-    watch("lost", said);
+    watch("lost", `${said}; trying again`);
     throw new Lost(said);
   }
   const which = response.headers.get("Welltuned-Server") ?? "";

@@ -39,8 +39,8 @@ function tellConnection() {
   const known = layout.hidden ? "" : trouble ? "lost" : lastNews ? "live" : "wait";
   connection.className = known;
   const since = duration((Date.now() - lastNews) / 1000);
-  connection.textContent = { "": "", wait: "connecting …", live: "live", lost: "connection lost, trying again" }[known];
-  connection.title = trouble || (lastNews ? `last update ${since} ago` : "");
+  connection.textContent = { "": "", wait: "connecting …", live: "live", lost: trouble }[known];
+  connection.title = lastNews ? `last update ${since} ago` : "";
   if (known === "lost" && lastNews) connection.textContent += `; last update ${since} ago`;
 }
 
