@@ -39,9 +39,10 @@ function tellConnection() {
   const known = layout.hidden ? "" : trouble ? "lost" : lastNews ? "live" : "wait";
   connection.className = known;
   const since = duration((Date.now() - lastNews) / 1000);
-  connection.textContent = { "": "", wait: "connecting …", live: "live", lost: trouble }[known];
+  let text = { "": "", wait: "connecting …", live: "live", lost: trouble }[known];
   connection.title = lastNews ? `last update ${since} ago` : "";
-  if (known === "lost" && lastNews) connection.textContent += `; last update ${since} ago`;
+  if (known === "lost" && lastNews) text += `; last update ${since} ago`;
+  if (connection.textContent !== text) connection.textContent = text; // or it would be read out every second
 }
 
 function askToken(why) {

@@ -190,12 +190,14 @@ export class StudyView {
   }
 
   async askEnqueue() {
-    const text = JSON.stringify(this.summary.best?.params ?? this.summary.front?.[0]?.params ?? {}, null, 2);
+    const best = this.summary.best?.params ?? this.summary.front?.[0]?.params;
+    const text = JSON.stringify(best ?? {}, null, 2);
+    const hint = best ? " What is here is the best setting so far." : "";
     const area = el("textarea", { name: "params", rows: 10, spellcheck: false, value: text });
     const content = el(
       "div",
       {},
-      el("p", {}, "A configuration as JSON, or a list of them; it is evaluated next. What is here is the best setting."),
+      el("p", {}, `A configuration as JSON, or a list of them; it is evaluated next.${hint}`),
       area,
     );
     const answer = await ask("Enqueue", content, "Enqueue");
