@@ -21,6 +21,7 @@ from welltuned.report import SCRIPT, TITLES, render, write_report
 from welltuned.stats import importance
 
 plotly = pytest.importorskip("plotly")
+SHARES = ("importance", "interactions")  # figures in which the objective is not named
 EVIL = '"><script>alert("x")</script>&\'{{}}'
 MIXED = {
     "lr": Float(1e-5, 1e-1, log=True),
@@ -149,7 +150,7 @@ def test_several_studies(mixed, several):
     found = page([mixed, other])
     assert found.headings[:2] == ["Side by side", "Best so far"]
     assert [h for h in found.headings if h in ("mixed", "other")] == ["mixed", "other"]
-    assert len(found.ids) == len(set(found.ids)) == 9
+    assert len(found.ids) == len(set(found.ids)) == 11
     mismatch = page([mixed, several])
     assert "Best so far" not in mismatch.headings
     assert mismatch.headings[0] == "Side by side"
@@ -285,7 +286,7 @@ def test_every_figure_of_a_mixed_space(name, mixed):
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_of_each_objective(name, several):
     for objective in several.objectives:
-        assert objective in FIGURES[name](several, objective).to_json() or name == "importance"
+        assert objective in FIGURES[name](several, objective).to_json() or name in SHARES
     assert FIGURES[name](several).to_json() == FIGURES[name](several, "loss").to_json()
 
 

@@ -17,7 +17,7 @@ from welltuned import plots
 from welltuned.errors import InvalidType, InvalidValue, StorageError, require
 from welltuned.history import History
 from welltuned.samplers import Auto, Sampler
-from welltuned.stats import MODEL_FROM, completed, expected_gain, recommend, regret_bound
+from welltuned.stats import MODEL_FROM, completed, expected_gain, importance, interactions, recommend, regret_bound
 from welltuned.study.breeding import lineage
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
@@ -36,6 +36,21 @@ TITLES = {
         "Share of the objective's variance that involves each parameter, interactions included, by a "
         "Gaussian process fitted to the trials. With few trials it is rough.",
     ),
+    "interactions": (
+        "How they interact",
+        "Share of the variance that belongs to two parameters together: how far what one of them does depends on the other. "
+        "With few trials, or few of some choice, it is rough.",
+    ),
+    "surface": (
+        "The two that interact most",
+        "What the model expects of the two that interact most, on average over the trials; darker is better. Points are the trials, "
+        "the star is the best.",
+    ),
+    "effects": (
+        "What the model sees",
+        "What it expects of each value of the most important parameters, on average over the trials with that value in them; "
+        "it is 90 % sure of the band. The star is where the best trial is.",
+    ),
     "slices": (
         "Each parameter",
         "One panel a parameter; later trials are darker, the star is the best. A double click shows those outside, too.",
@@ -48,6 +63,8 @@ TITLES = {
     "front": ("Trade-offs", "Every trial by its objectives; of those on the line, none is better than another in all."),
     "curves": ("Reports", "What trials reported on their way, the latest 200; red ones were pruned, the best one is thick."),
 }
+MODELLED = ("importance", "effects")  # figures that draw no single trials
+SPOKEN_OF = 0.02  # share from which on two parameters are said to interact
 STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--line:#e4e7eb;--accent:#2563eb;--paper:#fff;--back:#f5f7fa}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55
@@ -246,10 +263,25 @@ def _figures(seen: History) -> Iterator[Section]:
             figure = draw(seen, objective)
             if kind == "importance" and not len(figure.data[0].y):
                 yield Section(f"{kind}-{j}", TITLES[kind][0] + suffix, "Too few different results to tell.")
-            else:
-                yield _titled(kind, f"{kind}-{j}", figure, suffix, "" if kind == "importance" else shown)
+            elif kind == "interactions":
+                yield from _interplay(seen, objective, figure, j, suffix)
+            elif kind != "effects" or figure.data:
+                yield _titled(kind, f"{kind}-{j}", figure, suffix, "" if kind in MODELLED else shown)
         if any(objective in r.metrics for t in seen.trials for r in t.reports):
             yield _titled("curves", f"curves-{j}", plots.curves(seen, objective), suffix)
+
+
+def _interplay(seen: History, objective: str, figure: Any, j: int, suffix: str) -> Iterator[Section]:
+    """Draw which parameters interact, and the two that do so most; in a sentence where none do to speak of."""
+    found = interactions(seen, objective)
+    if (pair := next(iter(found), None)) is None or found[pair] < SPOKEN_OF:
+        if len(importance(seen, objective)) > 1:
+            none = f"By the same model, no two parameters have as much as {100 * SPOKEN_OF:.0f} % of the variance together."
+            yield Section(f"interactions-{j}", TITLES["interactions"][0] + suffix, none)
+        return
+    yield _titled("interactions", f"interactions-{j}", figure, suffix)
+    two = plots.surface(seen, pair, objective)
+    yield Section(f"surface-{j}", f"{pair[0]} and {pair[1]}{suffix}", TITLES["surface"][1], figure=two)
 
 
 def _titled(kind: str, key: str, figure: Any, suffix: str = "", shown: str = "") -> Section:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from welltuned.stats.importance import importance
+from welltuned.stats.effects import Effect, effects
+from welltuned.stats.importance import importance, interactions
 from welltuned.stats.knowledge import FEWEST as MODEL_FROM
 from welltuned.stats.knowledge import Diagnostics, Prediction, completed, diagnostics, predict
 from welltuned.stats.recommend import Recommendation, recommend
@@ -11,13 +12,16 @@ from welltuned.stats.stopping import Outlook, expected_gain, outlook, regret_bou
 __all__ = [
     "MODEL_FROM",
     "Diagnostics",
+    "Effect",
     "Outlook",
     "Prediction",
     "Recommendation",
     "completed",
     "diagnostics",
+    "effects",
     "expected_gain",
     "importance",
+    "interactions",
     "outlook",
     "predict",
     "recommend",

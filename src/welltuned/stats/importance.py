@@ -1,111 +1,215 @@
-"""Which hyperparameters matter: total-effect Sobol indices of a Gaussian process fitted to the trials."""
+"""Which hyperparameters matter, and which of them together: Sobol indices of a Gaussian process fitted to the trials.
+
+Symbols: f the model's mean; A and B two independent samples of the space; A_j the first with parameter j as in B.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
-from welltuned.history import History
 from welltuned.samplers.novel import draw
-from welltuned.space import Space, public
-from welltuned.stats.knowledge import completed
-from welltuned.surrogate.embedding import Embedding, embedding
-from welltuned.surrogate.fit import fit
-from welltuned.surrogate.gp import Posterior, observations
-from welltuned.surrogate.outputs import standardise, winsorise
+from welltuned.samplers.sobol import MAX_DIMENSION, points
+from welltuned.settings import whole
+from welltuned.stats.fitted import Fitted, asked, columns_of, fitted
 from welltuned.surrogate.threads import single_threaded
 
-MIN_TRIALS = 4
-MAX_TRIALS = 256
+LEAST = 0.01  # share below which a parameter is not looked at in pairs
+MOST = 12  # parameters that are
 
 
 def importance(
-    history: History, objective: str | None = None, *, samples: int = 2048, seed: int = 0
+    history: Any, objective: str | None = None, *, alone: bool = False, samples: int = 1024, seed: int = 0
 ) -> dict[str, float]:
     """Return for each parameter the share of the objective's variance that involves it, largest first.
 
     The share counts interactions in full for each parameter that takes part, so the shares may add up to more than
     1. They are those of a model fitted to the trials, over the whole space, times the share of the variance that the
     model predicts of trials it was not shown: of pure noise nothing is important, and with few trials the shares are
-    rough. Jansen (1999), as in Saltelli et al., *Variance based sensitivity analysis of model output*, 2010, table
-    2 (f).
+    rough. What is a hundred times as far from the best value as all better ones has diverged, and is clipped. Jansen
+    (1999), as in Saltelli et al., *Variance based sensitivity analysis of model output*, 2010, table 2 (f).
 
     Parameters
     ----------
     history
-        At least four observations; with fewer, or when all are equal, the result is empty.
+        A study, or a history, with at least four results; with fewer, or when all are equal, the result is empty.
+    objective
+        Which objective; the first unless given.
+    alone
+        Return what each parameter explains by itself instead, its first-order index (table 2 (b)): no interaction
+        counts, so the shares add up to 1 at most, but for errors of sampling.
+    samples
+        Configurations drawn to estimate each share.
+    seed
+        Of the draws.
+
+    Examples
+    --------
+    >>> from welltuned import History, Space
+    >>> importance(History(Space({"x": (0.0, 1.0)})))
+    {}
+    """
+    history, rng = asked(history, objective, "importance"), np.random.default_rng(seed)
+    whole("importance: samples", samples)
+    with single_threaded():
+        model = fitted(history, objective, rng)
+        if model is None:
+            return {}
+        sample = _Samples.of(model, samples, rng)
+        share = sample.alone if alone else sample.total
+        return _sorted({name: share(columns) for name, columns in columns_of(model.space).items()})
+
+
+def interactions(
+    history: Any, objective: str | None = None, *, samples: int = 1024, seed: int = 0
+) -> dict[tuple[str, str], float]:
+    """Return for pairs of parameters the share of the objective's variance that belongs to them together.
+
+    It is what neither explains alone nor both explain as a sum: how far the effect of one depends on the other. A
+    third parameter that changes how two go together counts for all its pairs, as in :func:`importance`, and no share
+    is larger than the :func:`importance` of either of the two. So only parameters that matter are looked at: of those
+    whose importance is 1 % or more, at most twelve. That a parameter does nothing while it is inactive is no
+    interaction: a pair counts where both are active. Of pure noise nothing interacts; from fewer than some ten trials
+    for each parameter that matters, or where hardly any trial had one of the choices, shares are rough.
+
+    Superset importance as the mean of squared second differences: Liu and Owen, *Estimating mean dimensionality of
+    analysis of variance decompositions*, 2006.
+
+    Parameters
+    ----------
+    history
+        A study, or a history, with at least four results; with fewer, or when all are equal, the result is empty.
     objective
         Which objective; the first unless given.
     samples
         Configurations drawn to estimate each share.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    dict
+        From pairs of names, each in the order of the space, to shares between 0 and 1, largest first.
 
     Examples
     --------
-    >>> importance(History(Space({"x": (0.0, 1.0)})))
-    {}
+    >>> from welltuned import Study
+    >>> study = Study({"x": (-1.0, 1.0), "y": (-1.0, 1.0)}, sampler="qmc", seed=0)
+    >>> study.optimize(lambda p: p["x"] * p["y"], n_trials=40)
+    >>> {pair: round(share, 1) for pair, share in interactions(study).items()}
+    {('x', 'y'): 1.0}
     """
-    history = getattr(history, "history", history)
-    if not isinstance(history, History):
-        raise InvalidType(f"importance: {history!r} is neither a Study nor a History")
-    if objective is not None and objective not in history.directions:
-        raise InvalidValue(
-            f"importance: objective={objective!r} is unknown; the study has {list(history.directions)!r}"
-        )
+    history, rng = asked(history, objective, "interactions"), np.random.default_rng(seed)
+    whole("interactions: samples", samples)
     with single_threaded():
-        return _shares(completed(history), objective, samples, seed)
+        model = fitted(history, objective, rng)
+        if model is None:
+            return {}
+        sample, columns = _Samples.of(model, samples, rng), columns_of(model.space)
+        totals = _sorted({name: sample.total(columns[name]) for name in columns})
+        matter = [name for name, share in totals.items() if share >= LEAST][:MOST]
+        swapped = {name: sample.swapped(columns[name]) for name in columns if name in matter}
+        return _sorted(
+            {
+                (a, b): sample.together(columns[a], columns[b], swapped[a], swapped[b])
+                for a, b in combinations(swapped, 2)
+            }
+        )
 
 
-def _shares(history: History, objective: str | None, samples: int, seed: int) -> dict[str, float]:
-    space, rng = history.space, np.random.default_rng(seed)
-    column = list(history.directions).index(objective) if objective is not None else 0
-    losses = history.losses[history.observed][:, column]
-    if len(losses) < MIN_TRIALS or np.ptp(losses) == 0:
-        return {}
-    rows = history.unit[history.observed]
-    if len(losses) > MAX_TRIALS:
-        some = rng.choice(len(losses), MAX_TRIALS, replace=False)
-        losses, rows = losses[some], rows[some]
-    y = standardise(winsorise(losses))[0]
-    if not y.var() > 0:  # they differ by less than rounding
-        return {}
-    embed = embedding(space)
-    model = fit(observations(embed(rows), y, embed.group))
-    # both by the same law, whatever was believed beforehand
-    base, other = draw(space, samples, rng, priors=False), rng.random((samples, len(space)))
-    predicted = _mean(model, embed(base))
-    # what the model cannot predict of trials it was not shown belongs to nobody
-    held_out = model.leave_one_out()[0]
-    explained = max(0.0, 1.0 - float(((y - held_out) ** 2).mean() / y.var()))
-    variance = float(predicted.var()) / explained if explained > 0 else np.inf
-    shares: dict[str, float] = {}
-    for j, name in enumerate(space):
-        if not public(name):
-            continue
-        effect = _effect(space, model, embed, base, other, predicted, j)
-        shares[public(name)] = max(shares.get(public(name), 0.0), min(effect / variance, 1.0) if variance > 0 else 0.0)
+def _sorted(shares: dict[Any, float]) -> dict[Any, float]:
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def _effect(
-    space: Space,
-    model: Posterior,
-    embed: Embedding,
-    base: np.ndarray,
-    other: np.ndarray,
-    predicted: np.ndarray,
-    j: int,
-) -> float:
-    """Return E[(f(x) - f(x with coordinate j drawn anew))²] / 2, over rows in which both are allowed."""
-    changed = np.where(np.isnan(base), other, base)
-    changed[:, j] = other[:, j]
-    changed = space.activate(changed)
-    changed[np.isnan(base[:, j])] = base[np.isnan(base[:, j])]
-    ok = space.feasible(changed)
-    if not ok.any():
-        return 0.0
-    difference = predicted[ok] - _mean(model, embed(changed[ok]))
-    return float(0.5 * (difference**2).mean())
+@dataclass(frozen=True)
+class _Values:
+    """The function at n rows: f, shape (n,); which are allowed, shape (n,); what is active there, shape (n, p)."""
+
+    f: np.ndarray
+    allowed: np.ndarray
+    active: np.ndarray
 
 
-def _mean(model: Posterior, phi: np.ndarray) -> np.ndarray:
-    return np.concatenate([model.means(part) for part in np.array_split(phi, max(1, len(phi) // 512))])
+@dataclass(frozen=True)
+class _Samples:
+    """Two independent samples of the space, and shares of the variance estimated from them.
+
+    Attributes
+    ----------
+    model
+        The function f.
+    A, B
+        Rows of the cube in which all coordinates are set, shape (n, p). Those of A satisfy the space's constraints.
+    """
+
+    model: Fitted
+    A: np.ndarray
+    B: np.ndarray
+
+    @classmethod
+    def of(cls, model: Fitted, n: int, rng: np.random.Generator) -> _Samples:
+        """Draw the first points of a Sobol sequence, whose errors are a fraction of those of chance."""
+        space, p = model.space, len(model.space)
+        # evenly, whatever was believed beforehand
+        sequence = 2 * p <= MAX_DIMENSION
+        both = points(2 * p, int(np.ceil(np.log2(n))), rng)[:n] if sequence else rng.random((n, 2 * p))
+        for j, column in enumerate(model.rows.T):
+            # of what trials have never varied nothing is known, nor what the others would do at other values of it
+            if len(known := np.unique(column[~np.isnan(column)])) == 1:
+                both[:, [j, p + j]] = known[0]
+        kept = both[space.feasible(space.activate(both[:, :p]))]
+        if len(kept) > n // 8:
+            return cls(model, kept[:, :p], kept[:, p:])
+        A, B = draw(space, n, rng, priors=False), rng.random((n, p))
+        return cls(model, np.where(np.isnan(A), rng.random((n, p)), A), B)
+
+    def at(self, rows: np.ndarray) -> _Values:
+        space = self.model.space
+        unit = space.activate(rows)
+        return _Values(self.model.mean(unit), space.feasible(unit), ~np.isnan(unit))
+
+    def swapped(self, j: list[int]) -> _Values:
+        rows = self.A.copy()
+        rows[:, j] = self.B[:, j]
+        return self.at(rows)
+
+    @cached_property
+    def first(self) -> _Values:
+        return self.at(self.A)
+
+    @cached_property
+    def second(self) -> _Values:
+        return self.at(self.B)
+
+    @cached_property
+    def variance(self) -> float:
+        """The variance of f, and of what the model cannot predict of trials it was not shown: that is nobody's."""
+        explained = self.model.explained
+        return float(self.first.f.var()) / explained if explained > 0 else np.inf
+
+    def total(self, j: list[int]) -> float:
+        """Return E[(f(A) - f(A_j))²] / 2 as a share of the variance."""
+        new = self.swapped(j)
+        return self._share(0.5 * (self.first.f - new.f)[new.allowed] ** 2)
+
+    def alone(self, j: list[int]) -> float:
+        """Return E[f(B) (f(A_j) - f(A))] as a share of the variance."""
+        new, other = self.swapped(j), self.second
+        ok = new.allowed & other.allowed
+        return self._share(((other.f - self.first.f.mean()) * (new.f - self.first.f))[ok])
+
+    def together(self, j: list[int], k: list[int], A_j: _Values, A_k: _Values) -> float:
+        """Return E[(f(A) - f(A_j) - f(A_k) + f(A_jk))²] / 4 as a share of the variance, where both are active."""
+        A_jk = self.swapped(j + k)
+        corners = (self.first, A_j, A_k, A_jk)
+        ok = np.all([c.allowed for c in corners], axis=0)
+        both = np.all([c.active[:, columns].any(1) for c in corners for columns in (j, k)], axis=0)
+        return self._share((0.25 * both * (self.first.f - A_j.f - A_k.f + A_jk.f) ** 2)[ok])
+
+    def _share(self, parts: np.ndarray) -> float:
+        """Return the mean of ``parts`` of the variance as a share of it."""
+        return float(np.clip(parts.mean() / self.variance, 0.0, 1.0)) if len(parts) and self.variance > 0 else 0.0

@@ -37,3 +37,15 @@ def clip_bad(y: np.ndarray, spans: float = 5.0) -> np.ndarray:
     median = np.median(y)
     reach = spans * (median - y.min())
     return np.minimum(y, median + reach) if reach > 0 else y
+
+
+def clip_diverged(y: np.ndarray, factor: float = 100.0) -> np.ndarray:
+    """Clip what lies ``factor`` times as far from the best value as the next better one does, in the bad half.
+
+    A search leaves most values near the best one, where any fence by quantiles takes all others for outliers, and with
+    them most of what there is to learn of the whole space. A gap of two orders of magnitude is another matter.
+    """
+    unit = max(float(np.abs(y).max(initial=0.0)), np.finfo(float).tiny)  # differences of huge values overflow
+    away = np.sort(y / unit - (y / unit).min())[len(y) // 2 :]
+    gaps = np.flatnonzero((away[1:] > factor * away[:-1]) & (away[:-1] > 0.0))
+    return np.minimum(y, np.sort(y)[len(y) // 2 + gaps[0]]) if len(gaps) else y

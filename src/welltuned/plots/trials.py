@@ -1,7 +1,4 @@
-"""Figures of a study, as plotly figures: the same in a notebook, in a report and in a dashboard.
-
-Each takes a :class:`welltuned.Study` or a :class:`welltuned.History`.
-"""
+"""What was tried, trial by trial; and the ground of all figures: their looks, axes and texts."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, require
 from welltuned.history import History
 from welltuned.space import Float, Int, Space, public
-from welltuned.stats import importance as shares
 from welltuned.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -506,32 +502,3 @@ def _short(names: list[str]) -> list[str]:
         f"{name[: half - 1]}…{name[-half:]}" if cut.count(short) > 1 and len(name) > LABEL else short
         for name, short in zip(names, cut, strict=True)
     ]
-
-
-def importance(source: Any, objective: str | None = None) -> Figure:
-    """Draw the share of the objective's variance that involves each parameter."""
-    go, seen = _go(), _history(source)
-    found = shares(seen, _objective(seen, objective))
-    names = list(found)[::-1]
-    figure = go.Figure(
-        go.Bar(
-            x=[found[n] for n in names],
-            y=names,
-            orientation="h",
-            marker={"color": ACCENT},
-            text=[f"{found[n]:.0%}" for n in names],
-            textposition="outside",
-            hoverinfo="none",
-            cliponaxis=False,
-        )
-    )
-    figure.update_xaxes(
-        tickformat=".0%",
-        range=[0, max([*found.values(), 0.1]) * 1.15],
-        title_text="share of the variance that involves it",
-    )
-    return figure.update_layout(**LAYOUT, height=max(160, 34 * len(names) + 90)).update_yaxes(automargin=True)
-
-
-#: the figures of one objective
-FIGURES = {"history": history, "importance": importance, "slices": slices, "parallel": parallel}

@@ -1,0 +1,52 @@
+"""Figures of a study, as plotly figures: the same in a notebook, in a report and in a dashboard.
+
+Each takes a :class:`welltuned.Study` or a :class:`welltuned.History`.
+"""
+
+from __future__ import annotations
+
+from welltuned.plots.model import effects, importance, interactions, surface
+from welltuned.plots.trials import (
+    MOST,
+    comparison,
+    curves,
+    front,
+    history,
+    hover,
+    parallel,
+    sample,
+    show,
+    shown,
+    slices,
+    written,
+)
+
+#: the figures of one objective
+FIGURES = {
+    "history": history,
+    "importance": importance,
+    "interactions": interactions,
+    "effects": effects,
+    "slices": slices,
+    "parallel": parallel,
+}
+
+__all__ = [
+    "FIGURES",
+    "MOST",
+    "comparison",
+    "curves",
+    "effects",
+    "front",
+    "history",
+    "hover",
+    "importance",
+    "interactions",
+    "parallel",
+    "sample",
+    "show",
+    "shown",
+    "slices",
+    "surface",
+    "written",
+]
