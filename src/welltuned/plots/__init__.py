@@ -5,21 +5,9 @@ Each takes a :class:`welltuned.Study` or a :class:`welltuned.History`.
 
 from __future__ import annotations
 
+from welltuned.plots.ground import MOST, hover, sample, show, shown, written
 from welltuned.plots.model import effects, importance, interactions, surface
-from welltuned.plots.trials import (
-    MOST,
-    comparison,
-    curves,
-    front,
-    history,
-    hover,
-    parallel,
-    sample,
-    show,
-    shown,
-    slices,
-    written,
-)
+from welltuned.plots.trials import comparison, curves, front, history, parallel, slices
 
 #: the figures of one objective
 FIGURES = {

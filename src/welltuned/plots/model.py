@@ -10,21 +10,21 @@ import numpy as np
 from welltuned import stats
 from welltuned.errors import InvalidValue
 from welltuned.history import History
-from welltuned.plots.trials import (
+from welltuned.plots.ground import (
     ACCENT,
     BEST,
     INK,
     LAYOUT,
-    _axis,
-    _axis_value,
-    _best,
-    _completed,
-    _done,
-    _go,
-    _history,
-    _names,
-    _objective,
+    axis_of,
+    best_of,
+    completed,
+    done_of,
+    graph_objects,
+    history_of,
     hover,
+    names_of,
+    objective_of,
+    on_axis,
     sample,
 )
 from welltuned.trial import Trial
@@ -42,20 +42,20 @@ SHADES = [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]]
 
 def importance(source: Any, objective: str | None = None) -> Figure:
     """Draw the share of the objective's variance that involves each parameter."""
-    seen = _history(source)
-    return _bars(stats.importance(seen, _objective(seen, objective)), "share of the variance that involves it")
+    seen = history_of(source)
+    return _bars(stats.importance(seen, objective_of(seen, objective)), "share of the variance that involves it")
 
 
 def interactions(source: Any, objective: str | None = None) -> Figure:
     """Draw the share of the objective's variance that belongs to two parameters together, of the ten largest pairs."""
-    seen = _history(source)
-    found = list(stats.interactions(seen, _objective(seen, objective)).items())[:MOST_PAIRS]
+    seen = history_of(source)
+    found = list(stats.interactions(seen, objective_of(seen, objective)).items())[:MOST_PAIRS]
     shown = {f"{a} × {b}": share for i, ((a, b), share) in enumerate(found) if share >= SEEN or i == 0}
     return _bars(shown, "share of the variance that belongs to the two together")
 
 
 def _bars(found: dict[str, float], title: str) -> Figure:
-    go = _go()
+    go = graph_objects()
     names = list(found)[::-1]
     figure = go.Figure(
         go.Bar(
@@ -79,10 +79,10 @@ def effects(source: Any, objective: str | None = None) -> Figure:
     One panel each: the average over the trials with that value in them, and a band that holds the truth with 90 %, by
     the model. The star is where the best trial is.
     """
-    go, seen = _go(), _history(source)
+    go, seen = graph_objects(), history_of(source)
     from plotly.subplots import make_subplots
 
-    name = _objective(seen, objective)
+    name = objective_of(seen, objective)
     ranked = (stats.effects(seen, parameter, name) for parameter in stats.importance(seen, name))
     known = [e for e, _ in zip((e for e in ranked if np.isfinite(e.mean).any()), range(MOST_PANELS), strict=False)]
     if not known:
@@ -92,11 +92,11 @@ def effects(source: Any, objective: str | None = None) -> Figure:
     figure = make_subplots(
         rows=rows, cols=columns, shared_yaxes="all", horizontal_spacing=0.06, vertical_spacing=min(0.22, 0.5 / rows)
     )
-    best = _best(_done(seen, name), name, seen.directions[name])
+    best = best_of(done_of(seen, name), name, seen.directions[name])
     for i, effect in enumerate(known):
         at = {"row": i // columns + 1, "col": i % columns + 1}
-        axis = _axis(seen.space, effect.names[0])
-        x = np.array([_axis_value(seen.space, effect.names[0], v) for v in effect.values[0]])
+        axis = axis_of(seen.space, effect.names[0])
+        x = np.array([on_axis(seen.space, effect.names[0], v) for v in effect.values[0]])
         for trace in (_points if axis.get("type") == "category" else _line)(x, effect):
             figure.add_trace(trace, **at)
         for trace in _star(seen, effect, best, axis):
@@ -107,7 +107,7 @@ def effects(source: Any, objective: str | None = None) -> Figure:
 
 
 def _line(x: np.ndarray, effect: stats.Effect) -> list[Any]:
-    go, known = _go(), np.isfinite(effect.mean)
+    go, known = graph_objects(), np.isfinite(effect.mean)
     x, mean, reach = x[known], effect.mean[known], Z90 * effect.sd[known]
     few = {"mode": "lines+markers", "marker": {"color": ACCENT, "size": 6}} if len(x) <= 12 else {"mode": "lines"}
     return [
@@ -134,7 +134,7 @@ def _line(x: np.ndarray, effect: stats.Effect) -> list[Any]:
 
 
 def _points(x: np.ndarray, effect: stats.Effect) -> list[Any]:
-    go, known = _go(), np.isfinite(effect.mean)
+    go, known = graph_objects(), np.isfinite(effect.mean)
     reach = Z90 * effect.sd[known]
     return [
         go.Scatter(
@@ -152,13 +152,13 @@ def _points(x: np.ndarray, effect: stats.Effect) -> list[Any]:
 
 def _star(seen: History, effect: stats.Effect, best: list[Trial], axis: dict[str, Any]) -> list[Any]:
     """Draw the best trial's value where the curve has it."""
-    go, parameter = _go(), effect.names[0]
+    go, parameter = graph_objects(), effect.names[0]
     here = [t for t in best if parameter in (t.params or {})]
     if not here:
         return []
-    value = _axis_value(seen.space, parameter, (here[0].params or {})[parameter])
+    value = on_axis(seen.space, parameter, (here[0].params or {})[parameter])
     if axis.get("type") == "category":
-        shown = [_axis_value(seen.space, parameter, v) for v in effect.values[0]]
+        shown = [on_axis(seen.space, parameter, v) for v in effect.values[0]]
         y = effect.mean[shown.index(value)] if value in shown else np.nan
     else:
         scale = np.log if axis.get("type") == "log" else np.asarray
@@ -186,15 +186,15 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
     InvalidValue
         For fewer than two parameters, or too few results.
     """
-    go, seen = _go(), _history(source)
-    name = _objective(seen, objective)
+    go, seen = graph_objects(), history_of(source)
+    name = objective_of(seen, objective)
     if names is None:
         names = _strongest(seen, name)
     effect = stats.effects(seen, names, name)
     if len(effect.names) != 2:
         raise InvalidValue(f"surface: names={names!r} is not two parameters; effects draws them one by one")
-    axes = [_axis(seen.space, n) for n in effect.names]
-    x, y = ([_axis_value(seen.space, n, v) for v in vs] for n, vs in zip(effect.names, effect.values, strict=True))
+    axes = [axis_of(seen.space, n) for n in effect.names]
+    x, y = ([on_axis(seen.space, n, v) for v in vs] for n, vs in zip(effect.names, effect.values, strict=True))
     look = {
         "x": x,
         "y": y,
@@ -210,13 +210,13 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
     figure = go.Figure(
         go.Heatmap(**look) if choices else go.Contour(**look, line={"width": 0.5, "color": "white"}, ncontours=16)
     )
-    done = _done(seen, name)
+    done = done_of(seen, name)
     for trials, marker in (
-        (_completed(sample(seen, name), name), {"color": "white", "size": 6, "line": {"color": INK, "width": 1}}),
-        (_best(done, name, seen.directions[name]), {"color": BEST, "size": 14, "symbol": "star"}),
+        (completed(sample(seen, name), name), {"color": "white", "size": 6, "line": {"color": INK, "width": 1}}),
+        (best_of(done, name, seen.directions[name]), {"color": BEST, "size": 14, "symbol": "star"}),
     ):
         here = [t for t in trials if all(n in (t.params or {}) for n in effect.names)]
-        a, b = ([_axis_value(seen.space, n, (t.params or {})[n]) for t in here] for n in effect.names)
+        a, b = ([on_axis(seen.space, n, (t.params or {})[n]) for t in here] for n in effect.names)
         figure.add_trace(
             go.Scatter(
                 x=a,
@@ -244,7 +244,7 @@ def _ends(values: list[Any], axis: dict[str, Any]) -> list[float] | None:
 
 def _strongest(seen: History, name: str) -> tuple[str, str]:
     """Return the two parameters that interact most, or else the two that matter most."""
-    if len(names := _names(seen.space)) < 2:
+    if len(names := names_of(seen.space)) < 2:
         raise InvalidValue(f"surface: takes two parameters, but there is {names!r}; use effects")
     pair = next(iter(stats.interactions(seen, name)), tuple(stats.importance(seen, name))[:2])
     return pair if len(pair) == 2 else (names[0], names[1])

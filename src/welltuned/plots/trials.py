@@ -1,4 +1,4 @@
-"""What was tried, trial by trial; and the ground of all figures: their looks, axes and texts."""
+"""What was tried, trial by trial."""
 
 from __future__ import annotations
 
@@ -8,109 +8,47 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue, require
+from welltuned.errors import InvalidValue
 from welltuned.history import History
+from welltuned.plots.ground import (
+    ACCENT,
+    BAD,
+    BEST,
+    FAINT,
+    LAYOUT,
+    LEGEND,
+    MOST,
+    axis_of,
+    best_of,
+    completed,
+    done_of,
+    evenly,
+    graph_objects,
+    history_of,
+    hover,
+    names_of,
+    objective_of,
+    on_axis,
+    sample,
+    shortened,
+    show,
+    written,
+)
 from welltuned.space import Float, Int, Space, public
 from welltuned.trial import State, Trial
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc2626"
-LAYOUT = {
-    "template": "plotly_white",
-    "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-    "margin": {"l": 64, "r": 24, "t": 36, "b": 48},
-    "hoverlabel": {"align": "left"},
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-}
-MOST = 2000  # trials in one figure
 MOST_CURVES = 200
 MOST_STEPS = 500  # points of one curve
 FEW = 5  # fewer values than these are all shown
-LABEL = 12  # characters of a choice's name on an axis; all of it appears over the points
-LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
-
-
-def _go() -> Any:
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise require("plotly", "plots", "plots and reports") from error
-    return go
-
-
-def _history(source: Any) -> History:
-    history = source if isinstance(source, History) else getattr(source, "history", None)
-    if not isinstance(history, History):
-        raise InvalidType(f"{source!r} is neither a Study nor a History")
-    return history
-
-
-def _objective(history: History, objective: str | None) -> str:
-    name = objective or next(iter(history.directions))
-    if name not in history.directions:
-        raise InvalidValue(f"objective={name!r} is unknown; the study has {list(history.directions)!r}")
-    return name
-
-
-def _done(history: History, name: str) -> list[Trial]:
-    return _completed(history.trials, name)
-
-
-def _completed(trials: Sequence[Trial], name: str) -> list[Trial]:
-    return [t for t in trials if t.state is State.COMPLETE and name in t.metrics and t.params is not None]
-
-
-def sample(history: History, objective: str, most: int = MOST) -> Sequence[Trial]:
-    """Return the trials that are shown where a study has too many: a few hundred of the best and of the latest, and of
-    the others every so many.
-
-    Parameters
-    ----------
-    objective
-        By which the best are told.
-    most
-        Up to so many trials, all are shown.
-    """
-    trials, few = history.trials, most * 3 // 20
-    if len(trials) <= most:
-        return trials
-    best = sorted(_done(history, objective), key=lambda t: t.metrics[objective])
-    kept = {t.number for t in (best[-few:] if history.directions[objective] == "maximize" else best[:few])}
-    kept |= {t.number for t in trials[-few:]}
-    kept |= {t.number for t in history.front} if len(history.directions) > 1 and len(history.front) <= few else set()
-    others = [t for t in trials if t.number not in kept]
-    kept |= {others[i].number for i in _evenly(len(others), most - len(kept))}
-    return [t for t in trials if t.number in kept]
-
-
-def shown(history: History, most: int = MOST) -> str:
-    """Say which trials :func:`sample` shows; nothing where it shows all of them."""
-    if len(history) <= most:
-        return ""
-    return f"Shown are {most:,} of {len(history):,} trials: the best, the latest, and of the others one in so many."
 
 
 def _corners(x: Sequence[Any], y: Sequence[Any] | np.ndarray, most: int = MOST) -> list[int]:
     """Return the places of a line of steps that draw all of it: where it has a new height, and its ends."""
     n = len(x)
     return list(range(n)) if n <= most else [i for i in range(n) if i in (0, n - 1) or y[i] != y[i - 1]]
-
-
-def hover(trial: Trial, *names: str) -> str:
-    """Write a trial, with the metrics of some ``names``, as the text that appears over its point."""
-    lines = [f"<b>trial {trial.number}</b>", *(f"{n}: {trial.metrics[n]:.6g}" for n in names if n in trial.metrics)]
-    return "<br>".join(lines + [f"{k}: {show(v)}" for k, v in (trial.params or {}).items()])
-
-
-def show(value: Any) -> str:
-    """Write a parameter's value in few characters."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = getattr(value, "__qualname__", None) or str(value)
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _focus(values: np.ndarray, direction: str, others: np.ndarray | None = None) -> dict[str, Any]:
@@ -142,10 +80,10 @@ def _focus(values: np.ndarray, direction: str, others: np.ndarray | None = None)
 
 def history(source: Any, objective: str | None = None) -> Figure:
     """Draw each trial's value in the order of the trials, and the best so far."""
-    go, seen = _go(), _history(source)
-    name = _objective(seen, objective)
-    done, drawn = _done(seen, name), sample(seen, name)
-    points, y = _completed(drawn, name), np.array([t.metrics[name] for t in done])
+    go, seen = graph_objects(), history_of(source)
+    name = objective_of(seen, objective)
+    done, drawn = done_of(seen, name), sample(seen, name)
+    points, y = completed(drawn, name), np.array([t.metrics[name] for t in done])
     best = _best_so_far(seen, name, done)
     errors = [t.sems.get(name, 0.0) for t in points]
     corners = _corners(done, best)
@@ -197,7 +135,7 @@ def history(source: Any, objective: str | None = None) -> Figure:
 
 
 def _pruned(trials: list[Trial], name: str) -> Any:
-    return _go().Scatter(
+    return graph_objects().Scatter(
         x=[t.number for t in trials],
         y=[t.reports[-1].metrics[name] for t in trials],
         mode="markers",
@@ -214,13 +152,13 @@ def _titled(name: str, focus: dict[str, Any]) -> str:
 
 def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
     """Draw the best so far of several studies over their trials, those without a value included, one line each."""
-    go = _go()
+    go = graph_objects()
     figure = go.Figure()
     for label, source in sources.items():
-        seen = _history(source)
-        name = _objective(seen, objective)
+        seen = history_of(source)
+        name = objective_of(seen, objective)
         # a trial that was pruned or failed has been paid for, and brought nothing better
-        done = _done(seen, name)
+        done = done_of(seen, name)
         best = dict(zip([t.number for t in done], _best_so_far(seen, name, done).tolist(), strict=True))
         ended = [t.number for t in seen.trials if t.state.resting and done and t.number >= done[0].number]
         for before, number in pairwise(ended):
@@ -242,13 +180,13 @@ def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
 
 def front(source: Any, objectives: tuple[str, str] | None = None) -> Figure:
     """Draw each trial by two objectives, the first two unless given, and those that no other one dominates."""
-    go, seen = _go(), _history(source)
+    go, seen = graph_objects(), history_of(source)
     if len(seen.directions) < 2:
         raise InvalidValue(f"front: takes two objectives, but there is {list(seen.directions)!r}; use history")
-    first, second = (_objective(seen, name) for name in objectives or list(seen.directions)[:2])
+    first, second = (objective_of(seen, name) for name in objectives or list(seen.directions)[:2])
     best = sorted(seen.front, key=lambda t: t.metrics[first])
     leading = {t.number for t in best}
-    drawn = _completed(sample(seen, first), first)
+    drawn = completed(sample(seen, first), first)
     others = [t for t in drawn if second in t.metrics and t.number not in leading]
     figure = go.Figure()
     for label, trials, look in (
@@ -282,14 +220,14 @@ def curves(source: Any, metric: str | None = None) -> Figure:
 
     Of many trials, the latest 200 and the best.
     """
-    go, seen = _go(), _history(source)
+    go, seen = graph_objects(), history_of(source)
     name = metric or next(iter(seen.directions))
     best = seen.best if len(seen.directions) == 1 else None
     figure = go.Figure()
     reporting = [t for t in seen.trials if any(name in r.metrics for r in t.reports)]
     for trial in [t for t in reporting[:-MOST_CURVES] if t is best] + reporting[-MOST_CURVES:]:
         known = [r for r in trial.reports if name in r.metrics]
-        known = [known[i] for i in _evenly(len(known), MOST_STEPS)]
+        known = [known[i] for i in evenly(len(known), MOST_STEPS)]
         is_best, short = best is not None and trial.number == best.number, trial.state in (State.PRUNED, State.PAUSED)
         figure.add_trace(
             go.Scatter(
@@ -309,11 +247,6 @@ def curves(source: Any, metric: str | None = None) -> Figure:
     return figure.update_layout(**LAYOUT, xaxis_title="step")
 
 
-def _evenly(n: int, most: int) -> list[int]:
-    """Return up to ``most`` places among ``n``, the first and the last one included."""
-    return list(range(n)) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int)).tolist()
-
-
 def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
     y = np.array([t.metrics[name] for t in done])
     return np.maximum.accumulate(y) if seen.directions[name] == "maximize" else np.minimum.accumulate(y)
@@ -321,18 +254,18 @@ def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
 
 def slices(source: Any, objective: str | None = None) -> Figure:
     """Draw the value against each parameter, one panel each; the best trial is marked."""
-    go, seen = _go(), _history(source)
+    go, seen = graph_objects(), history_of(source)
     from plotly.subplots import make_subplots
 
-    name = _objective(seen, objective)
-    done, names = _done(seen, name), _names(seen.space)
+    name = objective_of(seen, objective)
+    done, names = done_of(seen, name), names_of(seen.space)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = make_subplots(
         rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=min(0.22, 0.5 / rows)
     )
-    best, last = _best(done, name, seen.directions[name]), max([t.number for t in done], default=0) or 1
-    points = _completed(sample(seen, name), name)
+    best, last = best_of(done, name, seen.directions[name]), max([t.number for t in done], default=0) or 1
+    points = completed(sample(seen, name), name)
     for i, parameter in enumerate(names):
         at = {"row": i // columns + 1, "col": i % columns + 1}
         for trials, marker in (
@@ -343,7 +276,7 @@ def slices(source: Any, objective: str | None = None) -> Figure:
             marker = {**marker, "color": [t.number for t in here]} if marker.get("colorscale") else marker
             figure.add_trace(
                 go.Scatter(
-                    x=[_axis_value(seen.space, parameter, (t.params or {})[parameter]) for t in here],
+                    x=[on_axis(seen.space, parameter, (t.params or {})[parameter]) for t in here],
                     y=[t.metrics[name] for t in here],
                     mode="markers",
                     marker=marker,
@@ -353,94 +286,20 @@ def slices(source: Any, objective: str | None = None) -> Figure:
                 ),
                 **at,
             )
-        figure.update_xaxes(title_text=parameter, **_axis(seen.space, parameter), **at)
+        figure.update_xaxes(title_text=parameter, **axis_of(seen.space, parameter), **at)
     focus = _focus(np.array([t.metrics[name] for t in done]), seen.directions[name])
     figure.update_yaxes(range=focus.get("range"))
     figure.update_yaxes(title_text=_titled(name, focus), col=1)
     return figure.update_layout(**LAYOUT, height=250 * rows + 40)
 
 
-def _best(done: list[Trial], name: str, direction: str) -> list[Trial]:
-    key = (lambda t: -t.metrics[name]) if direction == "maximize" else (lambda t: t.metrics[name])
-    return [min(done, key=key)] if done else []
-
-
-def _names(space: Space) -> list[str]:
-    return list(dict.fromkeys(public(n) for n in space if public(n)))
-
-
-def _axis(space: Space, name: str) -> dict[str, Any]:
-    """Return how plotly should draw a parameter's axis: logarithmic, whole numbers only, or choices in their order."""
-    columns = [p for n, p in space.items() if public(n) == name]
-    if not all(isinstance(p, (Float, Int)) for p in columns):
-        order = list(dict.fromkeys(show(c) for p in columns for c in getattr(p, "choices", ())))
-        labels = {"tickvals": order, "ticktext": _short(order)}
-        return {"type": "category", "categoryorder": "array", "categoryarray": order, **labels}
-    if any(p.log for p in columns if isinstance(p, (Float, Int))):
-        return {
-            "type": "log",
-            **_log_ticks(
-                min(p.low for p in columns if isinstance(p, (Float, Int))),
-                max(p.high for p in columns if isinstance(p, (Float, Int))),
-            ),
-        }
-    whole = all(isinstance(p, Int) for p in columns)
-    span = max((p.high - p.low for p in columns if isinstance(p, (Float, Int))), default=0.0)
-    return {"tickformat": "d", "dtick": 1 if span <= 6 else None} if whole else {"nticks": 5}
-
-
-def _log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Label round numbers, at most five: powers of ten; on less than two decades those of two, or 1, 2, 5, 10, ….
-
-    Powers of two are for ranges between two of them. Where a narrow range holds no two such numbers, the ends and the
-    middle.
-    """
-    tens = _powers(10.0, low, high)
-    if len(tens) < 3:
-        between = all(v >= 1 and np.log2(v) % 1 == 0 for v in (low, high))
-        decade = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1), [1, 2, 5]).ravel()
-        tens = _powers(2.0, low, high) if between else decade[(decade >= low * 0.999) & (decade <= high * 1.001)]
-    if len(tens) < 2:
-        # as many digits as tell them apart
-        few = ([written(v, digits) for v in np.geomspace(low, high, 3)] for digits in (2, 3, 4, 6, 9))
-        tens = np.array(next((texts for texts in few if len(set(texts)) == 3), [low]), dtype=float)
-    values = tens[:: -(-len(tens) // 5)].tolist()
-    return {"tickvals": values, "ticktext": [written(v, 9 if len(tens) <= 3 else 3) for v in values]}
-
-
-def _powers(base: float, low: float, high: float) -> np.ndarray:
-    """Return the whole powers of ``base`` from ``low`` to ``high``."""
-    first, last = np.log([low, high]) / np.log(base)
-    return np.asarray(base ** np.arange(np.ceil(first - 1e-9), np.floor(last + 1e-9) + 1))
-
-
-def written(value: float, digits: int = 3) -> str:
-    """Write a number as people do, rounded to some digits.
-
-    Examples
-    --------
-    >>> written(128), written(90.51), written(0.0001), written(3e-7), written(1860.7), written(1e6)
-    ('128', '90.5', '0.0001', '3e-7', '1860', '1e6')
-    """
-    rounded = f"{value:.{digits - 1}e}"
-    if value == 0 or 1e-4 <= abs(float(rounded)) < 1e5:
-        return f"{float(rounded):.10g}"
-    mantissa, exponent = rounded.split("e")
-    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
-
-
-def _axis_value(space: Space, name: str, value: Any) -> Any:
-    numeric = all(isinstance(p, (Float, Int)) for n, p in space.items() if public(n) == name)
-    return value if numeric else show(value)
-
-
 def parallel(source: Any, objective: str | None = None) -> Figure:
     """Draw each trial as a line over all parameters, coloured by its value. Inactive parameters sit at the bottom."""
-    go, seen = _go(), _history(source)
-    name = _objective(seen, objective)
-    done = _completed(sample(seen, name), name)
+    go, seen = graph_objects(), history_of(source)
+    name = objective_of(seen, objective)
+    done = completed(sample(seen, name), name)
     values = [t.metrics[name] for t in done]
-    dimensions = [_dimension(seen.space, parameter, done) for parameter in _names(seen.space)]
+    dimensions = [_dimension(seen.space, parameter, done) for parameter in names_of(seen.space)]
     dimensions.append({"label": name, "values": values})
     good_is_low = seen.directions[name] == "minimize"
     ends = _focus(np.array(values), seen.directions[name]).get("range")  # or one very bad trial takes all shades
@@ -490,15 +349,5 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
         "label": name,
         "values": [order.index(s) for s in shown],
         "tickvals": list(range(len(order))),
-        "ticktext": _short(order),
+        "ticktext": shortened(order),
     }
-
-
-def _short(names: list[str]) -> list[str]:
-    """Cut choices' names to what does not run into the next panel; what begins alike is told by its end."""
-    cut = [name if len(name) <= LABEL else name[: LABEL - 1] + "…" for name in names]
-    half = LABEL // 2
-    return [
-        f"{name[: half - 1]}…{name[-half:]}" if cut.count(short) > 1 and len(name) > LABEL else short
-        for name, short in zip(names, cut, strict=True)
-    ]

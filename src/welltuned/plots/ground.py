@@ -1,0 +1,197 @@
+"""The ground of all figures: their looks, axes and texts, and which trials they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from welltuned.errors import InvalidType, InvalidValue, require
+from welltuned.history import History
+from welltuned.space import Float, Int, Space, public
+from welltuned.trial import State, Trial
+
+INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc2626"
+LAYOUT = {
+    "template": "plotly_white",
+    "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+    "margin": {"l": 64, "r": 24, "t": 36, "b": 48},
+    "hoverlabel": {"align": "left"},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+}
+MOST = 2000  # trials in one figure
+LABEL = 12  # characters of a choice's name on an axis; all of it appears over the points
+LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
+
+
+def graph_objects() -> Any:
+    """Return plotly's module of figures."""
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise require("plotly", "plots", "plots and reports") from error
+    return go
+
+
+def history_of(source: Any) -> History:
+    """Return the history of a study, or a history as it is."""
+    history = source if isinstance(source, History) else getattr(source, "history", None)
+    if not isinstance(history, History):
+        raise InvalidType(f"{source!r} is neither a Study nor a History")
+    return history
+
+
+def objective_of(history: History, objective: str | None) -> str:
+    """Return the objective that is drawn: the first one unless named."""
+    name = objective or next(iter(history.directions))
+    if name not in history.directions:
+        raise InvalidValue(f"objective={name!r} is unknown; the study has {list(history.directions)!r}")
+    return name
+
+
+def done_of(history: History, name: str) -> list[Trial]:
+    """Return the completed trials that have a value of an objective."""
+    return completed(history.trials, name)
+
+
+def completed(trials: Sequence[Trial], name: str) -> list[Trial]:
+    """Return those of some trials that are complete and have a value of an objective."""
+    return [t for t in trials if t.state is State.COMPLETE and name in t.metrics and t.params is not None]
+
+
+def sample(history: History, objective: str, most: int = MOST) -> Sequence[Trial]:
+    """Return the trials that are shown where a study has too many: a few hundred of the best and of the latest, and of
+    the others every so many.
+
+    Parameters
+    ----------
+    objective
+        By which the best are told.
+    most
+        Up to so many trials, all are shown.
+    """
+    trials, few = history.trials, most * 3 // 20
+    if len(trials) <= most:
+        return trials
+    best = sorted(done_of(history, objective), key=lambda t: t.metrics[objective])
+    kept = {t.number for t in (best[-few:] if history.directions[objective] == "maximize" else best[:few])}
+    kept |= {t.number for t in trials[-few:]}
+    kept |= {t.number for t in history.front} if len(history.directions) > 1 and len(history.front) <= few else set()
+    others = [t for t in trials if t.number not in kept]
+    kept |= {others[i].number for i in evenly(len(others), most - len(kept))}
+    return [t for t in trials if t.number in kept]
+
+
+def shown(history: History, most: int = MOST) -> str:
+    """Say which trials :func:`sample` shows; nothing where it shows all of them."""
+    if len(history) <= most:
+        return ""
+    return f"Shown are {most:,} of {len(history):,} trials: the best, the latest, and of the others one in so many."
+
+
+def evenly(n: int, most: int) -> list[int]:
+    """Return up to ``most`` places among ``n``, the first and the last one included."""
+    return list(range(n)) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int)).tolist()
+
+
+def hover(trial: Trial, *names: str) -> str:
+    """Write a trial, with the metrics of some ``names``, as the text that appears over its point."""
+    lines = [f"<b>trial {trial.number}</b>", *(f"{n}: {trial.metrics[n]:.6g}" for n in names if n in trial.metrics)]
+    return "<br>".join(lines + [f"{k}: {show(v)}" for k, v in (trial.params or {}).items()])
+
+
+def show(value: Any) -> str:
+    """Write a parameter's value in few characters."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = getattr(value, "__qualname__", None) or str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def shortened(names: list[str]) -> list[str]:
+    """Cut choices' names to what does not run into the next panel; what begins alike is told by its end."""
+    cut = [name if len(name) <= LABEL else name[: LABEL - 1] + "…" for name in names]
+    half = LABEL // 2
+    return [
+        f"{name[: half - 1]}…{name[-half:]}" if cut.count(short) > 1 and len(name) > LABEL else short
+        for name, short in zip(names, cut, strict=True)
+    ]
+
+
+def best_of(done: list[Trial], name: str, direction: str) -> list[Trial]:
+    """Return the best trial by an objective, as a list: none where there are none."""
+    key = (lambda t: -t.metrics[name]) if direction == "maximize" else (lambda t: t.metrics[name])
+    return [min(done, key=key)] if done else []
+
+
+def names_of(space: Space) -> list[str]:
+    """Return the parameters as objectives see them."""
+    return list(dict.fromkeys(public(n) for n in space if public(n)))
+
+
+def axis_of(space: Space, name: str) -> dict[str, Any]:
+    """Return how plotly should draw a parameter's axis: logarithmic, whole numbers only, or choices in their order."""
+    columns = [p for n, p in space.items() if public(n) == name]
+    if not all(isinstance(p, (Float, Int)) for p in columns):
+        order = list(dict.fromkeys(show(c) for p in columns for c in getattr(p, "choices", ())))
+        labels = {"tickvals": order, "ticktext": shortened(order)}
+        return {"type": "category", "categoryorder": "array", "categoryarray": order, **labels}
+    if any(p.log for p in columns if isinstance(p, (Float, Int))):
+        return {
+            "type": "log",
+            **_log_ticks(
+                min(p.low for p in columns if isinstance(p, (Float, Int))),
+                max(p.high for p in columns if isinstance(p, (Float, Int))),
+            ),
+        }
+    whole = all(isinstance(p, Int) for p in columns)
+    span = max((p.high - p.low for p in columns if isinstance(p, (Float, Int))), default=0.0)
+    return {"tickformat": "d", "dtick": 1 if span <= 6 else None} if whole else {"nticks": 5}
+
+
+def on_axis(space: Space, name: str, value: Any) -> Any:
+    """Return where a value is on its parameter's axis: a number, or a choice's name."""
+    numeric = all(isinstance(p, (Float, Int)) for n, p in space.items() if public(n) == name)
+    return value if numeric else show(value)
+
+
+def _log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Label round numbers, at most five: powers of ten; on less than two decades those of two, or 1, 2, 5, 10, ….
+
+    Powers of two are for ranges between two of them. Where a narrow range holds no two such numbers, the ends and the
+    middle.
+    """
+    tens = _powers(10.0, low, high)
+    if len(tens) < 3:
+        between = all(v >= 1 and np.log2(v) % 1 == 0 for v in (low, high))
+        decade = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1), [1, 2, 5]).ravel()
+        tens = _powers(2.0, low, high) if between else decade[(decade >= low * 0.999) & (decade <= high * 1.001)]
+    if len(tens) < 2:
+        # as many digits as tell them apart
+        few = ([written(v, digits) for v in np.geomspace(low, high, 3)] for digits in (2, 3, 4, 6, 9))
+        tens = np.array(next((texts for texts in few if len(set(texts)) == 3), [low]), dtype=float)
+    values = tens[:: -(-len(tens) // 5)].tolist()
+    return {"tickvals": values, "ticktext": [written(v, 9 if len(tens) <= 3 else 3) for v in values]}
+
+
+def _powers(base: float, low: float, high: float) -> np.ndarray:
+    """Return the whole powers of ``base`` from ``low`` to ``high``."""
+    first, last = np.log([low, high]) / np.log(base)
+    return np.asarray(base ** np.arange(np.ceil(first - 1e-9), np.floor(last + 1e-9) + 1))
+
+
+def written(value: float, digits: int = 3) -> str:
+    """Write a number as people do, rounded to some digits.
+
+    Examples
+    --------
+    >>> written(128), written(90.51), written(0.0001), written(3e-7), written(1860.7), written(1e6)
+    ('128', '90.5', '0.0001', '3e-7', '1860', '1e6')
+    """
+    rounded = f"{value:.{digits - 1}e}"
+    if value == 0 or 1e-4 <= abs(float(rounded)) < 1e5:
+        return f"{float(rounded):.10g}"
+    mantissa, exponent = rounded.split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
