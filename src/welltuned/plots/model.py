@@ -229,8 +229,10 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
                 showlegend=False,
             )
         )
-    figure.update_xaxes(title_text=effect.names[0], range=_ends(x, axes[0]), **axes[0])
-    figure.update_yaxes(title_text=effect.names[1], range=_ends(y, axes[1]), automargin=True, **axes[1])
+    # invisible ticks, which keep the labels of both axes apart in the corner
+    apart = {"ticks": "outside", "ticklen": 7, "tickcolor": "rgba(0,0,0,0)"}
+    figure.update_xaxes(title_text=effect.names[0], range=_ends(x, axes[0]), **axes[0], **apart)
+    figure.update_yaxes(title_text=effect.names[1], range=_ends(y, axes[1]), automargin=True, **axes[1], **apart)
     return figure.update_layout(**LAYOUT, height=460)
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 MOST_CURVES = 200
 MOST_STEPS = 500  # points of one curve
 FEW = 5  # fewer values than these are all shown
+EACH = 6  # up to so many trials, each has a tick of its own
 
 
 def _corners(x: Sequence[Any], y: Sequence[Any] | np.ndarray, most: int = MOST) -> list[int]:
@@ -131,7 +132,8 @@ def history(source: Any, objective: str | None = None) -> Figure:
             )
         )
     figure.update_yaxes(range=focus.get("range"), title_text=_titled(name, focus))
-    return figure.update_layout(**LAYOUT, xaxis_title="trial", legend=LEGEND)
+    figure.update_xaxes(title_text="trial", tickformat="d", dtick=1 if len(seen) <= EACH else None)
+    return figure.update_layout(**LAYOUT, legend=LEGEND)
 
 
 def _pruned(trials: list[Trial], name: str) -> Any:

@@ -7,6 +7,7 @@ import { Trials } from "./trials.js";
 
 const TOP = new Set(["best", "setting"]);
 const NO_PLOTLY = "Figures need plotly where the server runs: pip install 'welltuned[plots]'";
+const ENDS = /^(budget|population|space exhausted):/; // reasons of a study that has done all it was to do
 const LOOK = 1.5; // seconds from one look at the study to the next
 
 export class StudyView {
@@ -104,7 +105,8 @@ export class StudyView {
     const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
     const runs = counts.running > 0;
     this.badge.className = `badge ${runs ? "runs" : reason ? "ended" : "idle"}`;
-    this.badge.textContent = runs ? `${counts.running} running` : reason ? "stopped" : "nothing runs";
+    const ended = ENDS.test(reason ?? "") ? "done" : "stopped";
+    this.badge.textContent = runs ? `${counts.running} running` : reason ? ended : "nothing runs";
     const states = Object.entries(counts).filter(([state, n]) => n && state !== "running");
     const goals = Object.entries(directions).map(([name, direction]) => `${direction} ${name}`).join(", ");
     this.counts.textContent = [
