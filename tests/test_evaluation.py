@@ -578,3 +578,9 @@ def test_what_cannot_be_read_is_refused_in_a_few_words(returned):
     outcome = outcome_of(returned)
     assert outcome.state is State.FAILED and len(outcome.error) < 400
     assert outcome.error.startswith(("InvalidType", "InvalidValue"))
+
+
+def test_metrics_without_the_objective_say_how_to_name_it():
+    study = Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(lambda trial: {"accuracy": 0.9, "loss": 0.1}, n_trials=1)
+    assert "direction={'accuracy': 'minimize'} or 'maximize'" in study.trials[0].error

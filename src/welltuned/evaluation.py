@@ -217,7 +217,8 @@ def _metrics(value: Any, objectives: Sequence[str]) -> dict[str, float]:
             raise InvalidType(f"the objective returned {_short(value)}; expected the objectives {list(objectives)!r}")
         return {objectives[0]: _number(objectives[0], value)}
     if missing := [name for name in objectives if name not in value]:
-        raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}")
+        names = f"; name the objective, direction={{{next(iter(value))!r}: 'minimize'}} or 'maximize'" if value else ""
+        raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}{names}")
     order = [*objectives, *(k for k in value if k not in objectives)]
     return {str(k): _number(str(k), value[k]) for k in order}
 
