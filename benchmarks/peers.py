@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -126,6 +127,42 @@ class Skopt:
         self.optimizer.tell(self.point, value)
 
 
+class Ax:
+    """Ax with the search that it chooses by itself. It knows no conditions: it searches all parameters at once."""
+
+    def __init__(self, problem: Problem, seed: int, budget: int) -> None:
+        import torch
+        from ax.api.client import Client
+
+        torch.set_num_threads(1)
+        logging.disable(logging.INFO)  # it says each trial, by loggers with levels of their own
+        self.space, self.client = problem.space, Client(random_seed=seed)
+        self.client.configure_experiment(parameters=[self._parameter(name, p) for name, p in self.space.items()])
+        self.client.configure_optimization(objective="-loss")
+
+    @staticmethod
+    def _parameter(name: str, parameter: Parameter) -> Any:
+        from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+        if isinstance(parameter, Choice):
+            labels = [str(i) for i in range(len(parameter.values))]
+            return ChoiceParameterConfig(name=name, values=labels, parameter_type="str", is_ordered=False)
+        return RangeParameterConfig(
+            name=name,
+            bounds=(parameter.low, parameter.high),
+            parameter_type="int" if parameter.whole else "float",
+            scaling="log" if parameter.log else "linear",
+        )
+
+    def ask(self) -> Config:
+        ((self.trial, found),) = self.client.get_next_trials(max_trials=1).items()
+        full = {n: p.values[int(found[n])] if isinstance(p, Choice) else found[n] for n, p in self.space.items()}
+        return active(self.space, full)
+
+    def tell(self, value: float) -> None:
+        self.client.complete_trial(trial_index=self.trial, raw_data={"loss": value})
+
+
 @dataclass(frozen=True)
 class Entry:
     """How a search is started, and what must be installed for it: the module, and what pip calls it."""
@@ -148,6 +185,7 @@ ENTRIES: dict[str, Entry] = {
     "optuna-tpe": Entry(Optuna, {"sampler": "TPESampler"}, _OPTUNA),
     "optuna-gp": Entry(Optuna, {"sampler": "GPSampler"}, {**_OPTUNA, "torch": "torch"}),
     "optuna-cmaes": Entry(Optuna, {"sampler": "CmaEsSampler"}, {**_OPTUNA, "cmaes": "cmaes"}),
+    "ax": Entry(Ax, {}, {"ax": "ax-platform"}),
     "skopt": Entry(Skopt, {}, {"skopt": "scikit-optimize"}),
     "rustuna": Entry(Optuna, {"sampler": "TPESampler", "module": "rustuna"}, {"rustuna": "rustuna"}),
 }

@@ -147,6 +147,12 @@ def bbob() -> dict[str, Callable[[], Problem]]:
     return {f"bbob:f{f}-d{d}": functools.partial(bbob_problem, f, d) for f, d in BBOB}
 
 
+def bbob_all(dimension: int) -> dict[str, Callable[[], Problem]]:
+    """Return all 24 functions in one dimension."""
+    require("coco-experiment", "cocoex", "suite bbob")
+    return {f"bbob:f{f}-d{dimension}": functools.partial(bbob_problem, f, dimension) for f in range(1, 25)}
+
+
 # --- branches: a choice of three bowls, each with parameters of its own ---
 
 # (offset, steepness, kinds of its parameters) of each branch: r real, l logarithmic, i whole number, c choice

@@ -11,6 +11,8 @@ from problems import Problem
 
 _SUITES: dict[str, Callable[[Path | None], dict[str, Callable[[], Problem]]]] = {
     "bbob": lambda _: problems.bbob(),
+    "bbob-5d": lambda _: problems.bbob_all(5),
+    "bbob-10d": lambda _: problems.bbob_all(10),
     "branches": lambda _: problems.branches(),
     "choices": lambda _: tasks.choices(),
     "forks": problems.forks,
