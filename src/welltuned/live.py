@@ -232,11 +232,10 @@ class LiveTrial(Mapping[str, Any]):
             raise InvalidType(f"suggest {name!r}: {parameter!r} is no parameter; write {kinds}")
         if parameter.when is not None:
             raise InvalidValue(f"suggest {name!r}: when={parameter.when!r} belongs in a Space; write an 'if' here")
-        if name in self._params or not self.task.open_space:
-            return self._active(name)
-        self.domains[name] = parameter
-        self._params[name] = _own(self._proposal(name, parameter))
-        return self._params[name]
+        if name not in self._params and self.task.open_space:
+            self.domains[name] = parameter
+            self._params[name] = self._proposal(name, parameter)
+        return _own(self._active(name))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
