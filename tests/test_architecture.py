@@ -13,7 +13,7 @@ FLOORS = [
     {"server"},
     {"report"},
     {"plots"},
-    {"sklearn", "boosting", "networks", "keras_tuner", "distributed"},
+    {"sklearn", "boosting", "networks", "keras_tuner", "hydra", "distributed"},
     {"study"},
     {"stats"},
     {"samplers", "schedulers", "executors", "storage"},

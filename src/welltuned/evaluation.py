@@ -59,7 +59,8 @@ def evaluate(objective: Objective, trial: LiveTrial, objectives: Sequence[str]) 
 def evaluate_batch(objective: Objective, trials: Sequence[LiveTrial], objectives: Sequence[str]) -> list[Outcome]:
     """Call an objective once with a list of live trials; it returns a list of what it would return for each.
 
-    What it raises is how all of them ended. Each trial's time is its share of the call's.
+    An exception among the results is how that trial ended, as if it had raised it; what the call raises is how all of
+    them ended. Each trial's time is its share of the call's.
     """
     started, results = time.perf_counter(), []
 
@@ -80,9 +81,15 @@ def evaluate_batch(objective: Objective, trials: Sequence[LiveTrial], objectives
     if together.state is not State.COMPLETE:
         return [_completed(together, trial, seconds) for trial in trials]
     return [
-        _completed(_attempt(lambda r=r, t=t: interpret(r, objectives, list(t)), f"trial {t.number}"), t, seconds)  # type: ignore[misc]
+        _completed(_attempt(functools.partial(_read, r, objectives, t), f"trial {t.number}"), t, seconds)
         for r, t in zip(results, trials, strict=True)
     ]
+
+
+def _read(result: Any, objectives: Sequence[str], trial: LiveTrial) -> Outcome:
+    if isinstance(result, Exception):
+        raise result
+    return interpret(result, objectives, list(trial))
 
 
 def argument_of(trial: LiveTrial) -> Any:
