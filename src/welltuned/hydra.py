@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString, Transformer
 from omegaconf import OmegaConf
 
-from welltuned.errors import InvalidType, InvalidValue, WelltunedError
+from welltuned.errors import InvalidType, InvalidValue, NoCompletedTrial, WelltunedError
 from welltuned.evaluation import jsonable
 from welltuned.live import LiveTrial
 from welltuned.settings import whole
@@ -124,9 +124,7 @@ def read_search(params: Mapping[str, Any] | None, arguments: Sequence[str], load
             declared[name] = replace(read_sweep(override), when=when)
         else:
             fixed[name] = override
-    searched = {
-        n: p for n, parameter in declared.items() if n not in fixed and (p := _settled(n, parameter, declared, fixed))
-    }
+    searched = _settled(declared, fixed)
     if not searched:
         raise InvalidValue(
             f"hydra/sweeper=welltuned: {[*arguments]!r} has nothing to search; write lr='interval(1e-5, 1e-1)' or "
@@ -152,7 +150,7 @@ def _as_given(override: Override) -> str:
     """Write an override that all jobs share; functions in it have been called, once for all of them."""
     if override.is_delete():
         return str(override.input_line)
-    return f"{override.get_key_element()}={override.get_value_element_as_str()}"
+    return f"{override.get_key_element()}={as_override(override.value())}"
 
 
 def read_sweep(override: Override) -> Parameter:
@@ -228,21 +226,34 @@ def _range(sweep: Any, log: bool) -> Parameter:
     return Float(low, high, step=abs(float(step)))
 
 
-def _settled(
-    name: str, parameter: Parameter, declared: Mapping[str, Parameter], fixed: Mapping[str, Override]
-) -> Parameter | None:
-    """Return a parameter whose condition no longer asks for what is fixed; None where it can never hold."""
-    if parameter.when is None:
-        return parameter
-    clauses = [parameter.when] if isinstance(parameter.when, Mapping) else parameter.when
-    left: list[Mapping[str, Any]] = []
-    for clause in clauses:
-        known = {parent for parent in clause if parent in fixed and parent in declared}
-        if all(_holds(name, parent, clause[parent], declared[parent], fixed[parent].value()) for parent in known):
-            left.append({parent: wanted for parent, wanted in clause.items() if parent not in known})
-    if not left:
+def _settled(declared: Mapping[str, Parameter], fixed: Mapping[str, Override]) -> dict[str, Parameter]:
+    """Return what is left to search: no condition asks for what is fixed, and those that can never hold are gone."""
+    found = {name: parameter for name, parameter in declared.items() if name not in fixed}
+    gone: set[str] = set()
+    while True:
+        for name, parameter in found.items():
+            if parameter.when is None:
+                continue
+            clauses = [parameter.when] if isinstance(parameter.when, Mapping) else parameter.when
+            left = [_rest(name, clause, declared, fixed) for clause in clauses if not gone & {*clause}]
+            open_ = [rest for rest in left if rest is not None]
+            if not open_:
+                gone.add(name)
+            if open_ != [*clauses]:
+                found[name] = replace(parameter, when=open_ if open_ and all(open_) else None)
+        if not gone & {*found}:
+            return found
+        found = {name: parameter for name, parameter in found.items() if name not in gone}
+
+
+def _rest(
+    name: str, clause: Mapping[str, Any], declared: Mapping[str, Parameter], fixed: Mapping[str, Override]
+) -> Mapping[str, Any] | None:
+    """Return what is still open of a clause; None where what is fixed contradicts it."""
+    known = [parent for parent in clause if parent in fixed and parent in declared]
+    if not all(_holds(name, parent, clause[parent], declared[parent], fixed[parent].value()) for parent in known):
         return None
-    return replace(parameter, when=left if all(left) else None)
+    return {parent: wanted for parent, wanted in clause.items() if parent not in known}
 
 
 def _holds(name: str, parent: str, wanted: Any, parameter: Parameter, value: Any) -> bool:
@@ -265,12 +276,14 @@ def as_override(value: Any) -> str:
     >>> as_override([64, {"act": "relu"}])
     '[64,{act:relu}]'
     """
-    return str(value).lower() if isinstance(value, bool) else str(Transformer.str(_quoted(value)))
+    return str(Transformer.str(_quoted(value)))
 
 
 def _quoted(value: Any) -> Any:
     if isinstance(value, str):
         return value if BARE.fullmatch(value) else QuotedString(value, Quote.single)
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, list):
         return [_quoted(v) for v in value]
     return {k: _quoted(v) for k, v in value.items()} if isinstance(value, dict) else value
@@ -432,7 +445,7 @@ def _samples(search: Search, loader: Any) -> list[list[str]]:
 
 def _study_name(job: str, fixed: Sequence[str]) -> str:
     """Return the name of a study: results under other overrides are another experiment."""
-    text = "-".join([job, *fixed])
+    text = "-".join([job, *sorted(fixed)])
     name = re.sub(r"[^\w.=+~-]+", "-", text)[:LONGEST_NAME]
     return name if name == text else f"{name}-{zlib.crc32(text.encode()):08x}"
 
@@ -456,6 +469,8 @@ def _warn_of_others(study: Study, search: Search) -> None:
 
 def _conclude(study: Study, search: Search, path: Path, storage: str | None) -> None:
     """Write and log what was found."""
+    if not study.best_trials:
+        raise NoCompletedTrial(f"study {study.name!r}: {study.history.why_no_best()}")
     best = [study.best] if len(study.directions) == 1 else list(study.best_trials)
     where = {} if storage is None else {"storage": masked(storage)}
     body: dict[str, Any] = {"name": "welltuned", "study": study.name, **where, "stop_reason": study.stop_reason}
