@@ -244,6 +244,16 @@ def test_d15_batches_that_go_wrong(objective, reason, match):
     assert match in study.trials[0].error
 
 
+def test_an_exception_among_the_results_of_a_batch_is_how_that_trial_ended():
+    """What one trial of a batch raised is not the end of the others."""
+    ends = [0.5, ValueError("no"), wt.Pruned(), wt.Infeasible("never")]
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(lambda trials: ends, 4, batch=4)
+    assert [t.state.value for t in study.trials] == ["complete", "failed", "pruned", "failed"]
+    assert [t.error for t in study.trials] == [None, "ValueError: no", None, "Infeasible: never"]
+    assert study.trials[3].reason is wt.Reason.INFEASIBLE
+
+
 def test_d15_results_of_a_batch_may_be_anything_an_objective_returns():
     def objective(trials):
         return [0.5, (0.25, 0.1), {"value": 0.75, "other": 1.0}, wt.Result(0.1, attributes={"a": 1})]

@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -82,7 +83,17 @@ class WelltunedSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search what the overrides and ``hydra.sweeper.params`` say."""
+        """Search what the overrides and ``hydra.sweeper.params`` say.
+
+        Raises
+        ------
+        CompactHydraException
+            From an error of ours: of this class, Hydra prints the message alone.
+        """
+        from welltuned.errors import WelltunedError
         from welltuned.hydra import sweep
 
-        sweep(self, arguments)
+        try:
+            sweep(self, arguments)
+        except WelltunedError as error:
+            raise CompactHydraException(f"{type(error).__name__}: {error}") from error
