@@ -1,5 +1,6 @@
 """The sweeper of Hydra: overrides as a space and back, and programs that are searched, killed and searched on."""
 
+import dataclasses
 import logging
 import os
 import runpy
@@ -7,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException, ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
+from hydra_plugins.welltuned_sweeper import WelltunedSweeperConf
 from welltuned.hydra import Jobs, as_override, read_search
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -194,12 +195,15 @@ def test_what_cannot_be_read_says_what_to_write(params, arguments, error, words)
 # programs
 
 PROGRAM = """
-import time
+import os, signal
 import hydra
+from hydra.core.hydra_config import HydraConfig
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def main(cfg):
-    time.sleep(cfg.sleep)
+    if "ENDS" in os.environ and HydraConfig.get().job.num == 2:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(int(os.environ["ENDS"]))
     if cfg.optimizer.name == "bad" or cfg.fails:
         raise ValueError("it cannot be trained")
     loss = (cfg.lr - 0.3) ** 2 + abs(cfg.model.units - 64) / 64
@@ -211,7 +215,6 @@ if __name__ == "__main__":
 CONFIG = """
 defaults: [optimizer: sgd, _self_]
 lr: 0.1
-sleep: 0
 fails: false
 several: false
 model: {units: 32}
@@ -233,11 +236,14 @@ class Program:
         given = [f"hydra.sweeper.{k}={v}" for k, v in settings.items()]
         return ["train.py", "-m", "hydra/sweeper=welltuned", "hydra.sweep.dir=sweep", *given, *overrides]
 
-    def start(self, *overrides, **settings):
-        """Start it as a process."""
+    def start(self, *overrides, ends=None, **settings):
+        """Run it as a process, which a signal may end in its third job; return what it says."""
         env = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
         command = [sys.executable, *self.command(*overrides, **settings)]
-        return subprocess.Popen(command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        env |= {} if ends is None else {"ENDS": str(int(ends))}
+        done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (ends is None), done.stdout + done.stderr
+        return done.stdout
 
     def study(self, name="train"):
         return wt.Study(storage=str(self.folder / "welltuned.db"), name=name)
@@ -277,7 +283,7 @@ def run(program, monkeypatch, capsys):
 
 def test_a_sweep_of_twenty_trials_and_the_same_command_again(program):
     command = ["lr=interval(0, 1)", "model.units=choice(32, 64, 128)", "optimizer=sgd,adam"]
-    said, _ = program.start(*command, seed=1).communicate()
+    said = program.start(*command, seed=1)
     study, results = program.study(), program.results()
     assert [t.state.value for t in study.trials] == ["complete"] * 20, said
     assert program.jobs() == [*range(20)]
@@ -290,32 +296,26 @@ def test_a_sweep_of_twenty_trials_and_the_same_command_again(program):
     config, params = program.config_of(study.best), study.best.params
     found = config["lr"], config["model"]["units"], config["optimizer"]["name"]
     assert found == (params["lr"], params["model.units"], params["optimizer"])
-    assert b"report: welltuned report train --storage welltuned.db" in said
-    assert b"nothing is left to do" in program.start(*command, seed=1).communicate()[0]
+    assert "report: welltuned report train --storage welltuned.db" in said
+    assert "nothing is left to do" in program.start(*command, seed=1)
     assert len(program.study().trials) == 20
     assert program.jobs() == [*range(20)]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_a_sweep_that_was_ended_half_way_goes_on_in_new_folders(program, how):
-    command = ["lr=interval(0, 1)", "sleep=0.2"]
-    process = program.start(*command, n_trials=5, name="a")
-    while not (program.folder / "sweep" / "2" / ".hydra" / "overrides.yaml").exists():
-        time.sleep(0.02)
-    process.send_signal(how)
-    process.communicate()
-    before = program.study("a").trials
-    done = [t for t in before if t.state.finished]
-    assert 2 <= len(done) < 5
-    assert how == signal.SIGKILL or "running" not in {t.state.value for t in before}
-    jobs = program.jobs()
-    program.start(*command, n_trials=5, name="a").communicate()
-    after = program.study("a").trials
+    program.start("lr=interval(0, 1)", n_trials=5, ends=how)
+    before = program.study().trials
+    left = "running" if how == signal.SIGKILL else "waiting"
+    assert [t.state.value for t in before] == ["complete", "complete", left]
+    assert program.jobs() == [0, 1, 2]
+    program.start("lr=interval(0, 1)", n_trials=5)
+    after = program.study().trials
     assert [t.state.value for t in after] == ["complete"] * 5
-    assert [t.params for t in after[: len(before)]] == [t.params for t in before]
+    assert [t.params for t in after[:3]] == [t.params for t in before]
     # what had finished did not run again, and nothing was overwritten
-    assert [t.attributes for t in after[: len(done)]] == [t.attributes for t in done]
-    assert all(int(Path(t.attributes["folder"]).name) > max(jobs) for t in after[len(done) :])
+    assert [t.revision for t in after[:2]] == [t.revision for t in before[:2]]
+    assert [Path(t.attributes["folder"]).name for t in after] == ["0", "1", "3", "4", "5"]
 
 
 def test_jobs_that_fail_are_failed_trials(program, run):
@@ -324,7 +324,7 @@ def test_jobs_that_fail_are_failed_trials(program, run):
     failed = [t for t in program.study().trials if t.state.value == "failed"]
     assert 2 <= len(failed) < 6
     assert {t.params["optimizer"] for t in failed} == {"bad"}
-    assert failed[0].error == "ValueError: it cannot be trained (train.py:9)"
+    assert failed[0].error == "ValueError: it cannot be trained (train.py:12)"
     assert program.results()["best_params"]["optimizer"] == "sgd"
     assert "failed (error): ValueError: it cannot be trained" in said
     with pytest.raises(
@@ -436,12 +436,19 @@ def test_several_jobs_at_a_time(tmp_path):
 def test_joblib_runs_several_jobs(program):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     command = ["hydra/launcher=joblib", "lr=interval(0, 1)", "optimizer=sgd,bad"]
-    said, _ = program.start(*command, n_trials=4, n_jobs=2, sampler="random", seed=0).communicate()
+    said = program.start(*command, n_trials=4, n_jobs=2, sampler="random", seed=0)
     study = program.study()
-    assert said.count(b"launching 2 jobs") == 2, said
+    assert said.count("launching 2 jobs") == 2, said
     assert program.jobs() == [*range(4)]
     assert {(t.params["optimizer"], t.state.value) for t in study.trials} == {("sgd", "complete"), ("bad", "failed")}
     assert [Path(t.attributes["folder"]).name for t in study.trials] == [*"0123"]
+
+
+def test_every_setting_is_documented():
+    page = (SOURCE.parent / "docs" / "hydra.md").read_text(encoding="utf-8")
+    settings = [f.name for f in dataclasses.fields(WelltunedSweeperConf) if not f.name.startswith("_")]
+    assert [name for name in settings if f"`{name}`" not in page] == []
+    assert [name for name in settings if f"\n    {name}\n" not in WelltunedSweeperConf.__doc__] == []
 
 
 def test_hydra_finds_the_sweeper_and_loads_nothing_else():

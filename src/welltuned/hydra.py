@@ -375,7 +375,10 @@ def sweep(sweeper: WelltunedSweeper, arguments: Sequence[str]) -> None:
     WelltunedError
         After more failures than ``max_failures``.
     """
-    settings = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in sweeper.settings.items()}
+    settings = {
+        name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for name, value in sweeper.settings.items()
+    }
     config, launcher = sweeper.config, sweeper.launcher
     assert config is not None
     search = read_search(settings["params"], arguments, sweeper.hydra_context.config_loader)
@@ -405,6 +408,7 @@ def sweep(sweeper: WelltunedSweeper, arguments: Sequence[str]) -> None:
             stop=rules,
             callbacks=callbacks,
             progress=False,
+            stay=True,
         )
         _conclude(study, search, folder / RESULTS, settings["storage"])
     finally:
