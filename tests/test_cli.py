@@ -723,6 +723,16 @@ def test_show_json(studies):
     assert [t["number"] for t in found["trials"]] == list(range(12))
 
 
+def test_show_names_the_parameters_that_interact():
+    space = {"x": (-1.0, 1.0), "y": (-1.0, 1.0), "z": (0.0, 1.0)}
+    study = wt.Study(space, storage="welltuned.db", name="product", sampler="qmc", seed=0)
+    study.optimize(lambda p: p["x"] * p["y"] + p["z"], n_trials=40)
+    [said] = re.findall(r"of that, two together: (.*)", run("show", "product"))
+    assert re.fullmatch(r"x × y \d+%", said)
+    first = run_json("show", "product", "--json")["interactions"][0]
+    assert first["parameters"] == ["x", "y"] and first["share"] > 0.2
+
+
 def test_show_of_several_objectives(studies):
     out = run("show", "second")
     assert "minimize f, maximize g" in out

@@ -17,7 +17,16 @@ from welltuned import plots
 from welltuned.errors import InvalidType, InvalidValue, StorageError, require
 from welltuned.history import History
 from welltuned.samplers import Auto, Sampler
-from welltuned.stats import MODEL_FROM, completed, expected_gain, importance, interactions, recommend, regret_bound
+from welltuned.stats import (
+    MODEL_FROM,
+    SPOKEN_OF,
+    completed,
+    expected_gain,
+    importance,
+    interactions,
+    recommend,
+    regret_bound,
+)
 from welltuned.study.breeding import lineage
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
@@ -64,7 +73,6 @@ TITLES = {
     "curves": ("Reports", "What trials reported on their way, the latest 200; red ones were pruned, the best one is thick."),
 }
 MODELLED = ("importance", "effects")  # figures that draw no single trials
-SPOKEN_OF = 0.02  # share from which on two parameters are said to interact
 STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--line:#e4e7eb;--accent:#2563eb;--paper:#fff;--back:#f5f7fa}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55

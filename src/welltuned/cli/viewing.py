@@ -24,13 +24,14 @@ from welltuned.cli.common import (
 from welltuned.errors import InvalidValue, StorageError
 from welltuned.samplers import describe_sampler
 from welltuned.schedulers import describe_scheduler
-from welltuned.stats import importance
+from welltuned.stats import SPOKEN_OF, importance, interactions
 from welltuned.study import Study, stored_study
 from welltuned.study.progress import duration
 from welltuned.study.table import rows
 from welltuned.trial import State
 
 SHOWN = 20
+PAIRS = 3  # of parameters, whose interaction is named
 
 
 @click.command("list")
@@ -109,6 +110,7 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
                 "scheduler": describe_scheduler(found.scheduler),
                 "space": found.space.to_json() if found.has_space else None,
                 "importance": importance(seen),
+                "interactions": [{"parameters": pair, "share": share} for pair, share in interactions(seen).items()],
                 "trials": [trial_json(t) for t in seen.trials],
             }
         )
@@ -123,8 +125,7 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
     out.print(f"sampler {_settings(describe_sampler(found.sampler))}, {judge}")
     out.print(f"stopped because: {found.stop_reason or '–'}")
     out.print()
-    mattered = importance(seen)
-    _print_space(found, mattered)
+    _print_space(found, importance(seen), interactions(seen))
     print_trials(found, list(seen.trials)[len(seen) - min(n, len(seen)) :])
     if len(seen.directions) > 1 and seen.front:
         out.print("Pareto front:", style="bold")
@@ -139,7 +140,7 @@ def _settings(described: dict[str, Any]) -> str:
     return f"{described['name']} ({settings})" if settings else str(described["name"])
 
 
-def _print_space(study: Study, mattered: dict[str, float]) -> None:
+def _print_space(study: Study, mattered: dict[str, float], together: dict[tuple[str, str], float]) -> None:
     from rich.table import Table
 
     if not study.has_space:
@@ -152,6 +153,9 @@ def _print_space(study: Study, mattered: dict[str, float]) -> None:
     if mattered:
         objective = f" of {study.objectives[0]}" if len(study.objectives) > 1 else ""
         console().print(f"matters: the share of the variance{objective} that involves it, interactions included")
+        spoken_of = [f"{a} × {b} {share:.0%}" for (a, b), share in together.items() if share >= SPOKEN_OF]
+        if spoken_of:
+            console().print(f"of that, two together: {', '.join(spoken_of[:PAIRS])}")
     console().print()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from welltuned.stats.effects import Effect, effects
-from welltuned.stats.importance import importance, interactions
+from welltuned.stats.importance import SPOKEN_OF, importance, interactions
 from welltuned.stats.knowledge import FEWEST as MODEL_FROM
 from welltuned.stats.knowledge import Diagnostics, Prediction, completed, diagnostics, predict
 from welltuned.stats.recommend import Recommendation, recommend
@@ -11,6 +11,7 @@ from welltuned.stats.stopping import Outlook, expected_gain, outlook, regret_bou
 
 __all__ = [
     "MODEL_FROM",
+    "SPOKEN_OF",
     "Diagnostics",
     "Effect",
     "Outlook",

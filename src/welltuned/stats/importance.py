@@ -20,6 +20,7 @@ from welltuned.surrogate.threads import single_threaded
 
 LEAST = 0.01  # share below which a parameter is not looked at in pairs
 MOST = 12  # parameters that are
+SPOKEN_OF = 0.02  # share from which on two parameters are said to interact
 
 
 def importance(
