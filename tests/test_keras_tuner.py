@@ -136,3 +136,72 @@ def test_conditions_belong_in_a_space():
         trial.suggest("x", wt.Float(0, 1, when={"y": 1}))
     with pytest.raises(wt.InvalidType, match=r"\(0, 1\) is no parameter"):
         trial.suggest("x", (0, 1))
+
+
+def test_powers_are_the_numbers_that_people_write():
+    hp = hp_of()
+    hp.Float("rate", 1e-6, 1e-1, step=10, sampling="log", default=1e-5)
+    assert hp._trial.domains["rate"] == wt.Ordinal([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1], default=1e-5)
+
+
+def test_a_default_between_steps_stands_for_the_nearest_one():
+    hp = hp_of()
+    hp.Int("a", 32, 200, step=64, default=200)
+    hp.Float("b", 0.0, 1.0, step=0.25, default=0.3)
+    hp.Int("c", 2, 100, step=2, sampling="log", default=60)
+    found = hp._trial.domains
+    assert [found[name].default for name in "abc"] == [160, 0.25, 64]
+    with pytest.raises(wt.errors.InvalidValue, match="default=300"):
+        hp.Int("d", 32, 200, step=64, default=300)
+
+
+def test_a_range_of_one_value_is_that_value_in_its_type():
+    hp = hp_of()
+    found = [
+        hp.Int("a", 5.0, 5.0),
+        hp.Float("b", 1, 1),
+        hp.Int("c", 1, 10, step=20),
+        hp.Float("d", 0, 1, step=2),
+        hp.Float("e", 1, 5, step=10, sampling="log"),
+    ]
+    assert [(v, type(v)) for v in found] == [(5, int), (1.0, float), (1, int), (0.0, float), (1.0, float)]
+    assert not hp._trial.domains
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda hp: hp.Int("a", 1, 8, step=0),
+        lambda hp: hp.Float("a", 0.0, 1.0, step=0),
+        lambda hp: hp.Int("a", "1", 8),
+        lambda hp: hp.Int("a", 1.5, 8),
+        lambda hp: hp.Float("a", None, 1.0),
+        lambda hp: hp.Int("a", 8, 1, step=2, sampling="log"),
+    ],
+)
+def test_what_makes_no_range_is_refused_by_name(ask):
+    with pytest.raises((wt.errors.InvalidValue, wt.errors.InvalidType), match="'a'"):
+        ask(hp_of())
+
+
+def test_a_parent_that_nobody_asked_for_is_refused():
+    hp = hp_of(params={"optimizer": "adam"})
+    hp.Choice("optimizer", ["sgd", "adam"])
+    with pytest.raises(wt.errors.InvalidValue, match="'optimiser'"), hp.conditional_scope("optimiser", ["sgd"]):
+        pass
+    assert hp.Boolean("nesterov", parent_name="optimizer", parent_values=["sgd"]) is None
+    assert hp.Int("warmup", 1, 3, parent_name="nesterov", parent_values=[True]) is None, "known, if not active"
+
+
+def test_a_default_stays_where_choices_of_two_branches_unite():
+    def builder(hp):
+        kind = hp.Choice("kind", ["mlp", "cnn"])
+        with hp.conditional_scope("kind", ["mlp"]):
+            wide = hp.Choice("width", [64, 128], default=128)
+        with hp.conditional_scope("kind", ["cnn"]):
+            narrow = hp.Choice("width", [8, 16])
+        return (wide or narrow) / 128 + (kind == "mlp")
+
+    study = wt.Study(seed=0, sampler="random")
+    study.optimize(lambda trial: builder(HyperParameters(trial)), n_trials=8)
+    assert study.space["width"] == wt.Ordinal([8, 16, 64, 128], default=128)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import takewhile
@@ -9,6 +10,7 @@ from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.live import LiveTrial
+from welltuned.settings import real, whole
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter
 
 LINEAR, LOG = "linear", "log"
@@ -21,7 +23,7 @@ class HyperParameters:
     Each call of ``Int``, ``Float``, ``Choice`` and ``Boolean`` declares a parameter of the study under its name, with
     those of ``name_scope`` before it, and returns what the search proposes. In a ``conditional_scope`` whose parent has
     another value they declare nothing and return None, as there. ``default`` is what the search tries first once it
-    knows the parameter.
+    knows the parameter; one between two steps stands for the nearer one.
 
     Neither Keras nor KerasTuner is needed here.
 
@@ -51,6 +53,7 @@ class HyperParameters:
         self._trial = trial
         self._scopes: list[str] = []
         self._conditions: list[bool] = []
+        self._asked: set[str] = set()
         #: what was asked for and is active, by name
         self.values: dict[str, Any] = {}
 
@@ -67,19 +70,16 @@ class HyperParameters:
     ) -> Any:
         """Ask for a whole number; with ``sampling="log"`` a ``step`` multiplies."""
 
-        def parameter() -> Parameter:
-            if _is_log(name, sampling) and step is not None:
-                return Ordinal([int(v) for v in _powers(name, min_value, max_value, step)], default=default)
-            by = 1 if step is None else step
-            return Int(
-                min_value,
-                min_value + (max_value - min_value) // by * by,
-                step=by,
-                log=_is_log(name, sampling),
-                default=default,
-            )
+        def parameter() -> Parameter | int:
+            low, high = _whole(f"hp: {name!r}: min_value", min_value), _whole(f"hp: {name!r}: max_value", max_value)
+            log, by = _is_log(name, sampling), 1 if step is None else _whole(f"hp: {name!r}: step", step, 1)
+            if log and step is not None:
+                return _power(name, low, high, by, default)
+            last = (high - low) // by
+            near = _on_step(default, low, high, by, last)
+            return low if last == 0 else Int(low, low + last * by, step=by, log=log, default=near)
 
-        return self._range(name, min_value, max_value, parameter, parent_name, parent_values)
+        return self._get(name, parameter, parent_name, parent_values)
 
     def Float(
         self,
@@ -94,17 +94,24 @@ class HyperParameters:
     ) -> Any:
         """Ask for a number; with ``sampling="log"`` a ``step`` multiplies."""
 
-        def parameter() -> Parameter:
-            if _is_log(name, sampling):
-                if step is not None:
-                    return Ordinal([float(v) for v in _powers(name, min_value, max_value, step)], default=default)
-                return Float(min_value, max_value, log=True, default=default)
-            if step is None:
-                return Float(min_value, max_value, default=default)
-            steps = int((max_value - min_value) / step + SLACK)
-            return Float(min_value, min_value + steps * step, step=step, default=default)
+        def parameter() -> Parameter | float:
+            low, high = (
+                float(real(f"hp: {name!r}: min_value", min_value)),
+                float(real(f"hp: {name!r}: max_value", max_value)),
+            )
+            log, by = (
+                _is_log(name, sampling),
+                None if step is None else float(real(f"hp: {name!r}: step", step, above=0.0)),
+            )
+            if by is None:
+                return low if low == high else Float(low, high, log=log, default=default)
+            if log:
+                return _power(name, low, high, by, default)
+            last = math.floor((high - low) / by + SLACK)
+            near = _on_step(default, low, high, by, last)
+            return low if last == 0 else Float(low, low + last * by, step=by, default=near)
 
-        return self._range(name, min_value, max_value, parameter, parent_name, parent_values)
+        return self._get(name, parameter, parent_name, parent_values)
 
     def Choice(
         self,
@@ -134,6 +141,7 @@ class HyperParameters:
     def Fixed(self, name: str, value: Any, parent_name: str | None = None, parent_values: Any = None) -> Any:
         """Return ``value``; nothing is searched."""
         with self._within(parent_name, parent_values):
+            self._asked.add(self._full(name))
             return self.values.setdefault(self._full(name), value) if all(self._conditions) else None
 
     def get(self, name: str) -> Any:
@@ -164,9 +172,17 @@ class HyperParameters:
 
     @contextmanager
     def conditional_scope(self, parent_name: str, parent_values: Any) -> Iterator[None]:
-        """Let what is asked for inside be active only where the parent has one of some values."""
+        """Let what is asked for inside be active only where the parent has one of some values.
+
+        Raises
+        ------
+        InvalidValue
+            When the parent was not asked for before: nothing inside would ever be searched.
+        """
+        if (parent := self._full(parent_name)) not in self._asked:
+            raise InvalidValue(f"hp: the parent {parent!r} was not asked for before; there are {sorted(self._asked)!r}")
         allowed = list(parent_values) if isinstance(parent_values, (list, tuple)) else [parent_values]
-        self._conditions.append(self.values.get(self._full(parent_name)) in allowed)
+        self._conditions.append(parent in self.values and self.values[parent] in allowed)
         try:
             yield
         finally:
@@ -178,22 +194,18 @@ class HyperParameters:
     def _full(self, name: str) -> str:
         return "/".join([*self._scopes, str(name)])
 
-    def _range(
-        self, name: str, low: Any, high: Any, parameter: Callable[[], Parameter], parent_name: str | None, values: Any
+    def _get(
+        self, name: str, parameter: Callable[[], Parameter | float], parent_name: str | None, parent_values: Any
     ) -> Any:
-        return (
-            self.Fixed(name, low, parent_name, values)
-            if low == high
-            else self._get(name, parameter, parent_name, values)
-        )
-
-    def _get(self, name: str, parameter: Callable[[], Parameter], parent_name: str | None, parent_values: Any) -> Any:
+        """Ask for a parameter where it is active; one that has a single value is that value, and declares nothing."""
         with self._within(parent_name, parent_values):
+            self._asked.add(self._full(name))
             if not all(self._conditions):
                 return None
             full = self._full(name)
             if full not in self.values:
-                self.values[full] = self._trial.suggest(full, parameter())
+                found = parameter()
+                self.values[full] = found if isinstance(found, (int, float)) else self._trial.suggest(full, found)
             return self.values[full]
 
 
@@ -206,10 +218,29 @@ def _is_log(name: str, sampling: str | None) -> bool:
     return sampling == LOG
 
 
-def _powers(name: str, low: float, high: float, step: float) -> list[float]:
-    """Return low, low·step, low·step², … up to high."""
+def _whole(what: str, value: Any, lowest: int | None = None) -> int:
+    """Return a whole number, also one that is written as ``8.0``."""
+    return whole(what, int(value) if isinstance(value, float) and value.is_integer() else value, lowest)
+
+
+def _on_step(default: Any, low: float, high: float, step: float, last: int) -> Any:
+    """Return the value of the grid that is nearest to a default within the range; others are refused with the grid."""
+    inside = isinstance(default, (int, float)) and not isinstance(default, bool) and low <= default <= high
+    return low + min(round((default - low) / step), last) * step if inside else default
+
+
+def _power(name: str, low: Any, high: Any, step: Any, default: Any) -> Any:
+    """Return low, low·step, low·step², … up to high as an ordered choice; where there is no other, low."""
     if not (low > 0 and step > 1):
         raise InvalidValue(
             f"hp: {name!r} with sampling='log' takes min_value > 0 and step > 1, not {low!r} and {step!r}"
         )
-    return list(takewhile(lambda v: v <= high * (1 + SLACK), (low * step**k for k in range(2**16))))
+    if low > high:
+        raise InvalidValue(f"hp: {name!r} has min_value={low!r} above max_value={high!r}")
+    exact = isinstance(low, int)
+    # as they are written: a hundred thousandth is 1e-05, and not 9.999999999999999e-06
+    powers = (low * step**k if exact else float(f"{low * step**k:.14g}") for k in range(2**16))
+    values = list(takewhile(lambda v: v <= high * (1 + SLACK), powers))
+    if default is not None and low <= default <= high:
+        default = min(values, key=lambda v: abs(math.log(v / default)))
+    return low if len(values) == 1 else Ordinal(values, default=default)

@@ -29,7 +29,9 @@ def _united(one: Parameter, other: Parameter) -> Parameter:
         known = [own.get(label_key(label), choice) for label, choice in zip(one.labels, one.choices, strict=True)]
         new = [choice for choice in other.choices if find(known, choice) is None]
         same = not new and all(a is b for a, b in zip(known, one.choices, strict=True))
-        return one if same else type(one)(_ordered([*known, *new]) if isinstance(one, Ordinal) else [*known, *new])
+        choices = _ordered([*known, *new]) if isinstance(one, Ordinal) else [*known, *new]
+        default = one.default if other.default is None else other.default
+        return one if same else type(one)(choices, default=default)
     for kind in (Float, Int):
         if isinstance(one, kind) and isinstance(other, kind) and (one.log, one.step) == (other.log, other.step):
             offset = 0.0 if one.step is None else (other.low - one.low) / one.step
