@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 import signal
@@ -575,3 +576,92 @@ def test_a_browser_draws_the_page(url, storage, tmp_path):
 def test_a_browser_without_the_token_is_asked_for_it(url, tmp_path):
     text, _ = loaded(url, "token=wrong", tmp_path)
     assert "does not know this token" in text and 'id="layout" class="layout" hidden' in text
+
+
+class Tab:
+    """A page in a browser: what is told to it, and what it answers, one JSON after the other through two pipes."""
+
+    def __init__(self, address, profile):
+        to, self._writes = os.pipe()
+        self._reads, back = os.pipe()
+        options = f"--headless --no-sandbox --disable-gpu --remote-debugging-pipe --user-data-dir={profile}"
+        shell = f'exec "$0" {options} about:blank 3<&{to} 4>&{back}'
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._browser = subprocess.Popen(["bash", "-c", shell, CHROME], pass_fds=(to, back), **quiet)
+        os.close(to)
+        os.close(back)
+        self._left, self._sent, self._session = b"", 0, {}
+        target = self.tell("Target.createTarget", url=address)["targetId"]
+        self._session = {"sessionId": self.tell("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+
+    def tell(self, method, **params):
+        self._sent += 1
+        os.write(
+            self._writes,
+            json.dumps({"id": self._sent, "method": method, "params": params} | self._session).encode() + b"\0",
+        )
+        while True:
+            while b"\0" not in self._left:
+                self._left += os.read(self._reads, 1 << 16)
+            line, _, self._left = self._left.partition(b"\0")
+            answer = json.loads(line)
+            if answer.get("id") == self._sent:
+                return answer["result"]
+
+    def run(self, script):
+        return self.tell("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def until(self, script, patience=40):
+        end = time.monotonic() + patience
+        while not self.run(f"!!({script})"):
+            assert time.monotonic() < end, f"never: {script}"
+            time.sleep(0.1)
+
+    def close(self):
+        self._browser.kill()
+        self._browser.wait()
+        os.close(self._writes)
+        os.close(self._reads)
+
+
+@pytest.fixture
+def tab(url, tmp_path):
+    opened = Tab(f"{url}/#{urllib.parse.urlencode({'token': TOKEN, 'study': EVIL})}", tmp_path / "profile")
+    yield opened
+    opened.close()
+
+
+needs_browser = pytest.mark.skipif(not CHROME or sys.platform == "win32", reason="there is no browser")
+DRAWN = "document.querySelectorAll('[data-key=parallel-0] .js-plotly-plot .main-svg').length > 0"
+
+
+@needs_browser
+def test_a_browser_lets_go_of_figures_that_are_left(storage, tab):
+    plain(storage)
+    tuned({"x": (0.0, 1.0)}, lambda p: p["x"], storage=storage, name="other")
+    tab.until(DRAWN)
+    tab.run("globalThis.before = [...document.querySelectorAll('.js-plotly-plot')]; 0")
+    assert tab.run("before.length") >= 5 and tab.run("before.every((plot) => plot._fullLayout)")
+    tab.run("location.hash = '#study=other'")
+    tab.until("document.querySelector('h1')?.textContent === 'other'")
+    assert not tab.run("before.some((plot) => plot._fullLayout)"), "Plotly knows none of them"
+    tab.until(DRAWN)
+
+
+@needs_browser
+def test_a_browser_is_told_what_is_not_evaluated_again(storage, tab):
+    study = plain(storage)
+
+    def enqueue(text):
+        tab.run("[...document.querySelectorAll('button')].find((b) => b.textContent.startsWith('Enqueue a')).click()")
+        tab.until("document.querySelector('dialog textarea')")
+        tab.run(f"document.querySelector('dialog textarea').value = {json.dumps(text)}")
+        tab.run("document.querySelector('dialog button.main').click()")
+
+    tab.until(DRAWN)
+    enqueue(json.dumps(study.best.params))
+    tab.until(f"document.querySelector('.notice').textContent === 'Not evaluated again: trial {study.best.number}.'")
+    new = [study.best.params | {"x": 0.0625}, study.best.params]
+    enqueue(json.dumps(new))
+    tab.until("document.querySelector('.notice').textContent.startsWith('Enqueued: 1 trial to be evaluated')")
+    assert tab.run("document.querySelector('.notice').textContent").endswith(f"again: trial {study.best.number}.")

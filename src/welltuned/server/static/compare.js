@@ -31,4 +31,8 @@ export class CompareView {
   }
 
   tick() {}
+
+  close() {
+    this.sections.close();
+  }
 }

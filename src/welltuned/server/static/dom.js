@@ -29,7 +29,9 @@ export function number(value, digits = 6) {
 
 export function shown(value) {
   if (typeof value === "number") return number(value);
-  const text = value === null ? "None" : typeof value === "object" ? JSON.stringify(value) : String(value);
+  // as in Python, and in the report
+  const plain = new Map([[null, "None"], [true, "True"], [false, "False"]]).get(value);
+  const text = plain ?? (typeof value === "object" ? JSON.stringify(value) : String(value));
   return text.length <= 60 ? text : `${text.slice(0, 59)}…`;
 }
 

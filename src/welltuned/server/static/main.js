@@ -150,6 +150,7 @@ function route() {
 function show(key, make) {
   if (key === shownKey) return;
   shownKey = key;
+  current?.close();
   current = make();
   view.replaceChildren(...(current ? [current.node] : []));
   document.title = key.startsWith("study ") ? `${key.slice(6)} · welltuned` : "welltuned";

@@ -47,7 +47,14 @@ export class Sections {
     this.node = el("div", { class: "sections" });
     this.parts = new Map();
     this.grids = new Map();
-    dark.addEventListener("change", () => this.redraw());
+    this.recolour = () => this.redraw();
+    dark.addEventListener("change", this.recolour);
+  }
+
+  /** Let go of what the figures hold: a browser keeps drawing contexts for a few of them only. */
+  close() {
+    dark.removeEventListener("change", this.recolour);
+    for (const part of this.parts.values()) part.clear();
   }
 
   /** Draw the sections; those that are gone disappear. */
@@ -68,7 +75,10 @@ export class Sections {
       }
     }
     const keys = new Set(sections.map((section) => section.key));
-    for (const key of [...this.parts.keys()].filter((known) => !keys.has(known))) this.parts.delete(key);
+    for (const key of [...this.parts.keys()].filter((known) => !keys.has(known))) {
+      this.parts.get(key).clear();
+      this.parts.delete(key);
+    }
     fill(this.node, nodes);
     this.redraw();
   }
@@ -115,8 +125,15 @@ class Part {
       const scroll = this.body.querySelector(".scroll");
       if (scroll) scroll.scrollTop = place;
     }
+    if (!section.figure) this.clear();
     this.figure = section.figure;
     this.wide.hidden = !section.figure;
+  }
+
+  clear() {
+    this.figure = null;
+    if (this.drawn) globalThis.Plotly.purge(this.plot);
+    this.drawn = "";
   }
 
   /** Draw the figure, unless it is drawn already. Plotly measures, so the section has to be in the page. */

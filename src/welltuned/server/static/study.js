@@ -10,6 +10,17 @@ const NO_PLOTLY = "Figures need plotly where the server runs: pip install 'wellt
 const ENDS = /^(budget|population|space exhausted):/; // reasons of a study that has done all it was to do
 const LOOK = 1.5; // seconds from one look at the study to the next
 
+/** Say what became of configurations: those that were there before are not evaluated again. */
+function enqueued(numbers, fresh, stopped) {
+  const known = numbers.filter((number) => !fresh.has(number));
+  const added = numbers.length - known.length;
+  const when = stopped ? "once the study goes on" : "next";
+  return [
+    ...(added ? [`Enqueued: ${count(added, "trial")} to be evaluated ${when}.`] : []),
+    ...(known.length ? [`Not evaluated again: ${known.length > 5 ? count(known.length, "configuration") : `trial ${known.join(", ")}`}.`] : []),
+  ].join(" ");
+}
+
 export class StudyView {
   constructor(name) {
     this.name = name;
@@ -64,6 +75,11 @@ export class StudyView {
   restart() {
     this.revision = null;
     this.due = 0;
+  }
+
+  close() {
+    this.top.close();
+    this.rest.close();
   }
 
   async report() {
@@ -168,10 +184,10 @@ export class StudyView {
     this.notice.hidden = !text;
   }
 
-  async act(path, body, done = "") {
+  async act(path, body) {
     try {
       await call(study(this.name, path), body);
-      this.tell(done);
+      this.tell("");
       await this.update();
     } catch (error) {
       this.tell(error.message);
@@ -211,6 +227,14 @@ export class StudyView {
       this.tell(`This is not JSON: ${error.message}`);
       return;
     }
-    await this.act("/enqueue", { params }, "Enqueued: it is evaluated next.");
+    try {
+      const { revision } = await call(study(this.name));
+      const { numbers } = await call(study(this.name, "/enqueue"), { params });
+      const changed = await call(study(this.name, `/trials?since=${revision}&limit=1000&reports=0`));
+      this.tell(enqueued(numbers, new Set(changed.trials.map((trial) => trial.number)), this.summary.stop_reason));
+      await this.update();
+    } catch (error) {
+      this.tell(error.message);
+    }
   }
 }
