@@ -688,3 +688,36 @@ def test_one_curve_that_diverged_does_not_flatten_the_others():
     axis = plots.curves(study).layout.yaxis
     assert axis.range[1] < 10 and "10 worse" in axis.title.text
     assert plots.curves(study, "value").layout.yaxis.range == axis.range
+
+
+def test_figures_show_names_and_choices_as_they_are():
+    """Plotly takes ``<`` for the begin of a tag, and leaves out those that it does not know."""
+    space = {"<s>": (0.0, 1.0), "f": ["<pad>", "<sep>"]}
+
+    def objective(params):
+        if params["<s>"] > 0.9:
+            raise TypeError("not <class 'int'>")
+        return {"loss<1": params["<s>"] + (params["f"] == "<pad>")}
+
+    study = wt.Study(space, direction={"loss<1": "minimize"}, sampler="random", seed=1, name="<study>")
+    study.optimize(objective, n_trials=40)
+    # the texts of parallel coordinates are no tags to Plotly
+    drawn = {kind: draw(study) for kind, draw in plots.FIGURES.items() if kind != "parallel"}
+    drawn |= {"surface": plots.surface(study), "comparison": plots.comparison({"<study>": study})}
+    for kind, figure in drawn.items():
+        texts = set(texts_of(json.loads(figure.to_json())))
+        assert any("&lt;" in text for text in texts), kind
+        assert not {tag for text in texts for tag in re.findall("<[^<>]*>", text)} - {
+            *("<b>", "</b>", "<br>", "<sup>", "</sup>", "<extra>", "</extra>")
+        }, kind
+    for text in ("&lt;s&gt;", "&lt;pad&gt;"):
+        assert text in texts_of(json.loads(drawn["slices"].to_json())), text
+    assert any("not &lt;class 'int'&gt;" in text for text in texts_of(json.loads(drawn["history"].to_json())))
+
+
+def texts_of(body):
+    """Return all texts of a figure, whatever they are for."""
+    if isinstance(body, str):
+        return [body]
+    inner = body.values() if isinstance(body, dict) else body if isinstance(body, list) else ()
+    return [text for part in inner for text in texts_of(part)]

@@ -98,8 +98,20 @@ def evenly(n: int, most: int) -> list[int]:
 
 def hover(trial: Trial, *names: str) -> str:
     """Write a trial, with the metrics of some ``names``, as the text that appears over its point."""
-    lines = [f"<b>trial {trial.number}</b>", *(f"{n}: {trial.metrics[n]:.6g}" for n in names if n in trial.metrics)]
-    return "<br>".join(lines + [f"{k}: {show(v)}" for k, v in (trial.params or {}).items()])
+    metrics = [f"{n}: {trial.metrics[n]:.6g}" for n in names if n in trial.metrics]
+    lines = metrics + [f"{k}: {show(v)}" for k, v in (trial.params or {}).items()]
+    return "<br>".join([f"<b>trial {trial.number}</b>", *map(escaped, lines)])
+
+
+def escaped(text: str) -> str:
+    """Write what a study calls something so that Plotly shows it as it is: it takes ``<`` for the begin of a tag.
+
+    Examples
+    --------
+    >>> escaped("make.<locals>.<lambda>")
+    'make.&lt;locals&gt;.&lt;lambda&gt;'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def show(value: Any) -> str:
@@ -136,8 +148,9 @@ def axis_of(space: Space, name: str) -> dict[str, Any]:
     columns = [p for n, p in space.items() if public(n) == name]
     if not all(isinstance(p, (Float, Int)) for p in columns):
         order = list(dict.fromkeys(show(c) for p in columns for c in getattr(p, "choices", ())))
-        labels = {"tickvals": order, "ticktext": shortened(order)}
-        return {"type": "category", "categoryorder": "array", "categoryarray": order, **labels}
+        known, texts = [escaped(choice) for choice in order], [escaped(short) for short in shortened(order)]
+        labels = {"tickvals": known, "ticktext": texts}
+        return {"type": "category", "categoryorder": "array", "categoryarray": known, **labels}
     if any(p.log for p in columns if isinstance(p, (Float, Int))):
         return {
             "type": "log",
@@ -154,7 +167,7 @@ def axis_of(space: Space, name: str) -> dict[str, Any]:
 def on_axis(space: Space, name: str, value: Any) -> Any:
     """Return where a value is on its parameter's axis: a number, or a choice's name."""
     numeric = all(isinstance(p, (Float, Int)) for n, p in space.items() if public(n) == name)
-    return value if numeric else show(value)
+    return value if numeric else escaped(show(value))
 
 
 def _log_ticks(low: float, high: float) -> dict[str, Any]:

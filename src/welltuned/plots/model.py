@@ -19,6 +19,7 @@ from welltuned.plots.ground import (
     best_of,
     completed,
     done_of,
+    escaped,
     graph_objects,
     history_of,
     hover,
@@ -60,7 +61,7 @@ def _bars(found: dict[str, float], title: str) -> Figure:
     figure = go.Figure(
         go.Bar(
             x=[found[n] for n in names],
-            y=names,
+            y=[escaped(n) for n in names],
             orientation="h",
             marker={"color": ACCENT},
             text=[f"{found[n]:.0%}" for n in names],
@@ -86,7 +87,7 @@ def effects(source: Any, objective: str | None = None) -> Figure:
     ranked = (stats.effects(seen, parameter, name) for parameter in stats.importance(seen, name))
     known = [e for e, _ in zip((e for e in ranked if np.isfinite(e.mean).any()), range(MOST_PANELS), strict=False)]
     if not known:
-        return go.Figure().update_layout(**LAYOUT, height=160, yaxis_title=name)
+        return go.Figure().update_layout(**LAYOUT, height=160, yaxis_title=escaped(name))
     columns = min(3, len(known))
     rows = -(-len(known) // columns)
     figure = make_subplots(
@@ -101,8 +102,8 @@ def effects(source: Any, objective: str | None = None) -> Figure:
             figure.add_trace(trace, **at)
         for trace in _star(seen, effect, best, axis):
             figure.add_trace(trace, **at)
-        figure.update_xaxes(title_text=effect.names[0], **axis, **at)
-    figure.update_yaxes(title_text=name, col=1)
+        figure.update_xaxes(title_text=escaped(effect.names[0]), **axis, **at)
+    figure.update_yaxes(title_text=escaped(name), col=1)
     return figure.update_layout(**LAYOUT, height=250 * rows + 40)
 
 
@@ -202,9 +203,10 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
         "customdata": Z90 * effect.sd.T,
         "colorscale": SHADES,
         "reversescale": seen.directions[name] == "minimize",
-        "colorbar": {"title": {"text": name, "side": "right"}, "thickness": 14, "outlinewidth": 0},
-        "hovertemplate": f"{effect.names[0]} %{{x}}<br>{effect.names[1]} %{{y}}<br>%{{z:.4g}} ± %{{customdata:.2g}}"
-        "<extra></extra>",
+        "colorbar": {"title": {"text": escaped(name), "side": "right"}, "thickness": 14, "outlinewidth": 0},
+        "hovertemplate": "{} %{{x}}<br>{} %{{y}}<br>%{{z:.4g}} ± %{{customdata:.2g}}<extra></extra>".format(
+            *map(escaped, effect.names)
+        ),
     }
     choices = any(axis.get("type") == "category" for axis in axes)
     figure = go.Figure(
@@ -231,8 +233,10 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
         )
     # invisible ticks, which keep the labels of both axes apart in the corner
     apart = {"ticks": "outside", "ticklen": 7, "tickcolor": "rgba(0,0,0,0)"}
-    figure.update_xaxes(title_text=effect.names[0], range=_ends(x, axes[0]), **axes[0], **apart)
-    figure.update_yaxes(title_text=effect.names[1], range=_ends(y, axes[1]), automargin=True, **axes[1], **apart)
+    figure.update_xaxes(title_text=escaped(effect.names[0]), range=_ends(x, axes[0]), **axes[0], **apart)
+    figure.update_yaxes(
+        title_text=escaped(effect.names[1]), range=_ends(y, axes[1]), automargin=True, **axes[1], **apart
+    )
     return figure.update_layout(**LAYOUT, height=460)
 
 

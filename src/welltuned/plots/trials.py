@@ -22,6 +22,7 @@ from welltuned.plots.ground import (
     best_of,
     completed,
     done_of,
+    escaped,
     evenly,
     graph_objects,
     history_of,
@@ -128,7 +129,7 @@ def history(source: Any, objective: str | None = None) -> Figure:
                 name="failed",
                 marker={"color": BAD, "symbol": "x", "size": 8},
                 hoverinfo="text",
-                text=[f"<b>trial {t.number}</b> failed<br>{t.error or t.reason}" for t in failed],
+                text=[f"<b>trial {t.number}</b> failed<br>{escaped(str(t.error or t.reason))}" for t in failed],
             )
         )
     figure.update_yaxes(range=focus.get("range"), title_text=_titled(name, focus))
@@ -149,7 +150,7 @@ def _pruned(trials: list[Trial], name: str) -> Any:
 
 
 def _titled(name: str, focus: dict[str, Any]) -> str:
-    return f"{name}<br><sup>({focus['note']})</sup>" if focus else name
+    return escaped(name) + (f"<br><sup>({focus['note']})</sup>" if focus else "")
 
 
 def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
@@ -172,11 +173,11 @@ def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
                 x=[ended[i] + 1 for i in corners],
                 y=[line[i] for i in corners],
                 mode="lines",
-                name=label,
+                name=escaped(label),
                 line={"shape": "hv", "width": 2.5},
             )
         )
-        figure.update_layout(yaxis_title=name)
+        figure.update_layout(yaxis_title=escaped(name))
     return figure.update_layout(**LAYOUT, xaxis_title="trials", legend=LEGEND, height=380)
 
 
@@ -213,7 +214,7 @@ def front(source: Any, objectives: tuple[str, str] | None = None) -> Figure:
                 **look,
             )
         )
-    x, y = (f"{name} ({seen.directions[name]})" for name in (first, second))
+    x, y = (escaped(f"{name} ({seen.directions[name]})") for name in (first, second))
     return figure.update_layout(**LAYOUT, xaxis_title=x, yaxis_title=y, legend=LEGEND)
 
 
@@ -288,7 +289,7 @@ def slices(source: Any, objective: str | None = None) -> Figure:
                 ),
                 **at,
             )
-        figure.update_xaxes(title_text=parameter, **axis_of(seen.space, parameter), **at)
+        figure.update_xaxes(title_text=escaped(parameter), **axis_of(seen.space, parameter), **at)
     focus = _focus(np.array([t.metrics[name] for t in done]), seen.directions[name])
     figure.update_yaxes(range=focus.get("range"))
     figure.update_yaxes(title_text=_titled(name, focus), col=1)
