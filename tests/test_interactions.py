@@ -183,6 +183,10 @@ def test_bad_requests(function):
         function(3)
     with pytest.raises(InvalidValue, match="samples=0"):
         function(study, samples=0)
+    with pytest.raises(InvalidValue, match="seed=-1"):
+        function(study, seed=-1)
+    with pytest.raises(InvalidType, match="seed='a'"):
+        function(study, seed="a")
 
 
 # effects

@@ -98,7 +98,8 @@ def effects(
     >>> effect.values, effect.mean.round(1).tolist()
     ((['u', 'v'],), [0.1, 1.1])
     """
-    history, rng = asked(history, objective, "effects"), np.random.default_rng(seed)
+    history = asked(history, objective, "effects")
+    rng = np.random.default_rng(whole("effects: seed", seed, 0))
     chosen = _names(history.space, names)
     most = POINTS[len(chosen) - 1] if points is None else whole("effects: points", points, 2)
     whole("effects: samples", samples)

@@ -54,7 +54,8 @@ def importance(
     >>> importance(History(Space({"x": (0.0, 1.0)})))
     {}
     """
-    history, rng = asked(history, objective, "importance"), np.random.default_rng(seed)
+    history = asked(history, objective, "importance")
+    rng = np.random.default_rng(whole("importance: seed", seed, 0))
     whole("importance: samples", samples)
     with single_threaded():
         model = fitted(history, objective, rng)
@@ -104,7 +105,8 @@ def interactions(
     >>> {pair: round(share, 1) for pair, share in interactions(study).items()}
     {('x', 'y'): 1.0}
     """
-    history, rng = asked(history, objective, "interactions"), np.random.default_rng(seed)
+    history = asked(history, objective, "interactions")
+    rng = np.random.default_rng(whole("interactions: seed", seed, 0))
     whole("interactions: samples", samples)
     with single_threaded():
         model = fitted(history, objective, rng)
