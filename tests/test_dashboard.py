@@ -156,7 +156,7 @@ def test_the_files_are_in_the_package_and_ask_nobody_else():
     tomllib = pytest.importorskip("tomllib")
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     # every file of these folders that git does not ignore; a list of kinds would leave some out
-    assert build["targets"]["wheel"] == {"packages": ["src/welltuned"]}
+    assert build["targets"]["wheel"] == {"packages": ["src/welltuned", "src/hydra_plugins"]}
     assert "src" in build["targets"]["sdist"]["include"] and "exclude" not in build["targets"]["sdist"]
     files = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir()}
     assert {f"/static/{name}" for name in files} - {"/static/index.html"} < page.PATHS

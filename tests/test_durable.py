@@ -668,3 +668,26 @@ def test_a_worker_whose_parent_died_first_ends_silently():
     for said in (b"", b'{"path": ["'):
         done = subprocess.run([sys.executable, "-c", code], input=said, capture_output=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "replaced"])
+def test_a_file_that_is_not_there_any_more_takes_no_results(tmp_path, how):
+    """SQLite would go on in a file without a name, and all that it took would be gone with the process."""
+    path, aside = tmp_path / "study.db", tmp_path / "aside.db"
+    study = wt.Study({"x": (0.0, 1.0)}, storage=str(path), sampler="random", seed=0)
+
+    def objective(trial):
+        if trial.number == 2:
+            path.rename(aside)
+            if how == "removed":
+                aside.unlink()
+            elif how == "replaced":
+                path.write_bytes(aside.read_bytes())
+        return trial["x"]
+
+    with pytest.raises(wt.StorageError, match="removed, renamed or replaced"):
+        study.optimize(objective, n_trials=4)
+    assert path.exists() == (how == "replaced"), "no empty one was begun"
+    if how == "renamed":
+        aside.rename(path)
+        assert study.trials[0].state is wt.State.COMPLETE

@@ -104,13 +104,16 @@ class SQLiteStorage(SQLStorage):
         weakref.finalize(self, _close, self._queues)
         self._lock = threading.Lock()
         self._settle_at = 0.0  # by the monotonic clock
+        self._identity: tuple[int, int] | None = None  # which file it is, whatever its name
         if not self.path.parent.is_dir():
             raise StorageError(
                 f"storage {str(path)!r}: the folder {str(given.parent)!r} does not exist; create it first"
             )
         with self._guard():
             wal.check(self.path, self.where)
-            self._check(self._db())
+            db = self._db()
+            self._identity = self._identity_now()
+            self._check(db)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.path), self._patience)
@@ -124,7 +127,16 @@ class SQLiteStorage(SQLStorage):
             raise DamagedStorage(f"{self.where} is damaged ({found}); save what can be read: {SALVAGE}")
 
     def _db(self) -> Connection:
-        """Return this thread's connection; a forked child opens its own."""
+        """Return this thread's connection; a forked child opens its own.
+
+        A file that has been removed or replaced takes results as if nothing had happened, and they are gone with the
+        last process that has it open; under another name, SQLite's log is not found beside it.
+        """
+        if self._identity is not None and self._identity_now() != self._identity:
+            raise StorageError(
+                f"{self.where}: the file has been removed, renamed or replaced since it was opened; put it back, or "
+                "open the study again where it is now"
+            )
         frozen = getattr(self._local, "frozen", None)
         if frozen is not None and frozen != self._look_of_file():
             self._leave()  # somebody who may write has gone on after all
@@ -163,6 +175,13 @@ class SQLiteStorage(SQLStorage):
             return not writable and file.is_file() and not (log.exists() and log.stat().st_size)
         except OSError:  # a name that is too long, say
             return False
+
+    def _identity_now(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _look_of_file(self) -> tuple[int, ...]:
         """Return what changes when anybody writes to the file."""
