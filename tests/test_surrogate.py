@@ -492,6 +492,13 @@ def test_remembering_changes_nothing(history):
     assert (first.objective.posterior.thetas == anew.objective.posterior.thetas).all()
 
 
+def test_what_another_thread_evicts_at_once_is_there_all_the_same(history, monkeypatch):
+    models._CACHE.clear()
+    monkeypatch.setattr(models, "_CACHED", 0)
+    assert len(models.fit_model(history, np.random.default_rng(0)).objective.posterior.thetas)
+    assert not models._CACHE
+
+
 def test_many_observations_are_thinned_to_the_best_the_nearest_and_the_latest():
     unit = np.random.default_rng(0).random((1000, 3))
     y = ((unit - 0.5) ** 2).sum(1)

@@ -368,11 +368,12 @@ def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Gene
     for part in (data.phi, data.y, data.known, data.group):
         digest.update(np.ascontiguousarray(part).tobytes())
     key = digest.digest()
-    if key not in _CACHE:
-        _CACHE[key] = fitting.thetas(data, layout, members, rng)
-        if len(_CACHE) > _CACHED:
+    found = _CACHE.get(key)  # looked up once: in the threads of a server, another one may evict it meanwhile
+    if found is None:
+        found = _CACHE[key] = fitting.thetas(data, layout, members, rng)
+        while len(_CACHE) > _CACHED:
             _CACHE.popitem(last=False)
-    return _CACHE[key]
+    return found
 
 
 def unbiased(unit: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
