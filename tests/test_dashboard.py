@@ -480,6 +480,18 @@ def test_figures_of_many_trials_hold_few_points_and_the_whole_line(large):
     assert race.x[-1] == 6000 and race.y[-1] == line.y[-1] and len(race.x) < 100
 
 
+def test_a_report_of_many_parameters_stays_small():
+    space = {f"p{i:02}": (0.0, 1.0) for i in range(60)}
+    study = Study(space, seed=0)
+    study.add([(dict.fromkeys(space, i / 600), float(i)) for i in range(600)])
+    figure = plots.slices(study)
+    assert len(figure.data) == 120 and max(len(trace.x) for trace in figure.data) == 400
+    assert len(figure.to_json()) < 4e6  # those of all trials, with all parameters over each point: 58 MB
+    assert "<br>… 40 more" in plots.hover(study.best, "value")
+    notes = {part.key: part.note for part in sections(Subject.of(study), table=False)}
+    assert "Shown are 400 of 600 trials" in notes["slices-0"] and "Shown" not in notes["history-0"]
+
+
 def test_the_report_of_many_trials_says_what_it_leaves_out(large):
     text = render([large])
     table = text.split('<table class="sort">')[1]

@@ -273,6 +273,9 @@ def _figures(seen: History) -> Iterator[Section]:
                 yield Section(f"{kind}-{j}", TITLES[kind][0] + suffix, "Too few different results to tell.")
             elif kind == "interactions":
                 yield from _interplay(seen, objective, figure, j, suffix)
+            elif kind == "slices":
+                few = plots.shown(seen, plots.most_in_panels(seen.space))
+                yield _titled(kind, f"{kind}-{j}", figure, suffix, few)
             elif kind != "effects" or figure.data:
                 yield _titled(kind, f"{kind}-{j}", figure, suffix, "" if kind in MODELLED else shown)
         if any(objective in r.metrics for t in seen.trials for r in t.reports):

@@ -5,7 +5,7 @@ Each takes a :class:`welltuned.Study` or a :class:`welltuned.History`.
 
 from __future__ import annotations
 
-from welltuned.plots.ground import MOST, hover, sample, show, shown, written
+from welltuned.plots.ground import MOST, hover, most_in_panels, sample, show, shown, written
 from welltuned.plots.model import effects, importance, interactions, surface
 from welltuned.plots.trials import comparison, curves, front, history, parallel, slices
 
@@ -30,6 +30,7 @@ __all__ = [
     "hover",
     "importance",
     "interactions",
+    "most_in_panels",
     "parallel",
     "sample",
     "show",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ LAYOUT = {
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
 MOST = 2000  # trials in one figure
+PANELLED = 24_000  # points in all panels of a figure: a browser draws each as an element of its own
+LINES = 20  # parameters over a point
 LABEL = 12  # characters of a choice's name on an axis; all of it appears over the points
 LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
 
@@ -96,10 +99,25 @@ def evenly(n: int, most: int) -> list[int]:
     return list(range(n)) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int)).tolist()
 
 
-def hover(trial: Trial, *names: str) -> str:
-    """Write a trial, with the metrics of some ``names``, as the text that appears over its point."""
-    metrics = [f"{n}: {trial.metrics[n]:.6g}" for n in names if n in trial.metrics]
-    lines = metrics + [f"{k}: {show(v)}" for k, v in (trial.params or {}).items()]
+def most_in_panels(space: Space) -> int:
+    """Return how many trials each panel of a figure shows that has one for each parameter."""
+    return min(MOST, max(PANELLED // len(names_of(space)), 100))
+
+
+def hover(trial: Trial, *names: str, parameter: str | None = None) -> str:
+    """Write a trial as the text that appears over its point.
+
+    Parameters
+    ----------
+    names
+        Metrics, where it has them.
+    parameter
+        The only one of the parameters to be written; the first twenty unless given.
+    """
+    params = {k: v for k, v in (trial.params or {}).items() if parameter in (None, k)}
+    lines = [f"{n}: {trial.metrics[n]:.6g}" for n in names if n in trial.metrics]
+    lines += [f"{k}: {show(v)}" for k, v in islice(params.items(), LINES)]
+    lines += [f"… {len(params) - LINES} more"] if len(params) > LINES else []
     return "<br>".join([f"<b>trial {trial.number}</b>", *map(escaped, lines)])
 
 

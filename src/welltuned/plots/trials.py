@@ -27,6 +27,7 @@ from welltuned.plots.ground import (
     graph_objects,
     history_of,
     hover,
+    most_in_panels,
     names_of,
     objective_of,
     on_axis,
@@ -256,7 +257,10 @@ def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
 
 
 def slices(source: Any, objective: str | None = None) -> Figure:
-    """Draw the value against each parameter, one panel each; the best trial is marked."""
+    """Draw the value against each parameter, one panel each; the best trial is marked.
+
+    Of many trials, each of more than twelve panels shows fewer than other figures do.
+    """
     go, seen = graph_objects(), history_of(source)
     from plotly.subplots import make_subplots
 
@@ -268,7 +272,7 @@ def slices(source: Any, objective: str | None = None) -> Figure:
         rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=min(0.22, 0.5 / rows)
     )
     best, last = best_of(done, name, seen.directions[name]), max([t.number for t in done], default=0) or 1
-    points = completed(sample(seen, name), name)
+    points = completed(sample(seen, name, most_in_panels(seen.space)), name)
     for i, parameter in enumerate(names):
         at = {"row": i // columns + 1, "col": i % columns + 1}
         for trials, marker in (
@@ -284,7 +288,8 @@ def slices(source: Any, objective: str | None = None) -> Figure:
                     mode="markers",
                     marker=marker,
                     hoverinfo="text",
-                    text=[hover(t, name) for t in here],
+                    # all parameters over each point of each panel would be nearly all of a report
+                    text=[hover(t, name, parameter=parameter) for t in here],
                     showlegend=False,
                 ),
                 **at,
