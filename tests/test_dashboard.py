@@ -678,3 +678,36 @@ def test_a_browser_is_told_what_is_not_evaluated_again(storage, tab):
     enqueue(json.dumps(new))
     tab.until("document.querySelector('.notice').textContent.startsWith('Enqueued: 1 trial to be evaluated')")
     assert tab.run("document.querySelector('.notice').textContent").endswith(f"again: trial {study.best.number}.")
+
+
+@needs_browser
+def test_a_browser_turns_to_another_study_at_once(storage, tab):
+    """Also where the choice falls into a look at the one before: no timer has to run out."""
+    plain(storage)
+    tuned({"x": (0.0, 1.0)}, lambda p: p["x"], storage=storage, name="other")
+    tab.until(DRAWN)
+    tab.run(
+        """
+        const ask = fetch;
+        globalThis.fetch = (path, ...rest) =>
+          /other|overview/.test(path) ? ask(path, ...rest) : new Promise((go) => (globalThis.go = go));
+        0
+        """
+    )
+    tab.until("globalThis.go")
+    tab.run("const later = setTimeout; globalThis.setTimeout = (act, wait) => (wait < 1000 ? later(act, wait) : 0); 0")
+    tab.run("location.hash = '#study=other'")
+    tab.until("document.querySelector('h1')?.textContent === 'other'")
+    tab.run("go(Response.error())")
+    tab.until("document.querySelector('.counts').textContent.includes('8 complete')")
+
+
+@needs_browser
+def test_a_browser_that_asks_for_the_token_takes_it_from_the_address(storage, tab):
+    plain(storage)
+    tab.until(DRAWN)
+    tab.run("sessionStorage.clear(); location.hash = ''; location.reload()")
+    tab.until("document.getElementById('gate')?.hidden === false")
+    tab.run(f"location.hash = '#token={TOKEN}'")
+    tab.until(f"document.getElementById('gate').hidden && {DRAWN}")
+    assert TOKEN not in tab.run("location.href")

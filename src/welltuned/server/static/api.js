@@ -35,15 +35,15 @@ export function keepToken(given) {
   return true;
 }
 
-/** Take the token out of the address, so that it is neither shown, kept in the history, nor copied with a link. */
+/** Take the token out of the address, so that it is neither shown, kept in the history, nor copied with a link; return whether there was one. */
 export function takeToken() {
   const parts = new URLSearchParams(location.hash.slice(1));
   const given = parts.get("token");
-  if (given === null) return;
+  if (given === null) return false;
   parts.delete("token");
   const rest = String(parts);
   history.replaceState(null, "", location.pathname + location.search + (rest ? `#${rest}` : ""));
-  keepToken(given.trim());
+  return keepToken(given.trim());
 }
 
 /** Call back with "live", "lost" (and why), "refused" or "restarted". */

@@ -2,7 +2,9 @@
 
 import { call } from "./api.js";
 import { el } from "./dom.js";
-import { Sections } from "./sections.js";
+import { NO_PLOTLY, Sections } from "./sections.js";
+
+const NOT_COMPARABLE = "There is no figure: the studies have different objectives, or one of them no value yet.";
 
 export class CompareView {
   constructor(names) {
@@ -21,9 +23,8 @@ export class CompareView {
     this.revision = answer.revision;
     if (!answer.sections) return;
     this.sections.draw(answer.sections);
-    const missing = answer.sections.some((section) => section.key === "race");
-    this.notice.hidden = missing;
-    this.notice.textContent = "There is no figure: the studies have different objectives, or one of them no value yet.";
+    this.notice.hidden = answer.sections.some((section) => section.figure);
+    this.notice.textContent = answer.figures ? NOT_COMPARABLE : NO_PLOTLY;
   }
 
   restart() {
@@ -31,6 +32,10 @@ export class CompareView {
   }
 
   tick() {}
+
+  redraw() {
+    this.sections.redraw();
+  }
 
   close() {
     this.sections.close();

@@ -136,7 +136,10 @@ filter.addEventListener("input", drawList);
 // what is looked at
 
 function route() {
-  takeToken();
+  if (takeToken() && !gate.hidden) {
+    begin(); // the address was opened again where the token had been asked for
+    return;
+  }
   const parts = new URLSearchParams(location.hash.slice(1));
   const together = parts.getAll("compare");
   const name = parts.get("study") ?? (together.length === 1 ? together[0] : null);
@@ -177,6 +180,10 @@ async function repeat(which, action) {
   let failures = 0;
   for (;;) {
     let seconds = 1;
+    let again = false; // whoever is woken while it looks has seen what was there before
+    wake[which] = () => {
+      again = true;
+    };
     try {
       seconds = gate.hidden ? await action() : 1;
       failures = 0;
@@ -185,6 +192,7 @@ async function repeat(which, action) {
       seconds = Math.min(0.5 * 2 ** failures, 5);
       if (!(error instanceof Lost || error instanceof Refused)) console.error(error);
     }
+    if (again) continue;
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, 1000 * (document.hidden ? Math.max(seconds, HIDDEN) : seconds));
       wake[which] = () => {
@@ -221,6 +229,7 @@ async function lookAtOne() {
   if (looked.away && current === looked) {
     looked.away = false;
     view.replaceChildren(looked.node);
+    looked.redraw(); // what came before it was back in the page was not drawn
   }
   return looked.seconds;
 }

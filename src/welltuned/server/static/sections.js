@@ -2,6 +2,7 @@
 
 import { el, fill } from "./dom.js";
 
+export const NO_PLOTLY = "Figures need plotly where the server runs: pip install 'welltuned[plots]'";
 const CONFIG = { displayModeBar: false, responsive: true };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let plotly = null;

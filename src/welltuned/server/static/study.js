@@ -2,11 +2,10 @@
 
 import { Lost, call, study } from "./api.js";
 import { ask, copy, count, duration, el, fill, setting } from "./dom.js";
-import { Sections } from "./sections.js";
+import { NO_PLOTLY, Sections } from "./sections.js";
 import { Trials } from "./trials.js";
 
 const TOP = new Set(["best", "setting"]);
-const NO_PLOTLY = "Figures need plotly where the server runs: pip install 'welltuned[plots]'";
 const ENDS = /^(budget|population|space exhausted):/; // reasons of a study that has done all it was to do
 const LOOK = 1.5; // seconds from one look at the study to the next
 
@@ -75,6 +74,11 @@ export class StudyView {
   restart() {
     this.revision = null;
     this.due = 0;
+  }
+
+  redraw() {
+    this.top.redraw();
+    this.rest.redraw();
   }
 
   close() {
