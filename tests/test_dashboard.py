@@ -368,11 +368,37 @@ def test_what_cannot_be_drawn_is_not_tried_again_at_once(monkeypatch):
         raise ZeroDivisionError
 
     monkeypatch.setattr(window.report, "sections", broken)
-    looking = Window(storage)
+    looking, depths = Window(storage), []
     for _ in range(3):
-        with pytest.raises(wt.InvalidValue, match="log says why"):
+        with pytest.raises(wt.InvalidValue, match="log says why") as refused:
             looking.report("n")
+        depths.append(len(refused.traceback))
     assert len(tries) == 1
+    assert len(set(depths)) == 1, "what is raised again carries nothing of the times before"
+
+
+def test_nobody_waits_for_a_list_while_somebody_else_reads_a_study(monkeypatch):
+    storage, go_on, reads = MemoryStorage(), threading.Event(), threading.Event()
+    monkeypatch.setattr(window, "LISTING", 0.0)
+    monkeypatch.setattr(window, "SHARE", 1)
+    looking = Window(storage)
+    assert looking.overview()["studies"] == []
+    tuned({"x": (0.0, 1.0)}, lambda p: p["x"], storage=storage, name="n")
+    look = window.View.look
+
+    def slow(view, row):
+        reads.set()
+        assert go_on.wait(30)
+        return look(view, row)
+
+    monkeypatch.setattr(window.View, "look", slow)
+    reader = threading.Thread(target=looking.overview)
+    reader.start()
+    assert reads.wait(30)
+    assert looking.overview()["studies"] == []
+    go_on.set()
+    reader.join()
+    assert [brief["name"] for brief in looking.overview()["studies"]] == ["n"]
 
 
 def test_whoever_looks_on_can_change_nothing(storage):

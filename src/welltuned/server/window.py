@@ -178,7 +178,6 @@ class Picture:
 
         One at a time draws it; whoever comes meanwhile gets the last one.
         """
-        self.used = time.monotonic()
         if self._lock.acquire(blocking=self._revision < 0):
             try:
                 if time.monotonic() >= self._due and revision() != self._revision:
@@ -186,7 +185,7 @@ class Picture:
             finally:
                 self._lock.release()
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # it would grow with everybody who asks, and hold what was drawn
         wait = f'"revision":{self._revision},"next":{max(SOONEST, self._due - time.monotonic()):.2f}'
         return f"{{{wait}}}".encode() if since == self._revision else f"{{{wait},".encode() + self._content
 
@@ -292,24 +291,30 @@ class Window:
 
         Those that there was no time for have none yet, or those of before; their turn comes first the next time.
         """
-        with self._listing:
-            began = time.monotonic()
-            if self._list is None or began >= self._due:
-                rows = self._storage.studies()
-                with self._lock:
-                    blank = {(row.id, row.created): View(self._storage, row) for row in rows}
-                    self._views = {key: self._views.get(key, view) for key, view in blank.items()}
-                    views = [self._views[row.id, row.created] for row in rows]
-                turns = sorted(zip(views, rows, strict=True), key=lambda pair: (pair[0].checked, -pair[1].created))
-                for view, row in turns:
-                    if time.monotonic() - began > PATIENCE:
-                        break
-                    self._glance(view, row)
-                self._list = [_brief(row, view) for row, view in zip(rows, views, strict=True)]
-                now, new = time.monotonic(), any(view.checked == 0.0 for view in views)
-                # the sooner all have been looked at once, the better
-                self._due = now + (LISTING if new else max(LISTING, (SHARE - 1) * (now - began)))
-            return {"studies": self._list, "time": time.time(), "next": max(SOONEST, self._due - time.monotonic())}
+        # a study of very many trials takes long to read: meanwhile, others get the last list
+        if self._listing.acquire(blocking=self._list is None):
+            try:
+                if self._list is None or time.monotonic() >= self._due:
+                    self._list = self._listed()
+            finally:
+                self._listing.release()
+        return {"studies": self._list, "time": time.time(), "next": max(SOONEST, self._due - time.monotonic())}
+
+    def _listed(self) -> list[dict[str, Any]]:
+        began, rows = time.monotonic(), self._storage.studies()
+        with self._lock:
+            blank = {(row.id, row.created): View(self._storage, row) for row in rows}
+            self._views = {key: self._views.get(key, view) for key, view in blank.items()}
+            views = [self._views[row.id, row.created] for row in rows]
+        turns = sorted(zip(views, rows, strict=True), key=lambda pair: (pair[0].checked, -pair[1].created))
+        for view, row in turns:
+            if time.monotonic() - began > PATIENCE:
+                break
+            self._glance(view, row)
+        now, new = time.monotonic(), any(view.checked == 0.0 for view in views)
+        # the sooner all have been looked at once, the better
+        self._due = now + (LISTING if new else max(LISTING, (SHARE - 1) * (now - began)))
+        return [_brief(row, view) for row, view in zip(rows, views, strict=True)]
 
     def _glance(self, view: View, row: StudyRow) -> None:
         try:
