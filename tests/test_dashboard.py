@@ -28,6 +28,7 @@ from welltuned.report import Subject, render, sections
 from welltuned.server import page, running, viewing, window
 from welltuned.server.window import ReadOnly, Window
 from welltuned.storage import MemoryStorage, SQLiteStorage
+from welltuned.study import reasons
 from welltuned.trial import Origin, State, Trial
 
 ROOT = Path(__file__).parent.parent
@@ -167,6 +168,15 @@ def test_the_files_are_in_the_package_and_ask_nobody_else():
     assert not re.search(r"\son\w+=|\sstyle=|<script>", files["index.html"])
     # HTML is read in one place: what the report has written
     assert sum(text.count("innerHTML") for text in files.values()) == files["sections.js"].count("innerHTML") == 2
+
+
+def test_the_page_knows_which_reasons_mean_that_all_is_done():
+    done = re.compile(re.search(r"ENDS = /(.*)/;", (STATIC / "study.js").read_text(encoding="utf-8"))[1])
+    known = {
+        name: done.match(text) is not None for name, text in vars(reasons).items() if name.isupper() and name[0] != "_"
+    }
+    assert {name for name, ends in known.items() if ends} == {"BUDGET", "ENDED", "EXHAUSTED"}
+    assert {"INTERRUPTED", "BROKEN", "TIMEOUT"} < {*known}
 
 
 # what is told

@@ -72,7 +72,7 @@ def dashboard(
     STORAGE is a file or an address, welltuned.db unless given; studies appear as they are made. Ends with Ctrl-C. It
     serves as `welltuned serve` does.
     """
-    _serve(storage, host, port, token, scheduler, _print if no_browser else _open)
+    _serve(storage, host, port, token, scheduler, _leave if no_browser else _open)
 
 
 def _open(address: str) -> None:
@@ -80,7 +80,7 @@ def _open(address: str) -> None:
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
-def _print(address: str) -> None:
+def _leave(address: str) -> None:
     """Open nothing: the address has been printed."""
 
 

@@ -1,4 +1,4 @@
-"""Trials as jobs of a launcher of Hydra's."""
+"""Trials as jobs of one of Hydra's launchers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Jobs:
         pieces = re.split(r"(\$\{[^}]*\})", subdir)
         self._numbered = re.compile(
             "".join(
-                re.escape(p) if not p.startswith("${") else r"(\d+)" if re.search(r"job.(num|id)\}", p) else ".*"
+                re.escape(p) if not p.startswith("${") else r"(\d+)" if re.search(r"job\.(num|id)\}", p) else ".*"
                 for p in pieces
             )
         )

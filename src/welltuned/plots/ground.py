@@ -14,6 +14,7 @@ from welltuned.space import Float, Int, Space, public
 from welltuned.trial import State, Trial
 
 INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc2626"
+SHADES = [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]]  # from the worst value to the best one
 LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},

@@ -15,6 +15,7 @@ from welltuned.plots.ground import (
     BEST,
     INK,
     LAYOUT,
+    SHADES,
     axis_of,
     best_of,
     completed,
@@ -38,7 +39,6 @@ MOST_PAIRS = 10
 SEEN = 0.005  # share from which a pair is drawn
 Z90 = 1.645  # standard deviations to either side that hold 90 %
 BAND = "rgba(37,99,235,0.15)"  # of the accent
-SHADES = [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]]
 
 
 def importance(source: Any, objective: str | None = None) -> Figure:

@@ -18,6 +18,7 @@ from welltuned.plots.ground import (
     LAYOUT,
     LEGEND,
     MOST,
+    SHADES,
     axis_of,
     best_of,
     completed,
@@ -314,7 +315,7 @@ def parallel(source: Any, objective: str | None = None) -> Figure:
     line = {
         **({} if ends is None else {"cmin": ends[0], "cmax": ends[1]}),
         "color": values,
-        "colorscale": [[0, "#e2e8f0"], [0.6, "#93c5fd"], [1, "#1d4ed8"]],
+        "colorscale": SHADES,
         "reversescale": good_is_low,
         "showscale": False,
     }

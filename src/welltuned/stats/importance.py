@@ -48,6 +48,11 @@ def importance(
     seed
         Of the draws.
 
+    Raises
+    ------
+    InvalidType, InvalidValue
+        For what is neither a study nor a history, an objective that it does not have, and settings that are none.
+
     Examples
     --------
     >>> from welltuned import History, Space
@@ -96,6 +101,11 @@ def interactions(
     -------
     dict
         From pairs of names, each in the order of the space, to shares between 0 and 1, largest first.
+
+    Raises
+    ------
+    InvalidType, InvalidValue
+        For what is neither a study nor a history, an objective that it does not have, and settings that are none.
 
     Examples
     --------

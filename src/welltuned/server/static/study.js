@@ -131,7 +131,7 @@ export class StudyView {
     const goals = Object.entries(directions).map(([name, direction]) => `${direction} ${name}`).join(", ");
     this.counts.textContent = [
       goals,
-      `${budget ? `${spent.toLocaleString("en")} of ${budget.toLocaleString("en")}` : total.toLocaleString("en")} trials`,
+      `${budget ? `${spent.toLocaleString("en")} of ` : ""}${count(budget || total, "trial")}`,
       ...states.map(([state, n]) => `${n.toLocaleString("en")} ${state}`),
       ...(reason ? [`stopped: ${reason}`] : []),
     ].join(" · ");
