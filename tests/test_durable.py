@@ -691,3 +691,27 @@ def test_a_file_that_is_not_there_any_more_takes_no_results(tmp_path, how):
     if how == "renamed":
         aside.rename(path)
         assert study.trials[0].state is wt.State.COMPLETE
+
+
+def test_who_looks_on_sees_all_trials_that_are_stored_together(tmp_path, caplog):
+    """With the log at INFO, which looks at each trial, a file and a search that is blind: a study knew 8 of 100."""
+    caplog.set_level("INFO", "welltuned")
+    study = wt.Study({"x": (0.0, 1.0)}, storage=str(tmp_path / "study.db"), sampler="random", seed=0)
+    study.optimize(lambda trial: trial["x"], n_trials=100)
+    assert [t.state for t in study.trials] == [wt.State.COMPLETE] * 100
+    assert sum(" complete: value " in message for message in caplog.messages) == 100
+    assert study.best.value == min(t.params["x"] for t in study.trials)
+
+
+def test_what_was_seen_of_a_change_that_was_not_stored_is_forgotten(tmp_path):
+    study = wt.Study({"x": (0.0, 1.0)}, storage=str(tmp_path / "study.db"), sampler="random", seed=0, n_trials=4)
+    coordinator = study.coordinator
+    [task], _ = coordinator.next_tasks(1)
+    with pytest.raises(RuntimeError, match="the disk"), coordinator.together():
+        coordinator.receive_outcome(task, Outcome(wt.State.COMPLETE, {"value": 1.0}))
+        coordinator.next_tasks(2)
+        assert [t.state.value for t in study.trials] == ["complete", "running", "running"]
+        raise RuntimeError("the disk is full")
+    assert [t.state.value for t in study.trials] == ["running"]
+    assert coordinator.receive_outcome(task, Outcome(wt.State.COMPLETE, {"value": 1.0}))
+    assert [t.state.value for t in study.trials] == ["complete"]

@@ -409,7 +409,8 @@ def test_other_overrides_are_another_study_unless_it_has_a_name(program, run):
     assert "trial 0 ran with [], and now all have ['model.units=64']" in said
 
 
-def test_several_jobs_at_a_time(tmp_path):
+@pytest.mark.parametrize("subdir", ["job_${hydra.job.num}", "runs/job_${hydra.job.num}"])
+def test_several_jobs_at_a_time(tmp_path, subdir):
     """Results go to their trials, exceptions among them, and numbers go on behind the folders that are there."""
     search = read_search(None, ["x=interval(0, 1)"])
     study = wt.Study(search.space, sampler="random", seed=0)
@@ -426,9 +427,9 @@ def test_several_jobs_at_a_time(tmp_path):
         job.return_value = ValueError("beyond") if fails else OmegaConf.create([value, 0.1])[0]
         return job
 
-    (tmp_path / "job_6").mkdir()
-    (tmp_path / "job_last").mkdir()
-    jobs = Jobs(Launcher(), search, tmp_path, "job_${hydra.job.num}")
+    for there in ("6", "last"):
+        (tmp_path / subdir.replace("${hydra.job.num}", there)).mkdir(parents=True)
+    jobs = Jobs(Launcher(), search, tmp_path, subdir)
     study.optimize(jobs.several, 10, batch=4)
     assert launched == [(7, 4), (11, 4), (15, 2)]
     for trial in study.trials:

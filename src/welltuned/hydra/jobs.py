@@ -39,6 +39,7 @@ class Jobs:
                 for p in pieces
             )
         )
+        self._levels = subdir.count("/") + 1
         self._next = 0
 
     def one(self, trial: LiveTrial) -> Any:
@@ -60,8 +61,8 @@ class Jobs:
 
     def _unused(self) -> int:
         """Return a number beyond those of the folders that are there: a killed trial keeps what it has written."""
-        there = self._folder.iterdir() if self._folder.is_dir() else ()
-        found = [m for path in there if (m := self._numbered.fullmatch(path.name)) and m.groups()]
+        there = (path.relative_to(self._folder).as_posix() for path in self._folder.glob("/".join("*" * self._levels)))
+        found = [m for name in there if (m := self._numbered.fullmatch(name)) and m.groups()]
         return max((int(m[1]) for m in found), default=-1) + 1
 
 

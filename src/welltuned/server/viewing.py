@@ -21,7 +21,7 @@ async def _overview(hub: Hub, a: Arguments) -> Any:  # noqa: ARG001 - one signat
 
 
 async def _study(hub: Hub, a: Arguments) -> Any:
-    return await hub.look(hub.window.summary, a["name"])
+    return await hub.look(hub.window.summary, a["name"], a.get("reports"))
 
 
 async def _trials(hub: Hub, a: Arguments) -> Any:
@@ -89,6 +89,7 @@ BRIEF = record(
     },
     active={**NUMBER, "description": "When a trial began or ended last, in seconds since the epoch."},
 )
+REPORTS = {**COUNT, "description": "How many of the last reports of each trial; all unless given."}
 NEXT = {**NUMBER, "description": "In how many seconds it is worth while to ask again."}
 SECTION = record(
     "key title note html half figure",
@@ -110,7 +111,14 @@ OPERATIONS = (
         record("studies time next", studies=several(BRIEF), time=NUMBER, next=NEXT),
         what="Of many studies, some may not have been looked at yet: their counts are null.",
     ),
-    Operation("GET", ONE, "Show a study: its space, its best, how many trials there are.", _study, SUMMARY),
+    Operation(
+        "GET",
+        ONE,
+        "Show a study: its space, its best, how many trials there are.",
+        _study,
+        SUMMARY,
+        query={"reports": REPORTS},
+    ),
     Operation(
         "GET",
         f"{ONE}/trials",
@@ -127,7 +135,7 @@ OPERATIONS = (
             "since": {**COUNT, "description": "Only what changed after this revision."},
             "offset": COUNT,
             "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
-            "reports": {**COUNT, "description": "How many of the last reports of each trial; all unless given."},
+            "reports": REPORTS,
         },
     ),
     Operation(

@@ -233,8 +233,8 @@ class Window:
                     other.forget()
         return view
 
-    def summary(self, name: str) -> dict[str, Any]:
-        """Return what is known of a study."""
+    def summary(self, name: str, reports: int | None = None) -> dict[str, Any]:
+        """Return what is known of a study, with the last few reports of each trial where ``reports`` is given."""
         row = self._row(name)
         view = self._view(row)
         history, revision = view.look(row)
@@ -252,8 +252,8 @@ class Window:
             "space": history.space.to_json() if row.spaces else None,
             "stop_reason": row.stop_reason,
             "counts": dict(digest.counts),
-            "best": to_json(history.best) if single and history.best else None,
-            "front": None if single else [to_json(trial) for trial in history.front],
+            "best": to_json(_cut(history.best, reports)) if single and history.best else None,
+            "front": None if single else [to_json(_cut(trial, reports)) for trial in history.front],
             "n_trials": budget if isinstance(budget, int) and budget > 0 else None,
             "spent": history.spent,
             "running": [_under_way(trial) for trial in running[-RUNNING:]],
@@ -272,15 +272,10 @@ class Window:
         history, _ = self._view(row).look(row)
         found = [trial for trial in history.trials if trial.revision > since]
         page, there = found[offset : offset + limit], {trial.number for trial in found}
-        if reports is not None:
-            page = [
-                trial.but(reports=trial.reports[len(trial.reports) - min(reports, len(trial.reports)) :])
-                for trial in page
-            ]
         return {
             "revision": changes.revision,
             "total": len(found),
-            "trials": [to_json(trial) for trial in page],
+            "trials": [to_json(_cut(trial, reports)) for trial in page],
             "dropped": [number for number in changes.dropped if number not in there],
         }
 
@@ -374,6 +369,13 @@ def _brief(row: StudyRow, view: View) -> dict[str, Any]:
         "error": view.error,
         **(told if view.digest is None else view.digest.to_json()),
     }
+
+
+def _cut(trial: Trial, reports: int | None) -> Trial:
+    """Return a trial with its last few reports; all of them for None."""
+    if reports is None or reports >= len(trial.reports):
+        return trial
+    return trial.but(reports=trial.reports[len(trial.reports) - reports :])
 
 
 def _can_draw() -> bool:

@@ -268,7 +268,7 @@ class SQLStorage:
             self._await(study, since, wait)
         revision, stop_reason, _, n_spaces = self._head(study)
         if since is None or revision == since:
-            return Changes(revision, (), stop_reason, n_spaces)
+            return Changes(self._ended(revision), (), stop_reason, n_spaces)
         with self._read() as run:
             if not (head := run(HEAD, {"study": study})):  # it was deleted a moment ago
                 raise self._unknown(study)
@@ -279,7 +279,12 @@ class SQLStorage:
                 "(SELECT 1 FROM trial t WHERE t.study = d.study AND t.number = d.number)",
                 {"study": study, "since": since},
             )
-        return Changes(revision, tuple(fresh), stop_reason, n_spaces, tuple(n for (n,) in dropped))
+        return Changes(self._ended(revision), tuple(fresh), stop_reason, n_spaces, tuple(n for (n,) in dropped))
+
+    def _ended(self, revision: int) -> int:
+        """Return up to which revision nothing more can change: amid :meth:`together`, not up to its own."""
+        open_: Writing | None = getattr(self._open, "writing", None)
+        return revision if open_ is None else min(revision, open_.revision - 1)
 
     def _head(self, study: int) -> tuple[int, str | None, str, int]:
         rows = self._look(HEAD, {"study": study})

@@ -359,7 +359,8 @@ class Coordinator:
             with self.ledger.storage.together(self.ledger.row.id):
                 yield
         except BaseException as error:
-            # nothing of it was stored: what has ended since is as it was before
+            # nothing of it was stored: what has ended since is as it was before, whatever was read amid it
+            self.ledger.forget()
             self.ledger.regain(claims)
             if isinstance(error, UnknownStudy):
                 raise self.ledger.gone() from None

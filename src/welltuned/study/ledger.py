@@ -108,6 +108,13 @@ class Ledger:
             self._changed |= bool(changes.trials or changes.dropped)
             self._revision = changes.revision  # last: whoever is interrupted before reads it all again
 
+    def forget(self) -> None:
+        """Know nothing of any trial: the next look reads all of them."""
+        with self._lock:
+            self._stored, self._trials, self._ordered = {}, {}, True
+            self._table = self._history = None
+            self._changed, self._revision = True, 0
+
     def gone(self) -> UnknownStudy:
         """Build the error that says by its name that the study is not there any more."""
         return UnknownStudy(

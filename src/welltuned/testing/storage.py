@@ -265,6 +265,19 @@ class StorageContract:
             pass
         assert len(storage.read(study).trials) == 3
 
+    def test_what_is_read_amid_a_change_is_no_end(self, storage: Storage, study: int) -> None:
+        """Whoever reads amid what happens together reads all of it after it, by the revision that was read."""
+        first, second = storage.claim(study, "me", LEASE, 2)
+        with storage.together(study):
+            assert storage.finish(study, 0, first.token, complete(1.0))
+            amid = storage.read(study)
+            glance = storage.read(study, amid.revision)
+            assert storage.finish(study, 1, second.token, complete(2.0))
+        for revision in (amid.revision, glance.revision):
+            changed = {t.number: t.state for t in storage.read(study, revision).trials}
+            assert changed[1] is State.COMPLETE
+        assert storage.read(study, storage.read(study).revision).trials == ()
+
     def test_reading_nothing(self, storage: Storage, study: int) -> None:
         """Without trials, what is read are the revision and the reason to stop."""
         storage.claim(study, "me", LEASE)

@@ -59,7 +59,7 @@ export class StudyView {
   /** Look at the study; its report comes by itself, when it is ready. */
   async update() {
     const began = performance.now();
-    const summary = await call(study(this.name));
+    const summary = await call(study(this.name, "?reports=0"));
     this.seconds = Math.max(LOOK, (4 * (performance.now() - began)) / 1000); // spare the server where it is slow
     if (this.summary && this.summary.created !== summary.created) this.revision = null; // another one of this name
     this.summary = summary;
@@ -232,7 +232,7 @@ export class StudyView {
       return;
     }
     try {
-      const { revision } = await call(study(this.name));
+      const { revision } = await call(study(this.name, "?reports=0"));
       const { numbers } = await call(study(this.name, "/enqueue"), { params });
       const changed = await call(study(this.name, `/trials?since=${revision}&limit=1000&reports=0`));
       this.tell(enqueued(numbers, new Set(changed.trials.map((trial) => trial.number)), this.summary.stop_reason));
