@@ -151,6 +151,15 @@ def test_without_plotly_the_page_says_so_and_the_rest_is_told(url, storage, monk
     assert [s["key"] for s in answer["sections"]] == ["best", "setting", "honest"]
 
 
+def test_a_sampler_that_this_version_cannot_make_is_named(url, storage, monkeypatch):
+    def unknown(described):
+        raise wt.InvalidValue(f"{described} has a setting that nobody knows")
+
+    tuned({"x": (0.0, 1.0)}, lambda p: p["x"], storage=storage, name="n")
+    monkeypatch.setattr(window, "make_sampler", unknown)
+    assert "Sampler random; seed 0" in asked(url, of("n", "/report"))["summary"]
+
+
 def test_the_files_are_in_the_package_and_ask_nobody_else():
     tomllib = pytest.importorskip("tomllib")
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]

@@ -223,7 +223,7 @@ def _drawn(parts: Iterable[Section], prefix: str) -> str:
             found, halves = f'{found}<div class="grid">{halves}{drawn}</div>', ""
         else:
             halves = drawn
-    return found
+    return found + halves
 
 
 def _section(part: Section, prefix: str) -> str:

@@ -146,8 +146,12 @@ class View:
 
 
 def _sampler(row: StudyRow) -> Sampler | str:
+    """Return the sampler of a study; its name where it is a user's own, or of a version with other settings."""
     name = str(row.sampler.get("name", "unknown"))
-    return make_sampler(row.sampler) if name in SAMPLERS else name
+    try:
+        return make_sampler(row.sampler) if name in SAMPLERS else name
+    except WelltunedError:
+        return name
 
 
 def _digest(seen: History, revision: int, row: StudyRow) -> Digest:
