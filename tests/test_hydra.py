@@ -236,7 +236,10 @@ class Program:
         return ["train.py", "-m", "hydra/sweeper=welltuned", "hydra.sweep.dir=sweep", *given, *overrides]
 
     def start(self, *overrides, ends=None, **settings):
-        """Run it as a process, which a signal may end in its third job; return what it says."""
+        """Run it as a process, which a signal may end in its third job; return what it says.
+
+        Hydra sets up the log of a whole process and closes the handlers that it finds there, so it is not this one.
+        """
         env = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
         command = [sys.executable, *self.command(*overrides, **settings)]
         env |= {} if ends is None else {"ENDS": str(int(ends))}
@@ -270,15 +273,6 @@ def program(tmp_path):
 
 class Refused(Exception):
     """A program ended with an error; what it said of it."""
-
-
-@pytest.fixture
-def run(program):
-    """Return a function that runs the program with some overrides, and returns what it says.
-
-    In a process of its own: Hydra sets up the log of a whole process, and closes the handlers that it finds there.
-    """
-    return program.start
 
 
 def test_a_sweep_of_twenty_trials_and_the_same_command_again(program):
@@ -318,9 +312,9 @@ def test_a_sweep_that_was_ended_half_way_goes_on_in_new_folders(program, how):
     assert [Path(t.attributes["folder"]).name for t in after] == ["0", "1", "3", "4", "5"]
 
 
-def test_jobs_that_fail_are_failed_trials(program, run):
+def test_jobs_that_fail_are_failed_trials(program):
     command = ["lr=interval(0, 1)", "optimizer=sgd,bad"]
-    said = run(*command, n_trials=6, sampler="random", seed=0)
+    said = program.start(*command, n_trials=6, sampler="random", seed=0)
     failed = [t for t in program.study().trials if t.state.value == "failed"]
     assert 2 <= len(failed) < 6
     assert {t.params["optimizer"] for t in failed} == {"bad"}
@@ -329,13 +323,13 @@ def test_jobs_that_fail_are_failed_trials(program, run):
     assert "failed (error): ValueError: it cannot be trained" in said
     words = r"CompactHydraException: WelltunedError: trials .* have failed, and max_failures=1; the last: ValueError"
     with pytest.raises(Refused, match=words):
-        run(*command, n_trials=6, sampler="random", seed=0, name="strict", max_failures=1)
+        program.start(*command, n_trials=6, sampler="random", seed=0, name="strict", max_failures=1)
     assert sum(t.state.value == "failed" for t in program.study("strict").trials) == 2
 
 
-def test_a_program_that_never_works_is_given_up(program, run):
+def test_a_program_that_never_works_is_given_up(program):
     with pytest.raises(Refused, match=r"CompactHydraException: NoCompletedTrial: .*it cannot be trained"):
-        run("lr=interval(0, 1)", "fails=true")
+        program.start("lr=interval(0, 1)", "fails=true")
     study = program.study("train-fails=true")
     assert len(study.trials) == 10
     assert "it cannot be trained" in study.stop_reason
@@ -353,14 +347,16 @@ def test_a_program_that_never_works_is_given_up(program, run):
         ([], {"patience": 0}, CompactHydraException, "InvalidValue: Patience: trials=0 must be at least 1"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_stored(program, run, overrides, settings, error, words):
+def test_what_is_wrong_is_said_before_anything_is_stored(program, overrides, settings, error, words):
     with pytest.raises(Refused, match=rf"(?s){error.__name__}: .*{words}"):
-        run("lr=interval(0, 1)", *overrides, **settings)
+        program.start("lr=interval(0, 1)", *overrides, **settings)
     assert not (program.folder / "welltuned.db").exists()
 
 
-def test_settings_reach_the_study(program, run):
-    said = run("lr=interval(0, 1)", n_jobs=4, n_trials=8, sampler="{name: bayes, initial: 3}", target=100, noisy="true")
+def test_settings_reach_the_study(program):
+    said = program.start(
+        "lr=interval(0, 1)", n_jobs=4, n_trials=8, sampler="{name: bayes, initial: 3}", target=100, noisy="true"
+    )
     study = program.study()
     assert study.sampler.initial == 3
     assert study.history.wishes.noisy
@@ -369,7 +365,7 @@ def test_settings_reach_the_study(program, run):
     assert "basic launcher runs one job at a time" in said
 
 
-def test_params_in_the_config_and_several_objectives(program, run):
+def test_params_in_the_config_and_several_objectives(program):
     text = """
     hydra:
       sweeper:
@@ -382,7 +378,7 @@ def test_params_in_the_config_and_several_objectives(program, run):
           +momentum: {low: 0.0, high: 0.9, when: {optimizer: sgd}}
     """
     (program.folder / "conf" / "config.yaml").write_text(CONFIG + textwrap.dedent(text), encoding="utf-8")
-    run("several=true")
+    program.start("several=true")
     study, results = program.study("train-several=true"), program.results()
     assert dict(study.directions) == {"loss": "minimize", "speed": "maximize"}
     assert study.space["lr"] == Float(1e-3, 1, log=True)
@@ -394,12 +390,12 @@ def test_params_in_the_config_and_several_objectives(program, run):
     assert program.config_of(with_momentum)["momentum"] == with_momentum.params["momentum"]
 
 
-def test_other_overrides_are_another_study_unless_it_has_a_name(program, run):
-    run("lr=interval(0, 1)", n_trials=1)
-    run("lr=interval(0, 1)", "model.units=64", n_trials=1)
+def test_other_overrides_are_another_study_unless_it_has_a_name(program):
+    program.start("lr=interval(0, 1)", n_trials=1)
+    program.start("lr=interval(0, 1)", "model.units=64", n_trials=1)
     assert len(program.study("train-model.units=64").trials) == len(program.study().trials) == 1
-    run("lr=interval(0, 1)", n_trials=1, name="mine")
-    said = run("lr=interval(0, 1)", "model.units=64", n_trials=2, name="mine")
+    program.start("lr=interval(0, 1)", n_trials=1, name="mine")
+    said = program.start("lr=interval(0, 1)", "model.units=64", n_trials=2, name="mine")
     assert "trial 0 ran with [], and now all have ['model.units=64']" in said
 
 

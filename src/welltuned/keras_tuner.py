@@ -12,6 +12,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.live import LiveTrial
 from welltuned.settings import real, whole
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter
+from welltuned.space.labels import all_numbers
 
 LINEAR, LOG = "linear", "log"
 SLACK = 1e-9  # a step that does not quite reach the upper bound, by rounding, does
@@ -125,7 +126,7 @@ class HyperParameters:
         """Ask for one of some values; numbers are ordered unless ``ordered`` says otherwise."""
 
         def parameter() -> Parameter:
-            numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+            numbers = all_numbers(values)
             if numbers if ordered is None else ordered:
                 return Ordinal(sorted(values) if numbers else list(values), default=default)
             return Categorical(list(values), default=default)

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString, Tran
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space
+from welltuned.space.labels import all_numbers
 from welltuned.space.parse import as_parameter
 
 TAGS = {"log", "ordered"}
@@ -161,8 +162,7 @@ def _choices(override: Override, tags: set[str]) -> Parameter:
         raise InvalidValue("there is no such option; see the config group's folder for those that there are")
     if "ordered" in tags:
         return Ordinal(values)
-    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-    ordered = numbers and len(set(values)) == len(values) > 1
+    ordered = all_numbers(values) and all(map(math.isfinite, values)) and len(set(values)) == len(values) > 1
     return Ordinal(sorted(values)) if ordered else Categorical(values)
 
 

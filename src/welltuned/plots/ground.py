@@ -11,6 +11,7 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, require
 from welltuned.history import History
 from welltuned.space import Float, Int, Space, public
+from welltuned.stats.fitted import columns_of
 from welltuned.trial import State, Trial
 
 INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc2626"
@@ -159,7 +160,7 @@ def best_of(done: list[Trial], name: str, direction: str) -> list[Trial]:
 
 def names_of(space: Space) -> list[str]:
     """Return the parameters as objectives see them."""
-    return list(dict.fromkeys(public(n) for n in space if public(n)))
+    return list(columns_of(space))
 
 
 def axis_of(space: Space, name: str) -> dict[str, Any]:

@@ -42,6 +42,11 @@ def own_labels(choices: Sequence[Any], labels: Sequence[Any]) -> bool:
     return all(choice is label for choice, label in zip(choices, labels, strict=True))
 
 
+def all_numbers(choices: Sequence[Any]) -> bool:
+    """Tell whether all choices are plain numbers, which have an order of their own; truth values have none."""
+    return all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in choices)
+
+
 def ambiguous(choices: Sequence[Any], labels: Sequence[Any]) -> bool:
     """Tell whether some label names its choice by position only, because another choice has the same name."""
     return any(label == f"{_label(choice)}#{i}" for i, (choice, label) in enumerate(zip(choices, labels, strict=True)))

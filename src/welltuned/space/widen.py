@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from welltuned.space.labels import find, label_key
+from welltuned.space.labels import all_numbers, find, label_key
 from welltuned.space.parameters import Choice, Float, Int, Ordinal, Parameter
 
 
@@ -42,5 +42,4 @@ def _united(one: Parameter, other: Parameter) -> Parameter:
 
 def _ordered(choices: list[Any]) -> list[Any]:
     """Return numbers by size; of anything else, only the objective knows the order: what is new comes last."""
-    numbers = all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in choices)
-    return sorted(choices) if numbers else choices
+    return sorted(choices) if all_numbers(choices) else choices
