@@ -290,6 +290,22 @@ def test_a_writer_waits_for_its_turn_and_then_says_so(path, opened):
     writer.close()
 
 
+def test_the_first_of_a_file_waits_for_who_reads_it(path, opened):
+    """A new file has no write-ahead log yet: a reader, who may want to know whose file it is, holds up a commit."""
+    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    reader.executescript("CREATE TABLE theirs (x); DROP TABLE theirs; BEGIN")
+    assert reader.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() == (0,)
+    timer = threading.Timer(0.3, lambda: reader.execute("ROLLBACK"))
+    timer.start()
+    storage = opened(path)
+    assert not storage.read(storage.open(study_row()).id).trials
+    timer.join()
+    reader.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
 WORKER = """
 import sys
 from welltuned.storage import SQLiteStorage

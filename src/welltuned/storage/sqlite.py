@@ -219,14 +219,14 @@ class SQLiteStorage(SQLStorage):
         # whose file it is comes first: one of something else is not to be touched
         if not is_current(run, DIALECT, self.where):
             try:
-                self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+                run("BEGIN IMMEDIATE")
                 migrate(run, DIALECT, self.where, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()))
-                db.execute("COMMIT")
+                run("COMMIT")  # without a write-ahead log, as a new file still is, it waits for every reader
             except BaseException:
                 db.undo()
                 raise
-        self._patiently(lambda: db.execute("PRAGMA journal_mode = WAL"))
-        db.execute("PRAGMA synchronous = NORMAL")
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")  # reads the schema, and waits for who changes the journal
         # the same few pages change again and again; copy them back into the file seldom
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
@@ -325,7 +325,7 @@ class SQLiteStorage(SQLStorage):
                 self._begin(db)
                 writing = self._raise(self._runner(db), study, self._clock())
                 yield writing
-                db.execute("COMMIT" if writing.changed else "ROLLBACK")
+                self._runner(db)("COMMIT" if writing.changed else "ROLLBACK")
             except BaseException:
                 db.undo(turn)
                 raise
