@@ -42,6 +42,7 @@ from threadpoolctl import threadpool_limits
 import welltuned as wt
 from welltuned.errors import InvalidType, InvalidValue, WelltunedError
 from welltuned.sklearn import BayesSearchCV, GradientSearchCV, GridSearchCV, RandomizedSearchCV, TunedSearchCV
+from welltuned.sklearn.spaces import read_space, with_own_settings
 
 ALL = (GridSearchCV, RandomizedSearchCV, BayesSearchCV, GradientSearchCV, TunedSearchCV)
 BUDGET = {
@@ -55,6 +56,7 @@ X, y = load_iris(return_X_y=True)
 X, y = X[::3], y[::3]
 KNN = KNeighborsClassifier()
 every_class = pytest.mark.parametrize("cls", ALL, ids=lambda c: c.__name__)
+model_based = pytest.mark.parametrize("cls", [BayesSearchCV, GradientSearchCV, TunedSearchCV], ids=lambda c: c.__name__)
 
 
 def search(cls, estimator, space, n=4, **options):
@@ -649,11 +651,66 @@ def test_two_processes_find_the_same(cls):
     np.testing.assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
 
 
-@pytest.mark.parametrize("cls", [BayesSearchCV, GradientSearchCV, TunedSearchCV], ids=lambda c: c.__name__)
+@model_based
 def test_several_candidates_at_a_time(cls):
     fitted = search(cls, Memo(), {"a": (0.0, 1.0)}, 5, n_points=2).fit(X, y)
     values = [p["a"] for p in fitted.cv_results_["params"]]
     assert len(values) == len(set(values)) == 5
+
+
+@model_based
+def test_the_estimator_as_it_stands_comes_first(cls):
+    """Its settings where the space has them, the nearest number within bounds, and the middle where they are not."""
+    model = make_pipeline(StandardScaler(), SVC(C=5.0, tol=1e-3, degree=7))
+    space = {
+        "svc__C": (1e-2, 1e2, "log-uniform"),
+        "svc__kernel": ["linear", "rbf"],
+        "svc__gamma": (1e-4, 1.0, "log-uniform"),  # which is "scale"
+        "svc__tol": (1e-2, 1e-1, "log-uniform"),
+        "svc__degree": wt.Int(2, 10, step=2),
+        "svc__coef0": wt.Float(-1.0, 1.0, default=0.5),
+    }
+    first = search(cls, model, space, 2).fit(X, y).cv_results_["params"][0]
+    assert (first.pop("svc__kernel"), first.pop("svc__degree") in (6, 8)) == ("rbf", True)
+    assert first == pytest.approx({"svc__C": 5.0, "svc__gamma": 1e-2, "svc__tol": 1e-2, "svc__coef0": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("own", "values", "default"),
+    [
+        (3, wt.Int(1, 9), 3),
+        (30, wt.Int(1, 9), 9),
+        (2.5, wt.Int(1, 9), None),
+        (True, wt.Int(0, 9), None),
+        (2, (0.01, 0.5), None),  # a count, where shares are searched
+        (1, (0.5, 2.0), 1.0),
+        (np.float64(0.7), (0.01, 0.5), 0.5),
+        (np.nan, (0.01, 0.5), None),
+        ("auto", (0.01, 0.5), None),
+        ("auto", [0.5, "auto"], "auto"),
+        (np.int64(4), [2, 4], 4),
+        (5, [2, 4], None),
+        (0.3, stats.loguniform(1e-2, 1.0), 0.3),
+        (0.3, wt.Float(0.0, 1.0, default=0.9), 0.9),
+        (None, [2, None], None),
+    ],
+)
+def test_what_settings_of_an_estimator_mean_in_a_space(own, values, default):
+    found = with_own_settings(read_space("space", {"a": values}), Memo(a=own))["a"].default
+    assert found == default and isinstance(found, type(default))
+
+
+def test_settings_that_the_space_lacks_change_nothing():
+    space = read_space("space", [{"a": [1, 2]}, {"b": [3.0, 4.0]}])
+    assert with_own_settings(space, SVC()) == space
+    conditional = wt.Space(
+        {"a": [1, 2], "b": wt.Float(0.0, 1.0, when={"a": 2})},
+        forbidden=[{"a": 1}],
+        constraints=[lambda params: params["b"] > 0.5],
+    )
+    kept = with_own_settings(conditional, Memo(a=1, b=0.9))
+    assert (kept.forbidden, kept.constraints) == (conditional.forbidden, conditional.constraints)
+    assert kept["b"].default == 0.9 and kept.defaults is None  # the estimator's own are not allowed
 
 
 @every_class

@@ -17,7 +17,7 @@ from welltuned.samplers.grid import MAX_POINTS
 from welltuned.samplers.novel import draw, grid_rows
 from welltuned.schedulers import NONE, Race
 from welltuned.sklearn.search import Evaluate, StudySearchCV
-from welltuned.sklearn.spaces import as_grids, as_list, drawable, read_space
+from welltuned.sklearn.spaces import as_grids, as_list, drawable, read_space, with_own_settings
 from welltuned.space import Categorical, Float, Int, Ordinal, Params, Space
 from welltuned.storage import open_storage
 from welltuned.study import Study
@@ -283,7 +283,7 @@ class RandomizedSearchCV(_ListSearchCV):
 
 
 class _ModelSearchCV(StudySearchCV):
-    """A search whose next candidates depend on the scores so far."""
+    """A search whose next candidates depend on the scores so far. It begins with the estimator as it stands."""
 
     def _budget(self) -> int:
         raise NotImplementedError
@@ -301,7 +301,7 @@ class _ModelSearchCV(StudySearchCV):
         stored = drawn and store is not None and name in {row.name for row in store.studies()}
         seed = None if state is None or stored else int(check_random_state(state).randint(2**31 - 1))
         return Study(
-            space,
+            with_own_settings(space, self.estimator),
             direction={"score": "maximize"},
             sampler=self._sampler(),
             storage=store,

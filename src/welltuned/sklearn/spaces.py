@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from welltuned.errors import InvalidType, InvalidValue
-from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec
+from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec, public
 from welltuned.space.distributions import is_frozen
-from welltuned.space.labels import same
+from welltuned.space.labels import find, same
 from welltuned.space.parse import as_parameter
 
 
@@ -59,6 +61,34 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
     ):
         raise InvalidType(f"parameter {name!r}: {values!r} is not a list of values; write [{values!r}]")
     return as_parameter(name, values)
+
+
+def with_own_settings(space: Space, estimator: Any) -> Space:
+    """Return a space in which an estimator's own settings are the defaults of the parameters that have none.
+
+    A number out of bounds becomes the nearest one within them; what is of another kind says nothing, such as
+    ``gamma="scale"`` where numbers are searched, or a count where shares are.
+    """
+    own = estimator.get_params(deep=True)
+    named = {column: _with_default(p, own.get(public(column))) for column, p in space.items()}
+    return Space(named, forbidden=space.forbidden, constraints=space.constraints, grids=bool(space.hidden))
+
+
+def _with_default(parameter: Parameter, value: Any) -> Parameter:
+    if parameter.default is not None or value is None:
+        return parameter
+    if isinstance(parameter, (Categorical, Ordinal)):
+        index = find(parameter.choices, value)
+        return parameter if index is None else replace(parameter, default=parameter.choices[index])
+    kind = Integral if isinstance(parameter, Int) else Real
+    if not isinstance(value, kind) or isinstance(value, bool) or not np.isfinite(float(value)):
+        return parameter
+    nearest = min(max(value, parameter.low), parameter.high)
+    if nearest != value and isinstance(value, Integral) and isinstance(parameter, Float):
+        return parameter
+    if parameter.step is not None:
+        nearest = codec.from_unit(parameter, codec.to_unit(parameter, [nearest]))[0]
+    return replace(parameter, default=nearest)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
