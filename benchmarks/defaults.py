@@ -1,0 +1,84 @@
+"""What it brings a search to begin with a model's own settings: small real tasks, with and without them."""
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import argparse  # noqa: E402
+import warnings  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+import welltuned as wt  # noqa: E402
+from peers import welltuned_space  # noqa: E402
+from problems import Config, Problem, draw  # noqa: E402
+from regret import markdown, seeds  # noqa: E402
+from tasks import KINDS, POINTS, REGRESSION, tasks  # noqa: E402
+from welltuned.sklearn.spaces import with_own_settings  # noqa: E402
+
+MARKS = (1, 4, 8, 16, 24, 32)
+WORST = 3.0  # regrets count as that at most: a first trial may be as bad as it likes
+
+
+def with_defaults(title: str, problem: Problem) -> wt.Space:
+    """Return the task's space with the defaults of its model's class."""
+    kind, _, score = title.split(":")[-1].split("-")
+    model = KINDS[kind].make(dict(draw(problem.space, np.random.default_rng(0))), score not in REGRESSION)
+    last = model[-1] if hasattr(model, "steps") else model
+    return with_own_settings(welltuned_space(problem), type(last)())
+
+
+def trace(space: wt.Space, problem: Problem, seed: int, budget: int) -> list[float]:
+    """Return the best loss after each trial."""
+    study = wt.Study(space, direction="minimize", seed=seed, n_trials=budget)
+    losses = []
+    for _ in range(budget):
+        trial = study.ask()
+        config: Config = dict(trial)
+        losses.append(problem(config))
+        study.tell(trial, losses[-1])
+    return list(np.minimum.accumulate(losses))
+
+
+def regrets(title: str, problem: Problem, chosen: list[int], budget: int) -> np.ndarray:
+    """Return normalised regrets without and with defaults first, shape (2, seeds, budget)."""
+    rng = np.random.default_rng(0)
+    sample = [problem(draw(problem.space, rng)) for _ in range(POINTS)]
+    spaces = welltuned_space(problem), with_defaults(title, problem)
+    found = np.array([[trace(space, problem, seed, budget) for seed in chosen] for space in spaces])
+    best = min(found.min(), *sample)
+    return np.minimum((found - best) / ((np.median(sample) - best) or 1.0), WORST)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=seeds, default=seeds("0-2"), help="0-4 or 0,3,7")
+    parser.add_argument("--budget", type=int, default=max(MARKS), help="trials per run")
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    marks = [m for m in MARKS if m <= given.budget]
+    all_of_them = []
+    for title, make in tasks().items():
+        problem = make()
+        if with_defaults(title, problem).defaults is None:
+            continue  # the model's class says of none of its parameters what it would be
+        all_of_them.append(regrets(title, problem, given.seeds, given.budget))
+        print(f"{title}: {all_of_them[-1][:, :, -1].mean(1).round(3)}", flush=True)
+    without, first = np.concatenate(all_of_them, axis=1)[:, :, [m - 1 for m in marks]]
+    error = (first - without).std(0) / np.sqrt(len(first))
+    wins = (first < without).mean(0) + (first == without).mean(0) / 2
+    rows = [
+        ["without", *(f"{v:.3f}" for v in without.mean(0))],
+        ["own settings first", *(f"{v:.3f}" for v in first.mean(0))],
+        ["difference", *(f"{d:+.3f} ± {e:.3f}" for d, e in zip((first - without).mean(0), error, strict=True))],
+        ["better in", *(f"{w:.0%}" for w in wins)],
+    ]
+    print(f"\n{len(all_of_them)} tasks, {len(given.seeds)} seeds each\n")
+    print(markdown(["", *(f"at {m}" for m in marks)], rows))
+
+
+if __name__ == "__main__":
+    main()
