@@ -13,7 +13,7 @@ FLOORS = [
     {"server"},
     {"report"},
     {"plots"},
-    {"sklearn", "boosting", "networks", "keras_tuner", "hydra", "distributed"},
+    {"sklearn", "boosting", "networks", "keras_tuner", "hydra", "distributed", "trackers"},
     {"study"},
     {"stats"},
     {"samplers", "schedulers", "executors", "storage"},

@@ -36,6 +36,7 @@ _HOMES = {
         "DamagedStorage",
         "StorageError",
         "StudyStopped",
+        "TrackerError",
         "UnknownStudy",
         "WelltunedError",
     ),
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         Pruned,
         StorageError,
         StudyStopped,
+        TrackerError,
         UnknownStudy,
         WelltunedError,
     )
@@ -130,6 +132,7 @@ __all__ = [
     "LeaseLost",
     "StorageError",
     "DamagedStorage",
+    "TrackerError",
     "MissingDependency",
     "__version__",
 ]

@@ -47,6 +47,10 @@ class NoCompletedTrial(WelltunedError, ValueError):
     """The best trial was asked for, but no trial has completed yet."""
 
 
+class TrackerError(WelltunedError, RuntimeError):
+    """An experiment tracker cannot be reached, or refuses what it is given. What a study has stored stays as it is."""
+
+
 class LeaseLost(WelltunedError, RuntimeError):
     """A result came for a trial that this process no longer owns."""
 
