@@ -13,7 +13,7 @@ NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py
 	test_programs.py test_hypergrad.py test_distributed.py test_dashboard.py test_promotion.py test_pbt.py test_deleting.py \
 	test_interrupted.py
 # what people import
-PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.keras_tuner welltuned.distributed \
+PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.trackers welltuned.keras_tuner welltuned.distributed \
 	welltuned.hypergrad welltuned.stats welltuned.plots welltuned.report welltuned.server.app welltuned.samplers welltuned.schedulers \
 	welltuned.storage welltuned.executors $(addprefix welltuned.testing.,executor sampler scheduler storage)
 PIP := -m pip install --quiet --disable-pip-version-check

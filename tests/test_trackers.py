@@ -11,20 +11,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import welltuned as wt
+from welltuned.cli.app import app
 from welltuned.errors import InvalidType, InvalidValue, MissingDependency, TrackerError
 from welltuned.trackers import Tracker, to_mlflow, to_tensorboard, to_wandb
 from welltuned.trackers import tracker as module
 from welltuned.trackers.mlflow import _clean
 from welltuned.trackers.run import run_of, subject_of
 from welltuned.trackers.wandb import _Online
-
-pytestmark = pytest.mark.filterwarnings(
-    # SQLAlchemy's, of what MLflow uses; Pydantic's and protobuf's, of what wandb uses
-    "ignore:The ``noload`` loader strategy:DeprecationWarning",
-)
-
 
 HEAD = 7  # bytes at the start of a file of wandb's
 
@@ -612,6 +608,17 @@ def test_a_paused_trial_goes_on_in_its_run(place, tmp_path):
     assert place.tracker().all(study) == 0
 
 
+def test_the_command_line_writes_a_study_that_is_stored(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    wt.Study({"x": (0.0, 1.0)}, storage="welltuned.db", name="net", seed=0).optimize(lambda t: t["x"], 3)
+    for told in ("3 trials written, 3 there", "0 trials written, 3 there"):
+        done = CliRunner().invoke(app, ["track", "net", "--tensorboard", "runs"])
+        assert done.exit_code == 0 and done.output == f"TensorBoard in runs: {told}\n"
+    done = CliRunner().invoke(app, ["track", "net"])
+    assert isinstance(done.exception, InvalidValue) and "give --mlflow, --wandb or --tensorboard" in str(done.exception)
+
+
 # of MLflow alone
 
 
@@ -764,7 +771,7 @@ class Service:
         self.project_exists = True
         new = SimpleNamespace(**more, group=group, summary={}, steps=[], step=0, tags=(), codes=[])
         run = self.runs.setdefault(more["id"], new)
-        run.config = dict(config)
+        run.config, run.starting_step = dict(config), run.step
         run.finish = lambda *, exit_code: run.codes.append(exit_code)
 
         def record(values, step):

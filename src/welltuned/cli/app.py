@@ -12,6 +12,7 @@ from welltuned.cli.demo import demo
 from welltuned.cli.moving import delete, import_study
 from welltuned.cli.saving import salvage
 from welltuned.cli.serving import dashboard, serve
+from welltuned.cli.tracking import track
 from welltuned.cli.tuning import run, tune, worker
 from welltuned.cli.viewing import best, export, list_studies, report, show
 
@@ -35,6 +36,6 @@ def app(verbose: bool) -> None:
     logging.basicConfig(format="%(message)s", level=level, handlers=[_ToStandardError()])
 
 
-looking, moving = (list_studies, show, best, report, export), (import_study, delete, salvage)
+looking, moving = (list_studies, show, best, report, export), (track, import_study, delete, salvage)
 for command in (demo, run, tune, worker, *looking, dashboard, serve, *moving):
     app.add_command(command)

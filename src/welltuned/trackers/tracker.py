@@ -73,10 +73,9 @@ class Tracker:
     ...
     ...     def write(self, subject, run):
     ...         print(run.name, run.state.value, run.metrics["value"])
-    >>> study = Study({"x": [1.0, 2.0]}, sampler="grid")
+    >>> study = Study({"x": [2.0]}, sampler="grid")
     >>> study.optimize(lambda trial: trial["x"] ** 2, callbacks=[Tracker(Paper())])
-    trial 0 complete 1.0
-    trial 1 complete 4.0
+    trial 0 complete 4.0
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -85,8 +84,13 @@ class Tracker:
         self._sink = sink
         self._logs: dict[str, _Log] = {}
 
+    @property
+    def where(self) -> str:
+        """What it writes to."""
+        return self._sink.where
+
     def __repr__(self) -> str:
-        return f"Tracker({self._sink.where})"
+        return f"Tracker({self.where})"
 
     def __call__(self, study: Study, trial: Trial) -> None:
         """Write a trial that has ended, and what else is due."""
@@ -109,7 +113,7 @@ class Tracker:
             known.down, known.look = True, time.monotonic() + pause
         else:
             if known.down:
-                log.warning("study %r: %s takes trials again, and has all of them", study.name, self._sink.where)
+                log.warning("study %r: %s takes trials again, and has all of them", study.name, self.where)
             known.down = False
 
     def all(self, study: Study) -> int:
@@ -184,12 +188,12 @@ class Tracker:
 
     def _warn(self, study: Study, error: Exception) -> None:
         text = "study %r: %s failed (%s: %s); the search goes on, and what is missing there follows when it is back"
-        log.warning(text, study.name, self._sink.where, type(error).__name__, error)
+        log.warning(text, study.name, self.where, type(error).__name__, error)
 
     def _refusal(self, study: Study, error: Exception) -> TrackerError:
         what = f"{type(error).__name__}: {error}"
         return TrackerError(
-            f"study {study.name!r} cannot be written to {self._sink.where} ({what}); its trials are stored, and follow "
+            f"study {study.name!r} cannot be written to {self.where} ({what}); its trials are stored, and follow "
             "when you start again with a tracker that works"
         )
 

@@ -15,6 +15,8 @@ from welltuned.trial import State
 
 MODES = ("online", "offline")
 HELD = "trial/held"
+#: a run is written in a second, after the fact: what this process is, prints and needs meanwhile is not the trial's
+SETTINGS = {"silent": True, "console": "off", "disable_git": True, "disable_code": True, "x_disable_stats": True}
 WRITTEN = "welltuned.json"  # beside the files of an offline run that is whole
 
 
@@ -107,7 +109,7 @@ class _Online:
             mode=self.mode,
             dir=str(self._root),
             reinit="create_new",
-            settings=self._wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
+            settings=self._wandb.Settings(**SETTINGS),
             **options,
         )
 
@@ -153,7 +155,7 @@ def write_run(started: Any, run: Run) -> None:
     """Fill a run of W&B and end it."""
     try:
         for report in run.reports:
-            if report.step >= started.step:  # W&B takes steps in their order alone
+            if report.step >= started.starting_step:  # W&B takes steps in their order alone
                 started.log({f"report/{name}": value for name, value in report.metrics.items()}, step=report.step)
         started.summary.update(
             {
