@@ -53,7 +53,7 @@ class _Tensorboard:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()  # wherever an objective goes
         self.where = f"TensorBoard in {folder}"
 
     def held(self, subject: Subject) -> dict[int, str]:

@@ -63,12 +63,12 @@ def to_wandb(
         import wandb
     except ImportError as error:
         raise require("wandb", "wandb", "to_wandb()") from error
-    settings = wandb.setup().settings
-    chosen = mode or settings.mode
+    chosen = mode or wandb.setup().settings.mode
     if chosen not in MODES:
         given = f"mode={mode!r}" if mode else f"WANDB_MODE={chosen!r}"
         raise InvalidValue(f"to_wandb: {given} is neither of {list(MODES)!r}; to write nothing, leave the callback out")
-    root = Path(settings.root_dir if folder is None else folder)
+    # wandb's own default is the folder in which it was first used
+    root = Path(os.environ.get("WANDB_DIR") or "." if folder is None else folder).absolute()
     sink = _Offline if chosen == "offline" else _Online
     return Tracker(sink(wandb, project, entity, root))
 
