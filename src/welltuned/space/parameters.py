@@ -303,6 +303,8 @@ def _check_choices(parameter: Categorical | Ordinal, kind: str) -> None:
     choices = tuple(choices)
     if not choices:
         raise InvalidValue(f"{kind}: choices={parameter.choices!r} is empty; give at least one value")
+    for choice in choices:
+        _check_searched(kind, choice)
     put = object.__setattr__
     put(parameter, "choices", choices)
     put(parameter, "labels", parameter.labels or given or make_labels(kind, choices))
@@ -311,6 +313,21 @@ def _check_choices(parameter: Categorical | Ordinal, kind: str) -> None:
         raise InvalidValue(f"{kind}: default={parameter.default!r} is not among the choices {list(choices)!r}")
     if parameter.prior is not None:
         put(parameter, "prior", _weights(kind, parameter.prior, len(choices)))
+
+
+def _check_searched(kind: str, choice: Any) -> None:
+    """Refuse a choice that is a parameter, or a dict of some: the objective would get the declaration itself."""
+    inner = [p for p in choice.values() if isinstance(p, (*Numeric, *Choice))] if isinstance(choice, Mapping) else ()
+    if inner:
+        raise InvalidType(
+            f"{kind}: the choice {choice!r} holds the parameter {inner[0]!r}, which nothing would search; write it "
+            "beside this one, with when=, or give a list of such dicts as the space"
+        )
+    if isinstance(choice, (*Numeric, *Choice)):
+        raise InvalidType(
+            f"{kind}: the choice {choice!r} is a parameter, which nothing would search; write it beside this one, with "
+            "when="
+        )
 
 
 def _weights(kind: str, prior: Any, n: int) -> tuple[float, ...]:

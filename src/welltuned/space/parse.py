@@ -18,6 +18,19 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space.distributions import is_frozen
+from welltuned.space.foreign import (
+    LEVELS,
+    from_hyperopt,
+    from_ray,
+    from_skopt,
+    from_wandb,
+    holds_hyperopt,
+    is_hyperopt,
+    is_ray,
+    is_skopt,
+    is_wandb,
+    named_by_skopt,
+)
 from welltuned.space.labels import find
 from welltuned.space.parameters import KINDS, Categorical, Float, Int, Ordinal, Parameter
 from welltuned.space.space import Space
@@ -34,8 +47,14 @@ def parse(spec: Any) -> Space:
         return parse(load(spec))
     if dataclasses.is_dataclass(spec):
         return Space(_dataclass_fields(spec))
+    if holds_hyperopt(spec):
+        return Space(from_hyperopt(spec))
     if isinstance(spec, Mapping):
         return _from_mapping(spec)
+    if hasattr(spec, "lb") and hasattr(spec, "ub"):  # scipy.optimize.Bounds
+        return _from_bounds([tuple(map(float, pair)) for pair in np.broadcast(spec.lb, spec.ub)])
+    if isinstance(getattr(spec, "dimensions", None), list):  # scikit-optimize's Space
+        return parse(spec.dimensions)
     if isinstance(spec, Sequence) and spec and all(isinstance(s, Mapping) for s in spec):
         return _from_grids(spec)
     if isinstance(spec, (Sequence, np.ndarray)) and len(spec):
@@ -62,8 +81,13 @@ def _as_parameter(spec: Any) -> Parameter:
         return _from_tuple(spec)
     if isinstance(spec, (list, range, set, frozenset)) or (isinstance(spec, np.ndarray) and spec.ndim):
         return _from_list(sorted(spec, key=repr) if isinstance(spec, (set, frozenset)) else list(spec))
-    if type(spec).__name__ in ("Real", "Integer", "Categorical") and hasattr(spec, "transform"):
-        return _from_dimension(spec)
+    if is_skopt(spec):
+        return from_skopt(spec)
+    if is_ray(spec):
+        found = from_ray(spec)
+        return _from_list(found) if isinstance(found, list) else found
+    if is_hyperopt(spec):
+        raise InvalidType("it is an expression of Hyperopt; give the whole space to Space.parse, or to Study")
     if spec is None or isinstance(spec, (str, bool, numbers.Real)):
         return Categorical([spec])
     if callable(getattr(spec, "rvs", None)):
@@ -128,17 +152,13 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _from_dimension(dimension: Any) -> Parameter:
-    """Read a dimension of scikit-optimize, by its attributes."""
-    if hasattr(dimension, "categories"):
-        return Categorical(list(dimension.categories))
-    return (Int if type(dimension).__name__ == "Integer" else Float)(
-        dimension.low, dimension.high, log=dimension.prior == "log-uniform"
-    )
-
-
 def _from_description(spec: Mapping[str, Any]) -> Parameter:
     """Read ``{"type": "float", "low": 1e-5, "high": 0.1, "log": true}``, the form for YAML and JSON."""
+    if set(spec) == {"grid_search"}:  # Ray Tune's
+        return _from_list(list(spec["grid_search"]))
+    if is_wandb(spec):
+        found = from_wandb(spec)
+        return _from_list(found) if isinstance(found, list) else found
     body = dict(spec)
     kind = body.pop("type", None)
     if kind is None:
@@ -158,7 +178,8 @@ def _from_description(spec: Mapping[str, Any]) -> Parameter:
         return KINDS[kind](body.pop("choices"), **_known(kind, body, spec))
     for key in ("low", "high"):
         if key not in body:
-            raise InvalidValue(f"{dict(spec)!r} lacks {key!r}")
+            levels = "" if {"low", "high"} & set(body) else f"; if it holds parameters of its own: {LEVELS}"
+            raise InvalidValue(f"{dict(spec)!r} lacks {key!r}{levels}")
     return KINDS[kind](body.pop("low"), body.pop("high"), **_known(kind, body, spec))
 
 
@@ -175,20 +196,25 @@ def _from_mapping(spec: Mapping[str, Any]) -> Space:
         return Space(spec["parameters"], forbidden=spec.get("forbidden", ()), constraints=spec.get("constraints", ()))
     if isinstance(spec.get("parameters"), Mapping) and not {"type", "low", "high", "choices"} & set(spec["parameters"]):
         odd = sorted(set(spec) - {"parameters", "forbidden", "constraints"}, key=repr)
+        sweep = "; of a sweep, keep 'parameters' alone" if {"method", "metric"} & set(odd) else ""
         raise InvalidValue(
-            f"Space: {odd!r} beside 'parameters' is unknown; only 'forbidden' and 'constraints' may stand there"
+            f"Space: {odd!r} beside 'parameters' is unknown; only 'forbidden' and 'constraints' may stand there{sweep}"
         )
     return Space(spec)
 
 
 def _from_bounds(spec: Any) -> Space:
     """Read a list of dimensions. Pairs of numbers are real intervals, as in scipy.optimize."""
+    if (named := named_by_skopt(spec)) is not None:
+        return Space(named)
     parameters: dict[str, Parameter] = {}
     for i, bound in enumerate(spec):
         pair = tuple(bound) if isinstance(bound, (list, np.ndarray)) and len(bound) == 2 else bound
         if isinstance(pair, tuple) and len(pair) == 2 and all(_is_number(v) for v in pair):
             pair = (float(pair[0]), float(pair[1]))
-        elif not isinstance(pair, (tuple, Float, Int, Categorical, Ordinal)) and not is_frozen(pair):
+        elif isinstance(pair, tuple) and len(pair) == 2 and any(v is None for v in pair):
+            raise InvalidValue(f"bound {i}: {bound!r} is open; a search needs both ends")
+        elif not (isinstance(pair, (tuple, Float, Int, Categorical, Ordinal)) or is_frozen(pair) or is_skopt(pair)):
             raise InvalidType(f"bound {i}: {bound!r} is not a (low, high) pair; give a dict to name the parameters")
         parameters[f"x{i}"] = as_parameter(f"x{i}", pair)
         odd = [c for c in getattr(parameters[f"x{i}"], "choices", ()) if not _is_number(c)]

@@ -89,7 +89,8 @@ class Space(Mapping[str, Parameter]):
         Understands: a ``Space``; a dict of parameters, lists, ``(low, high)`` and ``(low, high, "log-uniform")``
         tuples, frozen ``scipy.stats`` distributions; a scikit-learn parameter grid or a list of them; a list of
         bounds, as ``scipy.optimize`` takes it (the objective then receives an array); a dataclass whose annotations
-        say what to search; JSON or YAML, as text or as the path of a file.
+        say what to search; JSON or YAML, as text or as the path of a file; the dimensions of scikit-optimize, the
+        domains of Ray Tune, the expressions of Hyperopt and the parameters of a sweep of Weights & Biases.
 
         Raises
         ------
