@@ -130,6 +130,25 @@ def test_a_dict_of_metrics_puts_the_objective_first():
     assert list(outcome.metrics.items()) == [("value", 2.0), ("loss", 0.5)]
 
 
+def test_what_is_no_number_beside_the_objective_is_a_note():
+    returned = {"value": 2, "status": "ok", "loss": 0.5, "sizes": [1, 2], "best": None, "odd": {1}}
+    outcome = outcome_of(Result(returned, attributes={"best": "a"}))
+    assert outcome.state is State.COMPLETE
+    assert outcome.metrics == {"value": 2.0, "loss": 0.5}
+    assert outcome.attributes == {"status": "ok", "sizes": [1, 2], "best": "a", "odd": "{1}"}
+
+
+@pytest.mark.parametrize("returned", [{"status": "fail"}, {"value": 2.0, "status": "fail"}, {"status": "failed"}])
+def test_a_status_that_says_failed_is_no_result(returned):
+    outcome = outcome_of(returned)
+    assert (outcome.state, outcome.reason, outcome.metrics) == (State.FAILED, Reason.ERROR, {})
+    assert outcome.error == f"the objective returned {returned!r}"
+
+
+def test_nothing_returned_says_what_is_missing():
+    assert "end it with 'return' and the value" in outcome_of(None).error
+
+
 @pytest.mark.parametrize(
     "returned",
     [

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import os
 import pickle
 import signal
@@ -1236,3 +1237,78 @@ def test_one_value_that_is_none_is_refused():
     study.enqueue({"c": 7})
     study.optimize(lambda t: t.suggest_int("c", 5, 5), 1)
     assert "enqueued with c=7" in study.trials[0].error
+
+
+# what programs of other tuners do
+
+
+def two(x, y):
+    return x + y
+
+
+def named(f):
+    """Pass the parameters by name, as scikit-optimize's decorator does: the signature it shows is that of ``f``."""
+
+    @functools.wraps(f)
+    def wrapper(trial):
+        return f(**trial)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("objective", "write"),
+    [
+        (two, r"two\(x, y\) .* write lambda trial: two\(\*\*trial\)"),
+        (lambda: 1.0, r"write lambda trial: f\(\*\*trial\)"),
+    ],
+)
+def test_an_objective_that_takes_no_trial_is_refused_before_one_is_spent(objective, write):
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, seed=0)
+    with pytest.raises(wt.InvalidType, match=write):
+        study.optimize(objective, 3)
+    assert study.trials == ()
+
+
+@pytest.mark.parametrize("objective", [named(two), lambda trial, more=1: 1.0, lambda *trials: 1.0, len])
+def test_an_objective_that_can_be_called_with_a_trial_is_taken(objective):
+    study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, seed=0)
+    study.optimize(objective, 2)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 2
+
+
+@pytest.mark.parametrize("given", [[0.25, 3], (0.25, 3.0), np.array([0.25, 3.0])], ids=["list", "tuple", "array"])
+def test_with_bounds_alone_a_configuration_may_be_numbers_in_their_order(given):
+    study = wt.Study([(0, 1), (0, 5)], seed=0)
+    assert study.enqueue(given) == [0]
+    assert study.enqueue([given, [0.5, 0.5]]) == [0, 1]
+    assert study.add(given, 7.0).numbers == (2,)
+    assert study.add([(given, 8.0), ([0.75, 1.0], 9.0)]).numbers == (3, 4)
+    found = [tuple(t.params.values()) for t in study.trials]
+    assert found == [(0.25, 3.0), (0.5, 0.5), (0.25, 3.0), (0.25, 3.0), (0.75, 1.0)]
+    assert [t.value for t in study.trials[2:]] == [7.0, 8.0, 9.0]
+    with pytest.raises(wt.InvalidValue, match="has 1 numbers for the 2 parameters"):
+        study.enqueue([0.25])
+
+
+def test_a_value_beside_a_list_of_results_is_refused():
+    """It was passed over, and so were the results."""
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    with pytest.raises(wt.InvalidType, match=r"add: value=\[1.0, 2.0\] beside .* pairs alone"):
+        study.add([{"x": 0.1}, {"x": 0.2}], [1.0, 2.0])
+    with pytest.raises(wt.InvalidType, match=r"\[0.5\] is not a dict of parameters"):
+        study.space.validate([0.5])
+
+
+@pytest.mark.parametrize(
+    ("option", "write"),
+    [
+        ({"max_evals": 9}, "'max_evals'; write n_trials="),
+        ({"random_state": 0}, "'random_state'; write seed="),
+        ({"x0": [0.0]}, r"'x0'; write study.enqueue\(…\)"),
+        ({"nonsense": 0}, r"'nonsense'; known are .*'n_trials'.*'sampler'.*'seed'"),
+    ],
+)
+def test_a_word_of_another_tuner_says_what_it_is_here(option, write):
+    with pytest.raises(wt.InvalidType, match=write):
+        wt.minimize(lambda x: x[0], [(0, 1)], 3, **option)

@@ -177,7 +177,9 @@ def shortened(text: str) -> str:
 def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> Outcome:
     """Read what an objective returned: number, ``(mean, sem)``, ``(value, gradient)``, dict of metrics, ``Result``."""
     result = _as_result(result, objectives)
-    metrics = _metrics(result.value, objectives)
+    if isinstance(result.value, Mapping) and _is_failure(result.value.get("status")):
+        return failure(Reason.ERROR, f"the objective returned {_short(result.value)}")
+    metrics, notes = _metrics(result.value, objectives)
     if bad := {k: v for k, v in metrics.items() if k in objectives and not math.isfinite(v)}:
         return failure(Reason.NAN, f"the objective returned {', '.join(f'{k}={v!r}' for k, v in bad.items())}")
     sems = {} if result.sem is None else _sems(result.sem, objectives[0], metrics)
@@ -186,8 +188,13 @@ def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> O
         metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
         sems=sems,
         gradient=_gradient(result.gradient, names),
-        attributes=jsonable(result.attributes),
+        attributes=jsonable({**notes, **result.attributes}),
     )
+
+
+def _is_failure(status: Any) -> bool:
+    """Tell whether a status, as objectives of Hyperopt return one, says that there is no result."""
+    return isinstance(status, str) and status in ("fail", "failed")
 
 
 def _as_result(result: Any, objectives: Sequence[str]) -> Result:
@@ -215,19 +222,26 @@ def _number(name: str, value: Any) -> float:
             return float(item)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise InvalidType(f"the objective returned {name}={_short(value)}, which is not a number")
+    how = "; end it with 'return' and the value" if value is None else ""
+    raise InvalidType(f"the objective returned {name}={_short(value)}, which is not a number{how}")
 
 
-def _metrics(value: Any, objectives: Sequence[str]) -> dict[str, float]:
+def _metrics(value: Any, objectives: Sequence[str]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the metrics, the objectives first, and what else there is in a dict of them."""
     if not isinstance(value, Mapping):
         if len(objectives) != 1:
             raise InvalidType(f"the objective returned {_short(value)}; expected the objectives {list(objectives)!r}")
-        return {objectives[0]: _number(objectives[0], value)}
+        return {objectives[0]: _number(objectives[0], value)}, {}
     if missing := [name for name in objectives if name not in value]:
         names = f"; name the objective, direction={{{next(iter(value))!r}: 'minimize'}} or 'maximize'" if value else ""
         raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}{names}")
-    order = [*objectives, *(k for k in value if k not in objectives)]
-    return {str(k): _number(str(k), value[k]) for k in order}
+    metrics, notes = {name: _number(name, value[name]) for name in objectives}, {}
+    for name in (name for name in value if name not in objectives):
+        try:
+            metrics[str(name)] = _number(str(name), value[name])
+        except InvalidType:
+            notes[str(name)] = value[name]
+    return metrics, notes
 
 
 def _sems(sem: Any, objective: str, metrics: Mapping[str, float]) -> dict[str, float]:

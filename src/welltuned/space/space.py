@@ -340,22 +340,36 @@ class Space(Mapping[str, Parameter]):
     def _with_default(self) -> tuple[str, ...]:
         return tuple(name for name, parameter in self.items() if parameter.default is not None)
 
-    def validate(self, params: Mapping[str, Any]) -> Params:
+    def is_one(self, params: Any) -> bool:
+        """Tell whether this is one configuration and no list of them: where there are bounds alone, also numbers."""
+        if isinstance(params, Mapping) or not self.positional:
+            return isinstance(params, Mapping)
+        return isinstance(params, (list, tuple, np.ndarray)) and all(_as_float(v) is not None for v in params)
+
+    def validate(self, params: Mapping[str, Any] | Sequence[float] | np.ndarray) -> Params:
         """Return ``params`` as this space would have proposed them; refuse what it could not propose.
+
+        A space of bounds alone takes numbers in their order, too.
 
         Raises
         ------
         InvalidValue
             For a missing, unknown or inactive parameter, a value out of bounds, a broken constraint.
         """
-        if not isinstance(params, Mapping):
+        if not self.is_one(params):
             raise InvalidType(f"{params!r} is not a dict of parameters")
+        params = params if isinstance(params, Mapping) else self._named(params)
         found = self.decode(self.encode_row(params)[None], activated=True)[0]
         # a real number stays what it was; its image through a log may differ in the last digit
         found |= {n: float(params[n]) for n in found if all(_is_real(p) for p in self._by_public[n])}
         if not self.allows(found):
             raise InvalidValue(f"{found!r} is forbidden by the space's constraints")
         return found
+
+    def _named(self, numbers: Sequence[float] | np.ndarray) -> Params:
+        if len(numbers) != len(self):
+            raise InvalidValue(f"{numbers!r} has {len(numbers)} numbers for the {len(self)} parameters {list(self)!r}")
+        return dict(zip(self, numbers, strict=True))
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Tell whether ``params`` is a configuration of this space."""

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def check_name(name: Any) -> str:
     if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\n\0"):
         raise InvalidValue(f"Study: name={name!r} must have letters, and no slash or line break")
     return name
+
+
+def check_objective(objective: Any) -> None:
+    """Refuse what cannot be called with a trial, before a trial is spent on it."""
+    if not callable(objective):
+        raise InvalidType(f"optimize: objective={objective!r} is not a function")
+    try:
+        takes = signature(objective, follow_wrapped=False)
+    except (TypeError, ValueError):  # some that are written in C do not tell
+        return
+    try:
+        takes.bind(None)
+    except TypeError:
+        name = getattr(objective, "__name__", "f")
+        call = "f" if name == "<lambda>" else name
+        raise InvalidType(
+            f"optimize: the objective {name}{takes} is called with one argument, the trial, a mapping of its "
+            f"parameters; write lambda trial: {call}(**trial)"
+        ) from None
 
 
 def check_count(what: str, value: Any) -> int | None:

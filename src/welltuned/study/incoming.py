@@ -61,6 +61,26 @@ def _holds(whole: Mapping[str, Any] | None, part: Mapping[str, Any] | None) -> b
     return all(name in whole and find([whole[name]], value) is not None for name, value in (part or {}).items())
 
 
+def is_one(params: Any, space: Space | None) -> bool:
+    """Tell whether this is one configuration and no list of them."""
+    return isinstance(params, Mapping) if space is None else space.is_one(params)
+
+
+def rows_of(given: Any, value: Any, space: Space | None) -> list[Any]:
+    """Return what :meth:`Study.add` was given as a list of records and of (params, value) pairs.
+
+    Raises
+    ------
+    InvalidType
+        When there is a value beside a list or a record, which nothing would take.
+    """
+    if is_one(given, space):
+        return [(given, value)]
+    if value is not None:
+        raise InvalidType(f"add: value={value!r} beside {given!r}; give a list of (params, value) pairs alone")
+    return [given] if isinstance(given, Trial) else list(given)
+
+
 def _validated(params: Any, space: Space) -> dict[str, Any]:
     """Return a configuration of the space, beside what objectives used without declaring it, where they do so."""
     found = space.validate(params)

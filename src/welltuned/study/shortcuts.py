@@ -51,6 +51,16 @@ def maximize(
     return _one_call("maximize", objective, space, n_trials, sampler, options)
 
 
+ELSEWHERE = {  # what other tuners call it
+    **dict.fromkeys(("max_evals", "n_calls", "num_samples", "n_iter", "maxiter"), "n_trials="),
+    **dict.fromkeys(("dimensions", "bounds", "pbounds", "param_space"), "the space, the second argument"),
+    **dict.fromkeys(("algo", "method", "search_alg"), "sampler="),
+    **dict.fromkeys(("random_state", "rstate"), "seed="),
+    **dict.fromkeys(("x0", "points_to_evaluate"), "study.enqueue(…), or study.add(…) with values, of wt.Study"),
+    "args": "lambda x: f(x, …)",
+    "callback": "callbacks=[…]",
+    "n_jobs": "workers=",
+}
 STUDY_OPTIONS = ("storage", "name", "seed", "scheduler", "checkpoints", "lease", "noisy", "optimize_per", "prior")
 RUN_OPTIONS = tuple(signature(Study.optimize).parameters)[3:]  # all but self, objective and n_trials
 
@@ -60,7 +70,9 @@ def _one_call(
 ) -> Study:
     known = {*STUDY_OPTIONS, *RUN_OPTIONS}
     if unknown := sorted(set(options) - known):
-        raise InvalidType(f"{direction}: unknown argument {unknown[0]!r}; known are {sorted(known)!r}")
+        every = sorted({"n_trials", "sampler", *known})
+        hint = f"write {ELSEWHERE[unknown[0]]}" if unknown[0] in ELSEWHERE else f"known are {every!r}"
+        raise InvalidType(f"{direction}: unknown argument {unknown[0]!r}; {hint}")
     study = Study(
         space, direction=direction, sampler=sampler, **{k: v for k, v in options.items() if k not in RUN_OPTIONS}
     )

@@ -34,6 +34,7 @@ from welltuned.study.checks import (
     check_directions,
     check_lease,
     check_name,
+    check_objective,
     check_prior,
     check_progress,
     check_related,
@@ -53,7 +54,7 @@ from welltuned.study.checks import (
     warn_of_unused,
 )
 from welltuned.study.coordinator import MOST_DEATHS, Coordinator, checkpoint_folder
-from welltuned.study.incoming import Added, already_there, firsts, read_row
+from welltuned.study.incoming import Added, already_there, firsts, is_one, read_row, rows_of
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.replay import Replay, replay
@@ -492,8 +493,7 @@ class Study:
         stay
             Stay until other processes on the study have finished too, and take over what they leave behind.
         """
-        if not callable(objective):
-            raise InvalidType(f"optimize: objective={objective!r} is not a function")
+        check_objective(objective)
         limits, workers = check_limits(trial_timeout, memory_limit, resources), check_workers(workers, executor)
         size = check_batch(batch, workers)
         if size is not None:
@@ -576,7 +576,7 @@ class Study:
         """
         if not isinstance(params, Iterable) or isinstance(params, (str, bytes)):
             raise InvalidType(f"enqueue: {params!r} is neither a configuration nor a list of them")
-        rows = [params] if isinstance(params, Mapping) else list(params)
+        rows: list[Any] = [params] if is_one(params, self._ledger.space) else list(params)
         found = [dict(p) if self._ledger.space is None or self.space.partial else self.space.validate(p) for p in rows]
         asked = [
             Trial(0, State.WAITING, p, origin=Origin.ENQUEUED, key=self._key(p), objectives=self.objectives)
@@ -607,16 +607,13 @@ class Study:
         """
         if not isinstance(trials, (Trial, Iterable)) or isinstance(trials, (str, bytes)):
             raise InvalidType(f"add: {trials!r} is neither a trial, a configuration nor a list of them")
-        if isinstance(trials, Mapping):
-            rows: list[Any] = [(trials, value)]
-        else:
-            rows = [trials] if isinstance(trials, Trial) else list(trials)
+        rows = rows_of(trials, value, self._ledger.space)
         taken, refused = [], []
         for row in rows:
             try:
                 taken.append(read_row(row, self.space, self.objectives))
             except (InvalidValue, InvalidType) as error:
-                if isinstance(trials, (Trial, Mapping)):
+                if isinstance(trials, Trial) or is_one(trials, self._ledger.space):
                     raise
                 refused.append((row, str(error)))
         return Added(tuple(self._ledger.append(taken)), tuple(refused))
