@@ -1300,6 +1300,20 @@ def test_a_value_beside_a_list_of_results_is_refused():
         study.space.validate([0.5])
 
 
+def test_what_was_not_asked_for_cannot_be_told():
+    with pytest.raises(wt.InvalidType, match=r"tell: {'x': 0.5} is neither a trial nor its number; .* study.add"):
+        new().tell({"x": 0.5}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("resources", "write"),
+    [({"cpu": 2, "gpu": 0.5}, "not 'cpu'; leave it out, they share the cores"), ({"tpu": 1}, "'dask' or 'ray'")],
+)
+def test_resources_that_a_machine_does_not_share_out(resources, write):
+    with pytest.raises(wt.InvalidValue, match=write):
+        new().optimize(value, 2, resources=resources)
+
+
 @pytest.mark.parametrize(
     ("option", "write"),
     [

@@ -116,9 +116,10 @@ def device_slots(limits: Limits) -> list[str] | None:
     if not limits.resources:
         return None
     if unknown := sorted(set(limits.resources) - {"gpu"}):
+        own = "use executor='dask' or 'ray' for resources of your own"
+        instead = "leave it out, they share the cores" if unknown == ["cpu"] else own
         raise InvalidValue(
-            f"resources={dict(limits.resources)!r}: workers of this machine know 'gpu', not {unknown[0]!r}; use "
-            "executor='dask' or 'ray' for resources of your own"
+            f"resources={dict(limits.resources)!r}: workers of this machine know 'gpu', not {unknown[0]!r}; {instead}"
         )
     devices, share = visible_devices(), limits.resources["gpu"]
     if share <= 1:

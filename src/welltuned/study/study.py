@@ -422,7 +422,7 @@ class Study:
 
     def _running_task(self, number: Any) -> Task:
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-            raise InvalidType(f"tell: {number!r} is neither a trial nor the number of one")
+            raise InvalidType(f"tell: {number!r} is neither a trial nor its number; other results go to study.add")
         trial = self.history.trials_by_number.get(int(number))
         if trial is None:
             raise InvalidValue(f"tell: study {self.name!r} has no trial {number}")
