@@ -8,6 +8,7 @@ from scipy.optimize import Bounds
 from scipy.stats import lognorm, norm
 
 from welltuned import Categorical, Float, Int, InvalidType, InvalidValue, Ordinal, Space
+from welltuned.sklearn.spaces import read_space
 
 
 def stand_in(module, kind, /, **attributes):
@@ -152,6 +153,12 @@ RAY = [
 @pytest.mark.parametrize(("spec", "expected"), RAY, ids=lambda v: repr(v)[:40])
 def test_domains_of_ray_tune(spec, expected):
     assert repr(Space.parse({"p": spec})) == repr(Space({"p": expected}))
+
+
+def test_searches_of_estimators_take_domains():
+    assert repr(read_space("space", {"p": RAY[0][0]})) == repr(Space({"p": Float(0, 1)}))
+    with pytest.raises(InvalidType, match="parameter 'p': it is an expression of Hyperopt"):
+        read_space("space", {"p": param("p", "uniform", low=0, high=1)})
 
 
 def test_a_function_of_ray_tune_is_refused():

@@ -1312,6 +1312,12 @@ def test_a_wrong_name_in_one_grid_is_an_error_at_once():
         GridSearchCV(KNN, grids, cv=2).fit(X, y)
 
 
+def test_spaces_with_numbers_of_iterations_say_what_to_write():
+    spaces = [({"n_neighbors": (1, 5)}, 4), ({"p": [1, 2]}, 2)]
+    with pytest.raises(InvalidType, match=r"search_spaces=.*give a list of the spaces alone, and n_iter="):
+        BayesSearchCV(KNN, spaces, n_iter=2, cv=2).fit(X, y)
+
+
 def test_arrays_of_booleans_are_choices():
     fitted = GridSearchCV(LogisticRegression(max_iter=500), {"fit_intercept": np.array([True, False])}, cv=2).fit(X, y)
     assert len(fitted.cv_results_["params"]) == 2

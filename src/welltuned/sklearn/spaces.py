@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec, public
 from welltuned.space.distributions import is_frozen
+from welltuned.space.foreign import is_hyperopt, is_ray
 from welltuned.space.labels import find, same
 from welltuned.space.parse import as_parameter
 
@@ -29,6 +30,11 @@ def read_space(what: str, spec: Any, *, pairs_are_values: bool = False) -> Space
     """Return the space that argument ``what`` of a search describes; with ``pairs_are_values`` tuples are lists."""
     grids = as_grids(spec)
     if grids is None:
+        if isinstance(spec, (list, tuple)) and any(isinstance(s, (list, tuple)) and as_grids(s[:1]) for s in spec):
+            raise InvalidType(
+                f"{what}={spec!r} has spaces with numbers of iterations; give a list of the spaces alone, and n_iter= "
+                "or n_trials= for all of them"
+            )
         space = Space.parse(spec)
         if space.positional:
             raise InvalidType(f"{what}={spec!r} has no parameter names; give a dict from name to values")
@@ -57,6 +63,8 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
         isinstance(values, (tuple, Mapping, Float, Int, Categorical, Ordinal))
         or is_frozen(values)
         or hasattr(values, "transform")
+        or is_ray(values)
+        or is_hyperopt(values)
         or callable(getattr(values, "rvs", None))
     ):
         raise InvalidType(f"parameter {name!r}: {values!r} is not a list of values; write [{values!r}]")
