@@ -232,6 +232,7 @@ def test_parameters_of_a_sweep(spec, expected):
         ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}, "q=0 must be"),
         ({"min": "a", "max": 1}, "min='a' is not a number"),
         ({"values": "ab"}, "'ab' is not a list"),
+        ({"min": 0, "max": 1, "when": {"q": 1}}, "lacks 'low'; beside 'when', .* write 'low' and 'high'"),
         ({"parameters": {"x": {"min": 1, "max": 2}}}, "a space has no levels: write its parameters beside it"),
         ({"lr": Float(0, 1), "depth": [1, 2]}, "a space has no levels: write its parameters beside it"),
     ],

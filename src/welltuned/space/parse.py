@@ -20,6 +20,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space.distributions import is_frozen
 from welltuned.space.foreign import (
     LEVELS,
+    WANDB,
     from_hyperopt,
     from_ray,
     from_skopt,
@@ -178,9 +179,17 @@ def _from_description(spec: Mapping[str, Any]) -> Parameter:
         return KINDS[kind](body.pop("choices"), **_known(kind, body, spec))
     for key in ("low", "high"):
         if key not in body:
-            levels = "" if {"low", "high"} & set(body) else f"; if it holds parameters of its own: {LEVELS}"
-            raise InvalidValue(f"{dict(spec)!r} lacks {key!r}{levels}")
+            raise InvalidValue(f"{dict(spec)!r} lacks {key!r}{_instead(body)}")
     return KINDS[kind](body.pop("low"), body.pop("high"), **_known(kind, body, spec))
+
+
+def _instead(body: Mapping[str, Any]) -> str:
+    """Say what may have been meant by a description that lacks a bound."""
+    if {"low", "high"} & set(body):
+        return ""
+    if WANDB & set(body):
+        return "; beside 'when', 'default' and the like, write 'low' and 'high', or 'choices'"
+    return f"; if it holds parameters of its own: {LEVELS}"
 
 
 def _known(kind: str, body: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
