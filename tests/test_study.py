@@ -1260,7 +1260,8 @@ def named(f):
     ("objective", "write"),
     [
         (two, r"two\(x, y\) .* write lambda trial: two\(\*\*trial\)"),
-        (lambda: 1.0, r"write lambda trial: f\(\*\*trial\)"),
+        (lambda x, y: x + y, r"write lambda trial: f\(\*\*trial\)"),
+        (lambda: 1.0, r"write def f\(trial\)"),
     ],
 )
 def test_an_objective_that_takes_no_trial_is_refused_before_one_is_spent(objective, write):

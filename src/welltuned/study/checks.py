@@ -74,9 +74,10 @@ def check_objective(objective: Any) -> None:
     except TypeError:
         name = getattr(objective, "__name__", "f")
         call = "f" if name == "<lambda>" else name
+        instead = f"lambda trial: {call}(**trial)" if takes.parameters else f"def {call}(trial)"
         raise InvalidType(
             f"optimize: the objective {name}{takes} is called with one argument, the trial, a mapping of its "
-            f"parameters; write lambda trial: {call}(**trial)"
+            f"parameters; write {instead}"
         ) from None
 
 
