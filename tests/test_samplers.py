@@ -654,6 +654,27 @@ def test_gradient_search_waits_for_the_points_of_a_stencil(workers):
         assert study.best_value < 1e-3
 
 
+def test_gradient_search_starts_where_it_is_told_to():
+    """What is enqueued comes before the middle, its own evaluation is the first of that restart, also later on."""
+    space = wt.Space({"x": wt.Float(1e-3, 1e3, log=True), "y": (0.0, 1.0), "kind": ["flat", "steep"]})
+
+    def basins(p):
+        a, b = np.log10(p["x"]), p["y"]
+        return min((a - 2) ** 2 + (b - 0.9) ** 2, 0.5 + (a + 2) ** 2 + (b - 0.1) ** 2) + (p["kind"] == "flat")
+
+    study = wt.Study(space, sampler="gradient", seed=0, n_trials=30)
+    study.enqueue({"x": 0.007, "y": 0.3, "kind": "steep"})
+    study.optimize(basins, 12, progress=False)
+    near = [t.params for t in study.trials]
+    assert near[0]["x"] == 0.007 and all(p["x"] < 1.0 and p["kind"] == "steep" for p in near)
+    assert len({t.key for t in study.trials}) == 12
+    assert 0.5 < study.best_value < 0.6
+    study.enqueue({"x": 70.0, "y": 0.5, "kind": "steep"})
+    study.optimize(basins, progress=False)
+    assert study.best_value < 0.01
+    assert len({t.key for t in study.trials}) == 30
+
+
 def test_gradient_search_of_one_seed_is_the_same_twice_in_one_process():
     def run(shift):
         study = wt.Study({"n": wt.Int(1, 8), "m": wt.Int(1, 80)}, sampler="gradient", seed=1)

@@ -26,7 +26,7 @@ from welltuned.settings import check_real
 from welltuned.space import Float, Params, Space, codec, public
 from welltuned.streams import origin
 from welltuned.surrogate.maximise import neighbours
-from welltuned.trial import State, Trial
+from welltuned.trial import Origin, State, Trial
 
 TRUST = 0.2  # the first step of the quasi-Newton method, in units of the cube
 WIDEN = 4.0
@@ -36,8 +36,8 @@ RESTARTS = 200
 
 @dataclass(frozen=True)
 class Gradient:
-    """Follow gradients from many starts: from the defaults (or the centre) first, then from points spread over the
-    space.
+    """Follow gradients from many starts: from what was enqueued, from the defaults (or the centre), then from points
+    spread over the space.
 
     Every evaluation, those of the stencils included, is an ordinary trial. With several workers the points of a
     stencil, and further restarts, are evaluated side by side.
@@ -74,19 +74,24 @@ class Gradient:
         """See :meth:`Sampler.suggest`."""
         table = Table.read(space, history)
         needed: list[np.ndarray] = []
-        for missing in self._restarts(space, table, rng):
+        for missing in self._restarts(space, table, enqueued(history), rng):
             needed += missing
             if len(needed) >= n:
                 break
         return novel(space, history, space.decode(np.array(needed)) if needed else [], n, rng)
 
-    def _restarts(self, space: Space, table: Table, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
-        """Replay one restart after the other; yield the rows that each unfinished one lacks, none if it waits."""
+    def _restarts(
+        self, space: Space, table: Table, given: np.ndarray, rng: np.random.Generator
+    ) -> Iterator[list[np.ndarray]]:
+        """Replay one restart after the other, from ``given`` rows first, shape (k, p); yield the rows that each
+        unfinished one lacks, none if it waits.
+        """
         seed, _ = origin(rng)
         finished: list[tuple[float, np.ndarray]] = []
         idle = 0
-        for r in range(RESTARTS + len(table.values)):
-            start = self._start(space, r, finished, seed)
+        for r in range(-len(given), RESTARTS + len(table.values)):
+            all_of_them = finished if len(finished) == len(given) + r else None
+            start = given[r] if r < 0 else self._start(space, r, all_of_them, seed)
             if start is None:
                 continue
             best, missing = self._run(space, table, start)
@@ -121,7 +126,9 @@ class Gradient:
                 _ENDED.popitem(last=False)
         return run.best, missing
 
-    def _start(self, space: Space, r: int, finished: list[tuple[float, np.ndarray]], seed: int) -> np.ndarray | None:
+    def _start(
+        self, space: Space, r: int, finished: list[tuple[float, np.ndarray]] | None, seed: int
+    ) -> np.ndarray | None:
         """Return where restart ``r`` begins; None for one that must wait for the results of those before it.
 
         Every other restart changes one discrete parameter of the best point so far; the rest are spread over the space.
@@ -132,7 +139,7 @@ class Gradient:
             first = space.encode([space.defaults]) if space.defaults else space.activate(centre)
             return first[0] if space.feasible(first)[0] else self._spread(space, r, seed)
         if r % 2 and any(discrete(space)):
-            if len(finished) < r:
+            if finished is None:
                 return None
             best = min(finished, key=lambda found: found[0])[1]
             around = neighbours(space, best, np.random.default_rng([seed % (1 << 63), r]))
@@ -147,6 +154,11 @@ _Known: TypeAlias = "tuple[float, dict[str, float] | None]"
 #: by restart: what it looked up, the loss that stood for failures, and its best loss and row
 _ENDED: OrderedDict[tuple[Any, ...], tuple[dict[str, _Known | None], float, tuple[float, np.ndarray]]] = OrderedDict()
 REMEMBERED = 2_000
+
+
+def enqueued(history: History) -> np.ndarray:
+    """Return the rows that somebody wanted to be tried, shape (k, p)."""
+    return history.unit[history.fits & np.array([t.origin is Origin.ENQUEUED for t in history.trials], dtype=bool)]
 
 
 def discrete(space: Space) -> list[bool]:
@@ -178,10 +190,13 @@ class Table:
         sign = -1.0 if "maximize" in history.directions.values() else 1.0
         values: dict[str, tuple[float, dict[str, float] | None]] = {}
         pending = set()
-        for trial, loss in zip(history.trials, losses, strict=True):
+        for i, (trial, loss) in enumerate(zip(history.trials, losses, strict=True)):
             if trial.params is None:
                 continue
-            key = trial.key or space.key(trial.params)
+            if trial.origin is Origin.ENQUEUED and history.fits[i]:
+                key = _key(space, history.unit[i].tobytes())  # the last digits are those that the objective got
+            else:
+                key = trial.key or space.key(trial.params)
             if not trial.state.resting:
                 pending.add(key)
             elif np.isfinite(loss) or key not in values:
