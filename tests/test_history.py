@@ -142,6 +142,21 @@ def test_keys_come_from_the_record_or_the_parameters():
     assert history.keys == {SPACE.key({"x": 1.0}), "stored"}
 
 
+def test_a_history_knows_its_keys_whatever_its_table_has_learnt_since():
+    table = Table(SPACE, {"value": "minimize"})
+    table.put(record(0, x=1.0))
+    before, unread = (History(SPACE, [record(0, x=1.0)], table=table) for _ in range(2))
+    first, second = SPACE.key({"x": 1.0}), SPACE.key({"x": 2.0})
+    assert before.knows(first)
+    assert not before.knows(second)
+    assert before.keys == {first}
+    table.put(record(1, x=2.0))
+    for history in (before, unread):
+        assert history.knows(first)
+        assert not history.knows(second)
+        assert history.keys == {first}
+
+
 @pytest.mark.parametrize(("direction", "number"), [("minimize", 1), ("maximize", 2)])
 def test_best_is_the_first_of_equals_among_complete_trials(direction, number):
     values = [2.0, 1.0, 5.0, 1.0, 5.0]

@@ -29,7 +29,7 @@ class Table:
     def __init__(self, space: Space, directions: Mapping[str, str]) -> None:
         self.space = space
         self.names = tuple(directions)
-        self.signs = np.array([-1.0 if d == "maximize" else 1.0 for d in directions.values()])
+        self.signs = [-1.0 if d == "maximize" else 1.0 for d in directions.values()]
         self.version = 0
         self.keys: dict[str, int] = {}  # how many trials have each configuration
         self._key: dict[int, str] = {}
@@ -43,6 +43,11 @@ class Table:
         self.derived = np.zeros(16, dtype=bool)  # which trials have returned a gradient
         self.gradients = np.empty((16, 0))  # as returned, a column each parameter as soon as there is one
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All that may change in place, which a history copies."""
+        return self.fits, self.losses, self.sems, self.violations, self.codes, self.derived, self.gradients
+
     def put(self, trial: Trial) -> None:
         """Enter a trial, or what changed about it."""
         number = trial.number
@@ -55,7 +60,7 @@ class Table:
             self.derived = np.concatenate([self.derived, np.zeros_like(self.derived)])
         self.version += 1
         self.codes[number] = CODES[trial.state]
-        self.losses[number] = self.signs * [_metric(trial, name) for name in self.names]
+        self.losses[number] = [sign * _metric(trial, name) for sign, name in zip(self.signs, self.names, strict=True)]
         if trial.sems:
             self.sems[number] = [trial.sems.get(name, np.nan) for name in self.names]
         for name, value in trial.constraints.items():
@@ -107,15 +112,14 @@ class Table:
 @dataclass(frozen=True)
 class _Arrays:
     unit: np.ndarray
+    constraints: tuple[str, ...]
     fits: np.ndarray
     losses: np.ndarray
     sems: np.ndarray
     violations: np.ndarray
-    constraints: tuple[str, ...]
     codes: np.ndarray
     derived: np.ndarray
     gradients: np.ndarray
-    keys: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -230,25 +234,19 @@ class History:
     @cached_property
     def _arrays(self) -> _Arrays:
         """Copies, all made at once: the table may go on. Only rows of the cube that are all set never change there."""
-        table, at = self._table, self.numbers
-        fits = table.fits[at]
-        if len(at) and at[-1] == len(at) - 1 and fits.all():
-            unit = table.unit[: len(at)]
-            unit.flags.writeable = False
-        else:
+        table, n = self._table, len(self.trials)
+        if not n or self.trials[-1].number != n - 1:
+            at = self.numbers
+            copies = [array[at] for array in table.arrays]
             unit = table.unit[at]
-        return _Arrays(
-            unit,
-            fits,
-            table.losses[at],
-            table.sems[at],
-            table.violations[at],
-            tuple(table.constraints),
-            table.codes[at],
-            table.derived[at],
-            table.gradients[at],
-            frozenset(table.keys),
-        )
+        else:  # they are ordered, so none is missing
+            copies = [array[:n].copy() for array in table.arrays]
+            unit = table.unit[:n]
+            if table.fits[:n].all():
+                unit.flags.writeable = False
+            else:
+                unit = unit.copy()
+        return _Arrays(unit, tuple(table.constraints), *copies)
 
     @cached_property
     def trials_by_number(self) -> dict[int, Trial]:
@@ -370,7 +368,8 @@ class History:
     @cached_property
     def observed(self) -> np.ndarray:
         """Which trials fit the space and have a known value of every objective, shape (n,)."""
-        return np.isfinite(self.losses).all(axis=1) & self.fits
+        known = np.isfinite(self.losses)
+        return (known[:, 0] if known.shape[1] == 1 else known.all(axis=1)) & self.fits
 
     @cached_property
     def failed(self) -> np.ndarray:
@@ -383,14 +382,21 @@ class History:
         return self._mask(State.RUNNING, State.WAITING) & self.fits
 
     def _mask(self, *states: State) -> np.ndarray:
-        wanted = np.zeros(len(CODES) + 1, dtype=bool)  # the last one stands for -1
-        wanted[[CODES[state] for state in states]] = True
-        return wanted[self._arrays.codes]
+        found = self._arrays.codes == CODES[states[0]]
+        for state in states[1:]:
+            found |= self._arrays.codes == CODES[state]
+        return np.asarray(found)
 
-    @property
+    @cached_property
     def keys(self) -> frozenset[str]:
         """Canonical keys of all configurations evaluated or under way."""
-        return self._arrays.keys
+        if self._given is not None and self._version_holds:
+            return frozenset(self._given.keys)
+        return frozenset(key_of(self.space, t) for t in self.trials if t.params is not None)
+
+    def knows(self, key: str) -> bool:
+        """Tell whether a configuration was evaluated or is under way, without a copy of all keys where possible."""
+        return key in (self._given.keys if self._given is not None and self._version_holds else self.keys)
 
     @cached_property
     def best(self) -> Trial | None:
@@ -441,7 +447,6 @@ class History:
             codes=arrays.codes[kept],
             derived=arrays.derived[kept],
             gradients=arrays.gradients[kept],
-            keys=frozenset(key_of(self.space, t) for t in chosen.trials if t.params is not None),
         )
         return chosen
 
@@ -450,8 +455,7 @@ class History:
         left_out = set(numbers)
         gone = [t for t in self.trials[-len(left_out) :] if t.number in left_out] if left_out else []
         if len(gone) == len(left_out):  # the usual case: trials that have only just been claimed
-            kept = tuple(t for t in self.trials[-len(left_out) :] if t.number not in left_out)
-            trials = (*self.trials[: len(self.trials) - len(left_out)], *kept)
+            trials = self.trials[: -len(left_out)] if left_out else self.trials
         else:
             trials = tuple(t for t in self.trials if t.number not in left_out)
         if self._version_holds and all(t.params is None for t in gone) and len(gone) == len(left_out):

@@ -17,4 +17,4 @@ def initial_design(space: Space, history: History, n: int, rng: np.random.Genera
     seed, number = origin(rng)
     spreads = space.decode(spread(space, seed, number, n, rng), activated=True)
     defaults = space.defaults
-    return spreads if defaults is None or space.key(defaults) in history.keys else [defaults, *spreads]
+    return spreads if defaults is None or history.knows(space.key(defaults)) else [defaults, *spreads]

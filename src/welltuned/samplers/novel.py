@@ -108,33 +108,39 @@ def novel(
 ) -> list[Params]:
     """Return the first ``n`` proposals that are neither in the history nor repeated, filled up with random new ones.
 
+    ``seen`` holds the keys of what was proposed before beside the history, and gets those of what is returned.
+
     When random draws keep colliding, a small space is gone through systematically. Fewer than ``n`` come back only when
     the space is exhausted.
     """
-    seen = set(history.keys) if seen is None else seen
+    seen = set() if seen is None else seen
     covered = coverage(space, history)
-    chosen = list(itertools.islice(_unseen(space, proposals, seen, covered), n))
+    chosen = list(itertools.islice(_unseen(history, space, proposals, seen, covered), n))
     if len(chosen) < n:
         randoms = (p for _ in range(TRIES) for p in space.decode(draw(space, n, rng), activated=True))
-        chosen += itertools.islice(_unseen(space, randoms, seen, covered), n - len(chosen))
+        chosen += itertools.islice(_unseen(history, space, randoms, seen, covered), n - len(chosen))
     if (
         len(chosen) < n
         and all(codec.cells(p) is not None for p in space.values())
         and (rows := grid_rows(space)) is not None
     ):
         rest = space.decode(rows[rng.permutation(len(rows))], activated=True)
-        chosen += itertools.islice(_unseen(space, rest, seen, covered), n - len(chosen))
+        chosen += itertools.islice(_unseen(history, space, rest, seen, covered), n - len(chosen))
     if len(chosen) < n and history.wishes.noisy:  # all is known by name, but another look still tells something
         chosen += space.decode(draw(space, n - len(chosen), rng), activated=True)
     return chosen
 
 
 def _unseen(
-    space: Space, proposals: Iterable[Params], seen: set[str], covered: Callable[[Params], bool]
+    history: History,
+    space: Space,
+    proposals: Iterable[Params],
+    seen: set[str],
+    covered: Callable[[Params], bool],
 ) -> Iterator[Params]:
     for params in proposals:
         key = space.key(params)
-        if key not in seen and not covered(params):
+        if key not in seen and not history.knows(key) and not covered(params):
             seen.add(key)
             yield params
 

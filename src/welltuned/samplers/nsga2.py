@@ -47,7 +47,7 @@ class NSGA2:
         """See :meth:`Sampler.suggest`."""
         started = int((history.observed | history.failed | history.pending).sum())
         design = n if history.observed.sum() < 4 else max(0, min(n, self.population - started))
-        seen = set(history.keys)
+        seen: set[str] = set()
         chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
         if len(chosen) < design or design == n:
             return chosen
