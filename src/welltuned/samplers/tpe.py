@@ -12,7 +12,7 @@ each other about what they share, and no decomposition into groups is needed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -61,60 +61,70 @@ class TPE:
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""
-        seen = set(history.keys)
-        started = int((history.observed | history.failed | history.pending).sum())
-        design = n if history.observed.sum() < 2 else max(0, min(n, self.initial - started))
-        chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
-        if len(chosen) < design or design == n:
-            return chosen
-        kinds = kinds_of(space)
+        seen: set[str] = set()
+        known, pending = np.count_nonzero(history.observed), history.pending
+        started = np.count_nonzero(history.observed | history.failed | pending)
+        design = n if known < 2 else max(0, min(n, self.initial - started))
+        chosen: list[Params] = []
+        if design:
+            chosen = novel(space, history, initial_design(space, history, design, rng), design, rng, seen)
+            if len(chosen) < design or design == n:
+                return chosen
         good, other, weights = split(history, rng)
-        pending = np.vstack([history.unit[history.pending], space.encode(chosen)])
-        for _ in range(n - len(chosen)):
-            kernels = Kernels(kinds, good, np.vstack([other, pending]))
+        rows = history.unit[np.concatenate([good, other, np.flatnonzero(pending)])]
+        fresh = chosen
+        while len(chosen) < n:
+            if fresh:
+                rows = np.vstack([rows, space.encode(fresh)])
+            kernels = Kernels(layout(space, len(good), len(rows) - len(good)), rows)
             ranked = self.ranked(space, kernels, weights, rng)
             fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
             if not fresh:
                 break
             chosen += fresh
-            if len(chosen) < n:
-                pending = np.vstack([pending, space.encode(fresh)])
         return chosen
 
     def ranked(self, space: Space, kernels: Kernels, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return allowed draws from the good density, the largest ratio to the other one first."""
         for _ in range(8):
             unit = space.switch_off(kernels.sample(weights, self.candidates, rng))
-            unit = unit[space.feasible(unit)]
+            allowed = space.feasible(unit)
+            if not allowed.all():
+                unit = unit[allowed]
             if len(unit):
                 break
-        good, other = kernels.log_densities(unit, weights, recency(kernels.sizes[1]))
+        good, other = kernels.log_densities(unit, weights, recency(kernels.layout.sizes[1])).T
         return unit[np.argsort(other - good, kind="stable")]
 
 
 def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the good rows, the other ones in the order of their trials, and the weights of good ones and the prior.
+    """Return indices of the good trials, and of the other ones in their order, and the weights of good ones and the
+    prior.
 
     A good trial weighs as much as it is better than the worst of the good ones; the prior as much as their mean
     (Watanabe, section 3.3). Failed trials are among the others.
     """
     rows = np.flatnonzero(history.observed)
     y = penalised(scalarise(history.losses[rows], rng), history.violations[rows])
-    m = min(int(np.ceil(0.1 * len(y))), MOST_GOOD)
+    m = min(math.ceil(0.1 * len(y)), MOST_GOOD)
     threshold = np.partition(y, m)[m] if m < len(y) else y.max()
     good = np.flatnonzero(y < threshold)
     good = np.concatenate([good, np.flatnonzero(y == threshold)[: m - len(good)]])  # of equal ones the first
+    weights = np.ones(m + 1)
     gains = threshold - y[good]
     top = gains.max()
-    gains = gains / top if top > 0 and np.isfinite(top) else np.ones(m)
-    weights = np.append(gains, gains.mean())
+    if top > 0 and np.isfinite(top):
+        weights[:m] = gains / top
+    weights[m] = weights[:m].sum() / m
+    good = rows[good]
     others = history.observed | history.failed
-    others[rows[good]] = False
+    others[good] = False
     other = np.flatnonzero(others)
     if len(other) > MOST_OTHER:
         old = rng.choice(len(other) - LATEST, MOST_OTHER - LATEST, replace=False)
-        other = np.concatenate([other[np.sort(old)], other[-LATEST:]])
-    return history.unit[rows[good]], history.unit[other], weights / weights.sum()
+        old.sort()
+        other = np.concatenate([other[old], other[-LATEST:]])
+    return good, other, weights / weights.sum()
 
 
 @functools.lru_cache(maxsize=4 * MOST_OTHER)
@@ -137,12 +147,13 @@ class Kinds:
     categorical: np.ndarray
     counts: np.ndarray
     offset: np.ndarray
+    choices: int
 
-    def choices(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return indices of the choices in rows of the cube, shape (n, categories), and which of them are active."""
-        u = unit[:, self.categorical]
-        active = ~np.isnan(u)
-        return np.minimum((np.where(active, u, 0.0) * self.counts).astype(int), self.counts - 1), active
+    def chosen(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of all choices coordinates stand for, shape (categories, n), and which of them are active."""
+        active = u == u
+        index = (np.where(active, u, 0.0) * self.counts[:, None]).astype(int)
+        return np.minimum(index, self.counts[:, None] - 1) + self.offset[:, None], active
 
 
 @functools.lru_cache(maxsize=8)
@@ -159,6 +170,48 @@ def kinds_of(space: Space) -> Kinds:
         np.array(categorical, dtype=int),
         counts,
         np.cumsum(counts) - counts,
+        int(counts.sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the kernels of sets of rows have in common, whatever the rows: they follow from the space and the sizes.
+
+    The sets, of ``sizes`` rows, stand one after the other, and the set of each row is ``of``; ``begin`` has their first
+    rows, and ``first`` where the rows of each number begin in a flat array. What follows is by row: the least width of
+    a number, the probability that a category is a kernel's own choice, and the logarithms of what its own choice has
+    then, and of what any other one has: of each choice, with a uniform kernel as the last.
+    """
+
+    kinds: Kinds
+    sizes: tuple[int, ...]
+    of: np.ndarray
+    begin: np.ndarray
+    first: np.ndarray
+    narrowest: np.ndarray
+    loyalty: np.ndarray
+    log_own: np.ndarray
+    log_any: np.ndarray
+
+
+@functools.lru_cache(maxsize=16)
+def layout(space: Space, *sizes: int) -> Layout:
+    """Return the layout of sets of these sizes. They change seldom: with every tenth trial, or what is under way."""
+    kinds, of = kinds_of(space), np.repeat(np.arange(len(sizes)), sizes)
+    rows = np.array(sizes)[of]
+    loyalty = 1.0 / (1.0 + kinds.counts[:, None] / (rows + 1.0))
+    any_other = np.hstack([1.0 - loyalty, np.ones((len(kinds.counts), 1))]) / kinds.counts[:, None]
+    return Layout(
+        kinds,
+        sizes,
+        of,
+        np.cumsum(sizes) - sizes,
+        len(rows) * np.arange(len(kinds.numeric))[:, None],
+        np.maximum(1.0 / np.minimum(WIDEST, rows + 2.0), 0.5 * kinds.cell[:, None]),
+        loyalty,
+        np.log(any_other[:, :-1] + loyalty),
+        np.repeat(np.log(any_other), kinds.counts, axis=0),
     )
 
 
@@ -168,89 +221,102 @@ class Kernels:
     Numbers have normal kernels truncated to [0, 1], as wide as the larger gap to their neighbours in the set; of a
     category a kernel has its own choice with probability 1/(1 + K/(m + 1)), and otherwise any of the K, with m rows in
     the set. A density has one more kernel, the last of its weights, that is uniform.
+
+    Arrays have a row per parameter here, and a column per kernel.
     """
 
-    def __init__(self, kinds: Kinds, *sets: np.ndarray) -> None:
-        self.kinds = kinds
-        self.sizes = [len(rows) for rows in sets]
-        rows = np.vstack(sets)
-        self.mu = rows[:, kinds.numeric]
-        self.sigma = widths(self.mu, self.sizes, kinds.cell)
-        self.known = ~np.isnan(self.mu)
-        self.full = bool(self.known.all())
-        if not self.full:
-            self.mu[~self.known] = 0.5
-        self.below, above = cut_off(np.stack([-self.mu, self.mu - 1.0]) / self.sigma)
+    def __init__(self, layout: Layout, rows: np.ndarray) -> None:
+        self.layout = layout
+        mu = rows.T[layout.kinds.numeric]
+        self.sigma = widths(mu, layout)
+        self.known = mu == mu
+        self.centre = rows.T[layout.kinds.categorical]
+        self.own, self.chosen = layout.kinds.chosen(self.centre)
+        self.full = bool(self.known.all() and self.chosen.all())
+        self.mu = mu if self.full else np.where(self.known, mu, 0.5)
+        ends = np.empty((2, *mu.shape))
+        np.negative(self.mu, out=ends[0])
+        np.subtract(self.mu, 1.0, out=ends[1])
+        ends /= self.sigma
+        self.below, above = cut_off(ends)
         self.mass = 1.0 - self.below - above
-        if len(kinds.categorical):
-            self.own, chosen = kinds.choices(rows)
-            own = [1.0 / (1.0 + kinds.counts / (m + 1.0)) for m in self.sizes]
-            self.loyalty = chosen * np.repeat(own, self.sizes, axis=0)
 
     @cached_property
     def table(self) -> np.ndarray:
-        """What the log density of each kernel is made of, shape (m + 1, 3 numeric + all choices); the last is uniform.
+        """What the log density of each kernel is made of, shape (3 numeric + all choices, m + 1); the last is uniform.
 
         A number adds 2iμ x - i x² - (iμ² + log z), with i = 1/2σ² and the normalisation z = √2π σ · mass: what
-        multiplies x, x² and 1 stands side by side, 0 where unknown. A category adds the logarithm of the probability
-        of its choice.
+        multiplies x, x² and 1 stands one below the other, 0 where unknown. A category adds the logarithm of the
+        probability of its choice.
         """
-        kinds, m, n = self.kinds, len(self.mu), len(self.kinds.numeric)
-        out = np.zeros((m + 1, 3 * n + int(kinds.counts.sum())))
-        i_mu, i, rest = out[:m, :n], out[:m, n : 2 * n], out[:m, 2 * n : 3 * n]
-        np.divide(-0.5, self.sigma * self.sigma, out=i)
-        np.multiply(i, self.mu, out=i_mu)
-        np.log(ROOT_2PI * self.sigma * np.maximum(self.mass, 1e-300), out=rest)
-        np.subtract(i_mu * self.mu, rest, out=rest)
-        i_mu *= -2.0
+        kinds, (n, m) = self.layout.kinds, self.mu.shape
+        out = np.zeros((3 * n + kinds.choices, m + 1))
+        numbers, choices = out[: 3 * n].reshape(3, n, m + 1)[:, :, :m], out[3 * n :]
+        linear, square, rest = numbers
+        np.multiply(self.sigma, self.sigma, out=square)
+        np.divide(-0.5, square, out=square)
+        np.multiply(square, self.mu, out=linear)
+        np.multiply(linear, self.mu, out=rest)
+        linear *= -2.0
+        z = ROOT_2PI * self.sigma
+        z *= self.mass
+        rest -= np.log(z, out=z)
+        choices[:], own = self.layout.log_any, self.layout.log_own
         if not self.full:
-            out[:m, : 3 * n] *= np.tile(self.known, 3)
-        if len(kinds.categorical):
-            any_other = np.vstack([1.0 - self.loyalty, np.ones_like(kinds.counts)]) / kinds.counts
-            out[:, 3 * n :] = np.repeat(np.log(any_other), kinds.counts, axis=1)
-            out[np.arange(m)[:, None], 3 * n + kinds.offset + self.own] = np.log(any_other[:m] + self.loyalty)
+            numbers *= self.known
+            known = np.repeat(self.chosen, kinds.counts, axis=0)
+            choices[:, :m] = np.where(known, choices[:, :m], choices[:, m:])
+            own = np.where(self.chosen, own, choices[kinds.offset, m:])
+        choices[self.own, np.arange(m)] = own
         return out
 
     def sample(self, weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw rows of the cube from the first density, shape (n, p), every coordinate set."""
-        kinds, m = self.kinds, self.sizes[0]
+        kinds, m = self.layout.kinds, self.layout.sizes[0]
         out = rng.random((n, len(kinds.numeric) + len(kinds.categorical)))
-        kernel = np.searchsorted(np.cumsum(weights)[:-1], rng.random(n), side="right")
-        of, real = np.minimum(kernel, max(m - 1, 0)), (kernel < m)[:, None]
-        u = out[:, kinds.numeric]
-        x = self.mu[of] + self.sigma[of] * ndtri(np.maximum(self.below[of] + u * self.mass[of], 1e-300))
-        out[:, kinds.numeric] = np.where(self.known[of] & real, np.minimum(np.maximum(x, 0.0), 1.0), u)
-        if len(kinds.categorical):
-            loyal = real & (rng.random((n, len(kinds.categorical))) < self.loyalty[of])
-            own = (self.own[of] + 0.5) / kinds.counts
-            out[:, kinds.categorical] = np.where(loyal, own, out[:, kinds.categorical])
+        kernel = weights[:-1].cumsum().searchsorted(rng.random(n), side="right")
+        of, real = np.minimum(kernel, max(m - 1, 0)), kernel < m
+        u = out.T[kinds.numeric]
+        x = self.below[:, of] + u * self.mass[:, of]
+        x = self.mu[:, of] + self.sigma[:, of] * ndtri(np.maximum(x, 1e-300, out=x), out=x)
+        x = np.minimum(np.maximum(x, 0.0, out=x), 1.0, out=x)
+        known = real if self.full else self.known[:, of] & real
+        out.T[kinds.numeric] = np.where(known, x, u)
+        if kinds.choices:
+            loyal = (self.layout.loyalty[:, of] > rng.random((n, len(kinds.categorical))).T) & real
+            if not self.full:
+                loyal &= self.chosen[:, of]
+            out.T[kinds.categorical] = np.where(loyal, self.centre[:, of], out.T[kinds.categorical])
         return out
 
-    def log_densities(self, unit: np.ndarray, *weights: np.ndarray) -> list[np.ndarray]:
-        """Return the log density of each set at activated rows, shape (q,); what is inactive in one counts for nothing.
+    def log_densities(self, unit: np.ndarray, *weights: np.ndarray) -> np.ndarray:
+        """Return the log density of each set at activated rows, shape (q, sets); what is inactive in one counts for
+        nothing.
 
         ``weights`` of a set are those of its kernels and, last, of the uniform one.
         """
-        kinds = self.kinds
-        x = unit[:, kinds.numeric]
-        active = ~np.isnan(x)
+        kinds, n = self.layout.kinds, len(self.mu)
+        features = np.zeros((3 * n + kinds.choices, len(unit)))
+        x, square, active = features[: 3 * n].reshape(3, n, len(unit))
+        x[:] = unit.T[kinds.numeric]
+        np.equal(x, x, out=active)
         if not active.all():
-            x[~active] = 0.0
-        features = [x, x * x, active]
-        if len(kinds.categorical):
-            index, active = kinds.choices(unit)
-            hot = np.zeros((len(unit), int(kinds.counts.sum())))
-            hot[np.arange(len(unit))[:, None], kinds.offset + index] = active
-            features.append(hot)
-        exponents = self.table @ np.hstack(features).T  # (m + 1, q)
-        uniform, begin, found = exponents[-1], 0, []
-        for size, w in zip(self.sizes, weights, strict=True):
-            own = exponents[begin : begin + size]
-            top = np.maximum(own.max(0, initial=-np.inf), uniform)
-            own -= top
-            found.append(top + np.log(w[:-1] @ np.exp(own, out=own) + w[-1] * np.exp(uniform - top)))
-            begin += size
-        return found
+            x[active == 0.0] = 0.0
+        np.multiply(x, x, out=square)
+        if kinds.choices:
+            index, known = kinds.chosen(unit.T[kinds.categorical])
+            features[3 * n + index, np.arange(len(unit))] = known
+        exponents = features.T @ self.table  # (q, m + 1)
+        own, uniform = exponents[:, :-1], exponents[:, -1:]
+        begin, of = self.layout.begin, self.layout.of
+        top = np.maximum(np.maximum.reduceat(own, begin, axis=1), uniform)
+        own -= top[:, of]
+        np.exp(own, out=own)
+        own *= np.concatenate([w[:-1] for w in weights])
+        found = np.exp(uniform - top)
+        found *= [w[-1] for w in weights]
+        found += np.add.reduceat(own, begin, axis=1)
+        return top + np.log(found, out=found)
 
 
 def cut_off(z: np.ndarray) -> np.ndarray:
@@ -263,26 +329,24 @@ def cut_off(z: np.ndarray) -> np.ndarray:
     return mass
 
 
-def widths(mu: np.ndarray, sizes: Sequence[int], cell: np.ndarray) -> np.ndarray:
-    """Return the widths of kernels at ``mu``, shape (m, numeric), NaN where unknown: the larger gap to a neighbour.
+def widths(mu: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return the widths of kernels at ``mu``, shape (numeric, m), NaN where unknown: the larger gap to a neighbour.
 
-    Neighbours are of the same set; the sets, of ``sizes`` rows, stand one below the other. As in the reference
-    implementation the ends of the range are neighbours only of what has no other. Widths are clipped to
-    1/min(100, m + 2) … 1, and to half a cell at least.
+    Neighbours are of the same set. As in the reference implementation the ends of the range are neighbours only of
+    what has no other. Widths are 1/min(100, m + 2) at least, with m rows in the set, and half a cell.
     """
-    m, p = mu.shape
-    columns = mu.T + np.repeat(2.0 * np.arange(len(sizes)), sizes)  # so that sets do not mix
-    order = np.argsort(columns, axis=1)  # NaN comes last
-    order += m * np.arange(p)[:, None]
+    p, m = mu.shape
+    columns = mu + 2.0 * layout.of  # so that sets do not mix
+    order = columns.argsort(axis=1)  # NaN comes last
+    order += layout.first
     ranked = columns.ravel()[order]
     gaps = np.full((p, m + 1), np.nan)
     np.subtract(ranked[:, 1:], ranked[:, :-1], out=gaps[:, 1:-1])
     gaps[gaps > 1.0] = np.nan  # from one set to the next
-    sigma = np.empty(p * m)
-    sigma[order] = np.fmax(gaps[:, :-1], gaps[:, 1:])
-    sigma = sigma.reshape(p, m).T
+    flat = np.empty(p * m)
+    flat[order] = np.fmax(gaps[:, :-1], gaps[:, 1:])
+    sigma = flat.reshape(p, m)
     alone = np.isnan(sigma)
     if alone.any():
         sigma = np.where(alone, np.maximum(mu, 1.0 - mu), sigma)
-    narrowest = np.repeat([1.0 / min(WIDEST, size + 2.0) for size in sizes], sizes)
-    return np.minimum(np.fmax(sigma, np.maximum(narrowest[:, None], 0.5 * cell)), 1.0)
+    return np.fmax(sigma, layout.narrowest)
