@@ -231,6 +231,24 @@ def test_validate_returns_what_the_space_proposes(case):
         assert list(space.validate(dict(reversed(params.items())))) == list(params)
 
 
+@pytest.mark.parametrize("values", [(1, 1.0, True), (0.0, -0.0), ("1", 1)])
+def test_the_key_asked_for_last_is_not_that_of_another_value_which_python_calls_equal(values):
+    space = Space({"x": [1, 2], "y": (-1.0, 1.0)})
+    assert len({space.key({"x": 1, "y": value}) for value in values}) == len(values)
+
+
+def test_a_key_follows_what_changes_in_place():
+    space, params = Space({"x": (0.0, 1.0)}), {"x": 0.25}
+    first = space.key(params)
+    assert space.key(params) == first
+    params["x"] = 0.5
+    assert space.key(params) == space.key({"x": 0.5}) != first
+    held = {"x": [1]}  # no value of the space, but it has a key
+    first = space.key(held)
+    held["x"].append(2)
+    assert space.key(held) != first
+
+
 @steady(60)
 @given(spaces_and_points(forbidden=False))
 def test_keys_are_equal_exactly_when_configurations_are(case):

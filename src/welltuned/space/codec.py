@@ -160,6 +160,9 @@ class Columns:
         self.logs, self.steps = np.flatnonzero(self.log), np.flatnonzero(self.stepped)
         self.chosen = np.flatnonzero(self.choices)
         self.numeric = np.flatnonzero(~self.choices)
+        # by column of the stepped ones, and of the choices
+        self.scale = self.low[self.steps], self.step[self.steps], self.last[self.steps]
+        self.of = self.counts[self.chosen]
         whole = [j for j, p in self.special if isinstance(p, Int)]
         # coordinates that stand for whole cells
         self.inexact = np.array(sorted({*self.steps.tolist(), *self.chosen.tolist(), *whole}), dtype=int)
@@ -171,12 +174,11 @@ class Columns:
         if len(self.logs):
             x[:, self.logs] = np.exp(x[:, self.logs])
         if len(self.steps):
-            s = self.steps
-            step = np.round((x[:, s] - self.low[s]) / self.step[s])
-            x[:, s] = self.low[s] + np.minimum(np.maximum(step, 0.0), self.last[s]) * self.step[s]
+            low, step, last = self.scale
+            number = np.rint((x[:, self.steps] - low) / step)
+            x[:, self.steps] = low + np.minimum(np.maximum(number, 0.0), last) * step
         if len(self.chosen):
-            c = self.chosen
-            x[:, c] = np.minimum(np.floor(u[:, c] * self.counts[c]), self.counts[c] - 1)
+            x[:, self.chosen] = np.minimum(np.floor(u[:, self.chosen] * self.of), self.of - 1.0)
         # what a logarithm and back has moved beyond an end
         x = np.minimum(np.maximum(x, self.low), self.high)
         for j, parameter in self.special:
@@ -193,7 +195,7 @@ class Columns:
             x[:, self.logs] = np.log(x[:, self.logs])
         u = (x - self.bottom) / self.span
         if len(self.chosen):
-            u[:, self.chosen] = (table[:, self.chosen] + 0.5) / self.counts[self.chosen]
+            u[:, self.chosen] = (table[:, self.chosen] + 0.5) / self.of
         for j, parameter in self.special:
             known = ~np.isnan(table[:, j])
             u[known, j] = to_unit(parameter, table[known, j])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -82,6 +84,10 @@ class Space(Mapping[str, Parameter]):
         #: whether a configuration may lack parameters and hold others, as where objectives suggest their own
         self.partial = False
 
+    #: the labels of the configuration whose key was asked for last, and its key: who proposes one looks whether it is
+    #: new, and who stores it then asks again
+    _last: tuple[Params, str] = {}, "{}"
+
     @classmethod
     def parse(cls, spec: Any) -> Space:
         """Build a space from what people already have.
@@ -127,7 +133,7 @@ class Space(Mapping[str, Parameter]):
         return hash(self._text)
 
     def __getstate__(self) -> dict[str, Any]:
-        cached = ("_makers", "_readers")  # functions that cannot be pickled, and are soon made again
+        cached = ("_makers", "_readers", "_last")  # functions cannot be pickled, and all are soon made again
         return {name: value for name, value in self.__dict__.items() if name not in cached}
 
     @cached_property
@@ -260,31 +266,23 @@ class Space(Mapping[str, Parameter]):
 
     def _encode_quickly(self, params: Mapping[str, Any]) -> np.ndarray | None:
         """Encode all parameters at once; None for anything that deserves a closer look, errors included."""
-        try:
-            values = [read(params[name]) if name in params else np.nan for name, read in self._readers]
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
-        table, columns = np.array([values]), self.columns
+        columns, lacking = self.columns, np.nan
         if columns.special:
             return None
-        given = table == table
-        if given.sum() != len(params) or ((table < columns.low) | (table > columns.high)).any():
+        try:
+            values = [read(params[name]) if name in params else lacking for name, read in self._readers]
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        if len(columns.steps):
-            s = columns.steps
-            exact = columns.low[s] + np.round((table[0, s] - columns.low[s]) / columns.step[s]) * columns.step[s]
-            if (np.abs(exact - table[0, s]) > 1e-6 * columns.step[s] + 1e-12 * np.abs(exact)).any():
-                return None
-            table[0, s] = exact
-        unit = np.minimum(np.maximum(columns.unit(table), 0.0), 1.0)
-        if self.conditional:
-            given &= self.activate(unit) == unit  # false where the conditions switch off what was given
-        return unit[0] if given.sum() == len(params) and self._complete(unit) else None
+        if len(params) != len(values) - values.count(lacking):
+            return None
+        unit = np.minimum(np.maximum(columns.unit(np.array([values])), 0.0), 1.0)
+        if not self.conditional:
+            return unit[0] if len(params) == len(self) else None
+        active = self.activate(unit) == unit  # false where the conditions switch off what was given
+        return unit[0] if np.count_nonzero(active) == len(params) and self._complete(unit) else None
 
     def _complete(self, unit: np.ndarray) -> bool:
         """Tell whether a row lacks no parameter that its conditions ask for."""
-        if not self.conditional:
-            return not np.isnan(unit).any()
         return not any(
             np.isnan(unit[0, self.column[name]]) and self.is_active(name, unit)[0] for name in self.order
         )
@@ -388,6 +386,8 @@ class Space(Mapping[str, Parameter]):
     def to_labels(self, params: Mapping[str, Any]) -> Params:
         """Replace the choices in ``params`` by their labels, so that JSON can hold them."""
         plain = self._plain
+        if plain.issuperset(params) and JSON_TYPES.issuperset(map(type, params.values())):
+            return dict(params)
         return {
             name: value if name in plain and type(value) in JSON_TYPES else self._label(name, value)
             for name, value in params.items()
@@ -396,6 +396,8 @@ class Space(Mapping[str, Parameter]):
     def from_labels(self, stored: Mapping[str, Any]) -> Params:
         """Bring labels back to the choices. A label that is no longer known stays as it is."""
         plain = self._plain
+        if plain.issuperset(stored):
+            return dict(stored)
         return {name: value if name in plain else self._choice(name, value) for name, value in stored.items()}
 
     @cached_property
@@ -428,7 +430,15 @@ class Space(Mapping[str, Parameter]):
 
     def key(self, params: Mapping[str, Any]) -> str:
         """Return the canonical text of a configuration: equal exactly when the configurations are."""
-        return CANONICAL.encode(self.to_labels(params))
+        return self.key_of(self.to_labels(params))
+
+    def key_of(self, labels: Params) -> str:
+        """Return the canonical text of a configuration whose choices are replaced by their labels."""
+        known, text = self._last
+        if not _is_same(labels, known):
+            text = CANONICAL.encode(labels)
+            self._last = dict(labels), text
+        return text
 
     def to_json(self) -> dict[str, Any]:
         """Describe the space in JSON; functions appear by name only."""
@@ -444,6 +454,16 @@ class Space(Mapping[str, Parameter]):
         return space_from_json(body)
 
 
+def _is_same(labels: Params, known: Params) -> bool:
+    """Tell whether all values are the very same objects, none of which can change, so that the texts are the same."""
+    return (
+        len(labels) == len(known)
+        and all(map(operator.is_, labels.values(), known.values()))
+        and JSON_TYPES.issuperset(map(type, labels.values()))
+        and all(map(operator.eq, labels, known))
+    )
+
+
 def _maker(parameter: Parameter) -> Callable[[float], Any]:
     if isinstance(parameter, Choice):
         choices = parameter.choices
@@ -454,7 +474,7 @@ def _maker(parameter: Parameter) -> Callable[[float], Any]:
 def _reader(parameter: Parameter) -> Callable[[Any], float]:
     """Return a function that raises for whatever is not plainly a value of the parameter."""
     if not isinstance(parameter, Choice):
-        return _plain_number
+        return functools.partial(_plain_number, parameter.low, parameter.high, parameter.step)
     if all(type(c) in JSON_TYPES for c in parameter.choices):
         index = {(type(c), c): float(i) for i, c in enumerate(parameter.choices)}
         return lambda value: index[type(value), value]
@@ -462,10 +482,15 @@ def _reader(parameter: Parameter) -> Callable[[Any], float]:
     return lambda value: by_identity[id(value)]
 
 
-def _plain_number(value: Any) -> float:
-    if type(value) is float or type(value) is int:
+def _plain_number(low: float, high: float, step: float | None, value: Any) -> float:
+    if (type(value) is not float and type(value) is not int) or not low <= value <= high:
+        raise ValueError
+    if step is None:
         return float(value)
-    raise TypeError
+    exact = float(low + round((value - low) / step) * step)
+    if abs(exact - value) > 1e-6 * step + 1e-12 * abs(exact):
+        raise ValueError
+    return exact
 
 
 def _usual(parameter: Parameter) -> float:

@@ -305,13 +305,13 @@ class Ledger:
     ) -> bool:
         """Store the configuration of a claimed slot; False when another trial has it, or the claim is lost."""
         assert self.space is not None
-        token = self.claims.get(number)
+        token, labels = self.claims.get(number), self.space.to_labels(params)
         return token is not None and self.storage.assign(
             self.row.id,
             number,
             token,
-            self.space.to_labels(params),
-            self.space.key(params),
+            labels,
+            self.space.key_of(labels),
             max(len(self.row.spaces), 1),
             unique=unique,
             provenance=provenance,
