@@ -213,6 +213,8 @@ def _as_result(result: Any, objectives: Sequence[str]) -> Result:
 
 
 def _number(name: str, value: Any) -> float:
+    if type(value) is float:
+        return value
     item = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
     if value is np.ma.masked or isinstance(item, (complex, np.complexfloating)):
         raise InvalidType(f"the objective returned {name}={_short(value)}, which is not a real number")

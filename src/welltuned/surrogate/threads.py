@@ -30,7 +30,8 @@ class _Blocks:
     def enter(self) -> None:
         with self.lock:
             if not self.open:
-                self.before = [(library, library.get_num_threads()) for library in _libraries()]
+                threads = [(library, library.get_num_threads()) for library in _libraries()]
+                self.before = [(library, n) for library, n in threads if n != 1]
                 for library, _ in self.before:
                     library.set_num_threads(1)
             self.open += 1
