@@ -81,6 +81,15 @@ def test_decode_undoes_encode_for_real_numbers(parameter, u):
     assert back == pytest.approx(u, abs=1e-9)
 
 
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(1e-2, 0.5), (1e-5, 0.1), (0.3, 0.9), (1e-9, 1e12), (0.1, 0.1 + 0.2)])
+def test_the_ends_of_a_range_are_as_they_were_written(low, high, log):
+    parameter = Float(low, high, log=log)
+    assert codec.from_unit(parameter, np.array([0.0, 1.0])) == [low, high]
+    space = Space({"x": parameter, "n": Int(1, 9, log=log)})
+    assert space.decode(np.array([[0.0, 0.0], [1.0, 1.0]])) == [{"x": low, "n": 1}, {"x": high, "n": 9}]
+
+
 @pytest.mark.parametrize("frozen", CONTINUOUS, ids=lambda d: d.dist.name)
 def test_quantiles_are_the_scale_of_a_distribution(frozen):
     u = np.linspace(0.01, 0.99, 21)

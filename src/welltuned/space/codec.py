@@ -59,7 +59,9 @@ def numbers(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
     if parameter.distribution is not None:
         return np.clip(np.round(x) if isinstance(parameter, Int) else x, parameter.low, parameter.high)
     if parameter.step is None:
-        return np.asarray(np.clip(x, parameter.low, parameter.high))
+        x = np.clip(x, parameter.low, parameter.high)
+        # an end is itself, not the exponential of its logarithm: people read 0.1, and not 0.09999999999999998
+        return np.where(u <= 0.0, parameter.low, np.where(u >= 1.0, parameter.high, x))
     step = np.clip(np.round((x - parameter.low) / parameter.step), 0, (cells(parameter) or 1) - 1)
     return np.asarray(parameter.low + step * parameter.step)
 
@@ -173,6 +175,8 @@ class Columns:
         x = self.bottom + u * self.span
         if len(self.logs):
             x[:, self.logs] = np.exp(x[:, self.logs])
+        # an end is itself, as in numbers()
+        x = np.where(u == 0.0, self.low, np.where(u == 1.0, self.high, x))
         if len(self.steps):
             low, step, last = self.scale
             number = np.rint((x[:, self.steps] - low) / step)
