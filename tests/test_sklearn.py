@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -1310,6 +1311,12 @@ def test_a_wrong_name_in_one_grid_is_an_error_at_once():
     grids = [{"n_neighbors": [1]}, {"n_neighbours": [1, 2]}]
     with pytest.raises(ValueError, match="n_neighbours"):
         GridSearchCV(KNN, grids, cv=2).fit(X, y)
+
+
+@pytest.mark.parametrize("value", [3, KNN, StandardScaler()], ids=["number", "estimator", "transformer"])
+def test_a_value_in_the_place_of_a_list_says_what_to_write(value):
+    with pytest.raises(InvalidType, match=re.escape(f"{value!r} is not a list of values; write [{value!r}]")):
+        read_space("space", {"step": value})
 
 
 def test_spaces_with_numbers_of_iterations_say_what_to_write():

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec, public
 from welltuned.space.distributions import is_frozen
-from welltuned.space.foreign import is_hyperopt, is_ray
+from welltuned.space.foreign import is_hyperopt, is_ray, is_skopt
 from welltuned.space.labels import find, same
 from welltuned.space.parse import as_parameter
 
@@ -62,7 +62,7 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
     elif not (
         isinstance(values, (tuple, Mapping, Float, Int, Categorical, Ordinal))
         or is_frozen(values)
-        or hasattr(values, "transform")
+        or is_skopt(values)
         or is_ray(values)
         or is_hyperopt(values)
         or callable(getattr(values, "rvs", None))
