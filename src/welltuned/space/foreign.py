@@ -14,13 +14,8 @@ from welltuned.space.distributions import is_frozen
 from welltuned.space.labels import all_numbers
 from welltuned.space.parameters import Categorical, Float, Int, Ordinal, Parameter
 
-LEVELS = (
-    "a space has no levels: write its parameters beside it, as 'model.lr', with when={…} where they exist for one "
-    "choice only"
-)
 
-
-def quantised(low: float, high: float, q: float, *, log: bool = False) -> Parameter:
+def _quantised(low: float, high: float, q: float, *, log: bool = False) -> Parameter:
     """Return the multiples of ``q`` to which numbers between two bounds are rounded; 0 is left out on a log scale."""
     q = real("q", q, above=0)
     first, last = round(low / q), round(high / q)
@@ -82,11 +77,12 @@ def from_ray(domain: Any) -> Parameter | list[Any]:
     if hasattr(sampler, "sd"):
         return _normal(sampler.mean, sampler.sd, q)
     whole, log = type(domain).__name__ == "Integer", "Log" in type(sampler).__name__
-    if q not in (None, 1):  # both ends are included then
-        return quantised(domain.lower, domain.upper, q, log=log)
-    return (
-        Int(domain.lower, domain.upper - (q is None), log=log) if whole else Float(domain.lower, domain.upper, log=log)
-    )
+    low, high = domain.lower, domain.upper
+    if q not in (None, 1):
+        return _quantised(low, high, q, log=log)
+    if whole and q is None:
+        high -= 1  # which Ray leaves out, but where it rounds
+    return (Int if whole else Float)(low, high, log=log)
 
 
 # sweeps of Weights & Biases
@@ -120,7 +116,7 @@ def from_wandb(body: Mapping[str, Any]) -> Parameter | list[Any]:
     if log and not given.endswith("_values"):  # the bounds are exponents
         low, high = _exp(low), _exp(high)
     if given.startswith("q_"):
-        return quantised(low, high, q, log=log)
+        return _quantised(low, high, q, log=log)
     whole = all(isinstance(body[key], int) for key in ("min", "max")) and "distribution" not in body
     return Int(low, high) if whole or name == "int_uniform" else Float(low, high, log=log)
 
@@ -229,7 +225,7 @@ def _drawn(label: str, node: Any) -> Parameter:
     if name not in ("uniform", "loguniform"):
         raise InvalidValue(f"{label!r}: {node.name!r} is unknown here; write wt.Float or wt.Int")
     low, high = (_exp(arguments[key]) if log else arguments[key] for key in ("low", "high"))
-    return Float(low, high, log=log) if q is None else quantised(low, high, q, log=log)
+    return Float(low, high, log=log) if q is None else _quantised(low, high, q, log=log)
 
 
 def _with_conditions(parameter: Parameter, clauses: list[dict[str, int]]) -> Parameter:

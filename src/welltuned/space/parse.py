@@ -19,7 +19,6 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space.distributions import is_frozen
 from welltuned.space.foreign import (
-    LEVELS,
     WANDB,
     from_hyperopt,
     from_ray,
@@ -85,8 +84,7 @@ def _as_parameter(spec: Any) -> Parameter:
     if is_skopt(spec):
         return from_skopt(spec)
     if is_ray(spec):
-        found = from_ray(spec)
-        return _from_list(found) if isinstance(found, list) else found
+        return _unless_list(from_ray(spec))
     if is_hyperopt(spec):
         raise InvalidType("it is an expression of Hyperopt; give the whole space to Space.parse, or to Study")
     if spec is None or isinstance(spec, (str, bool, numbers.Real)):
@@ -142,6 +140,11 @@ def _from_list(values: list[Any]) -> Parameter:
     return Categorical(values)
 
 
+def _unless_list(found: Parameter | list[Any]) -> Parameter:
+    """Read the values that another tuner chooses among as any other list; a parameter stays as it is."""
+    return _from_list(found) if isinstance(found, list) else found
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -158,8 +161,7 @@ def _from_description(spec: Mapping[str, Any]) -> Parameter:
     if set(spec) == {"grid_search"}:  # Ray Tune's
         return _from_list(list(spec["grid_search"]))
     if is_wandb(spec):
-        found = from_wandb(spec)
-        return _from_list(found) if isinstance(found, list) else found
+        return _unless_list(from_wandb(spec))
     body = dict(spec)
     kind = body.pop("type", None)
     if kind is None:
@@ -189,7 +191,10 @@ def _instead(body: Mapping[str, Any]) -> str:
         return ""
     if WANDB & set(body):
         return "; beside 'when', 'default' and the like, write 'low' and 'high', or 'choices'"
-    return f"; if it holds parameters of its own: {LEVELS}"
+    return (
+        "; if it holds parameters of its own: a space has no levels: write its parameters beside it, as 'model.lr', "
+        "with when={…} where they exist for one choice only"
+    )
 
 
 def _known(kind: str, body: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
