@@ -18,8 +18,8 @@ from welltuned.trackers.run import Run, Subject, as_text
 from welltuned.trackers.tracker import Tracker
 from welltuned.trial import State
 
-OWN = "welltuned."  # before the names of all tags that are ours
-STUDY, NUMBER, HELD = f"{OWN}key", f"{OWN}number", f"{OWN}held"
+PREFIX = "welltuned."  # before the names of all tags that are ours
+STUDY, NUMBER, HELD = f"{PREFIX}key", f"{PREFIX}number", f"{PREFIX}held"
 PARENT = "mlflow.parentRunId"
 STATUS = {
     State.COMPLETE: "FINISHED",
@@ -132,7 +132,7 @@ class _Mlflow:
         else:
             before = self._client.get_run(run_id)
         self._log(run_id, metrics=self._news(run, before), params=_params(run.params))
-        facts = {f"{OWN}{name}": value for name, value in {**subject.facts, **run.facts, "held": run.held}.items()}
+        facts = {f"{PREFIX}{name}": value for name, value in {**subject.facts, **run.facts, "held": run.held}.items()}
         self._log(run_id, tags=_tags({**facts, **{f"note.{name}": value for name, value in run.notes.items()}}))
         self._end(run_id, run)
         self._keep_one(self._search(place.experiment, subject, run.number))
@@ -169,7 +169,7 @@ class _Mlflow:
                 return
 
     def _make_parent(self, experiment: str, subject: Subject) -> None:
-        tags = {f"{OWN}{name}": _cut(value, "tag") for name, value in subject.facts.items()}
+        tags = {f"{PREFIX}{name}": _cut(value, "tag") for name, value in subject.facts.items()}
         start = _milliseconds(subject.created)
         self._client.create_run(experiment, start_time=start, tags={STUDY: subject.key, **tags}, run_name=subject.name)
 
@@ -179,7 +179,7 @@ class _Mlflow:
             number, value = subject.best
             # all at one step, so that the latest in time is what MLflow shows
             self._log(
-                place.parent, metrics=[_metric("best", value, time.time(), 0)], tags=_tags({f"{OWN}best": number})
+                place.parent, metrics=[_metric("best", value, time.time(), 0)], tags=_tags({f"{PREFIX}best": number})
             )
             place.best = subject.best
         self._terminate(place.parent, "FINISHED", run)

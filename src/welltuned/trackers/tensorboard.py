@@ -96,7 +96,7 @@ def _summaries(subject: Subject, run: Run, earlier: Sequence[Path]) -> Iterator[
         params = {name: "None" if value is None else value for name, value in run.params.items()}
         # without an identifier, trials with the same parameters would be drawn as one
         yield 0, hparams_pb(params, trial_id=f"{run.number} of {subject.key}", start_time_secs=run.started)
-    there = {(value.tag, event.step) for path in earlier for event in read(path) for value in event.summary.value}
+    there = {(value.tag, event.step) for path in earlier for event in _events(path) for value in event.summary.value}
     found = {(f"report/{name}", report.step): v for report in run.reports for name, v in report.metrics.items()}
     found |= {(name, last): value for name, value in run.metrics.items() if run.state.finished}
     for (tag, step), value in found.items():
@@ -146,7 +146,7 @@ def _write_events(file: Any, when: float, summaries: Iterator[tuple[int, Any]]) 
     writer.flush()
 
 
-def read(path: Path) -> Iterator[Any]:
+def _events(path: Path) -> Iterator[Any]:
     """Return the events of a file: records of a length, its checksum, an event, and its checksum."""
     from tensorboard.compat.proto.event_pb2 import Event
 

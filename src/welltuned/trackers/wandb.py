@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +74,47 @@ def to_wandb(
     return Tracker(sink(wandb, project, entity, root))
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where runs go; ``wandb`` is the package."""
+
+    wandb: Any
+    project: str
+    entity: str | None
+    root: Path
+    mode: str
+
+    def begin(self, subject: Subject, run: Run, **options: Any) -> Any:
+        """Begin a run beside the one that a program may have under way."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return self.wandb.init(
+            project=self.project,
+            entity=self.entity,
+            group=subject.key,
+            job_type="trial",
+            id=f"{subject.key}-{run.number}",
+            name=run.name,
+            config={**run.params, "welltuned": {**subject.facts, **run.facts}},
+            mode=self.mode,
+            dir=str(self.root),
+            reinit="create_new",
+            settings=self.wandb.Settings(**SETTINGS),
+            **options,
+        )
+
+
 class _Online:
     """Runs by their identifiers, which are made of the study's key and the trial's number."""
 
-    mode = "online"
-
     def __init__(self, wandb: Any, project: str, entity: str | None, root: Path) -> None:
-        self._wandb, self._project, self._entity, self._root = wandb, project, entity, root
+        self._place = _Place(wandb, project, entity, root, "online")
         self.where = f"Weights & Biases, project {project!r}"
 
     def held(self, subject: Subject) -> dict[int, str]:
-        path = f"{self._entity}/{self._project}" if self._entity else self._project
+        place = self._place
+        path = f"{place.entity}/{place.project}" if place.entity else place.project
         try:
-            runs = self._wandb.Api().runs(path, filters={"group": subject.key}, per_page=500)
+            runs = place.wandb.Api().runs(path, filters={"group": subject.key}, per_page=500)
             return {int(run.id.rpartition("-")[2]): held for run in runs if (held := _held(run))}
         except ValueError as error:
             if "could not find" in str(error).lower():  # the project is made with its first run
@@ -93,33 +122,14 @@ class _Online:
             raise
 
     def write(self, subject: Subject, run: Run) -> None:
-        write_run(self._start(subject, run, resume="allow"), run)
-
-    def _start(self, subject: Subject, run: Run, **options: Any) -> Any:
-        """Begin a run beside the one that a program may have under way."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        return self._wandb.init(
-            project=self._project,
-            entity=self._entity,
-            group=subject.key,
-            job_type="trial",
-            id=f"{subject.key}-{run.number}",
-            name=run.name,
-            config={**run.params, "welltuned": {**subject.facts, **run.facts}},
-            mode=self.mode,
-            dir=str(self._root),
-            reinit="create_new",
-            settings=self._wandb.Settings(**SETTINGS),
-            **options,
-        )
+        _fill(self._place.begin(subject, run, resume="allow"), run)
 
 
 class _Offline:
     """The same as files. A run that is whole has one beside them that says so."""
 
     def __init__(self, wandb: Any, project: str, entity: str | None, root: Path) -> None:
-        self._begin = _Online(wandb, project, entity, root)
-        self._begin.mode = "offline"
+        self._place = _Place(wandb, project, entity, root, "offline")
         self._files = root / "wandb"
         self.where = f"Weights & Biases, offline in {self._files}"
 
@@ -132,9 +142,9 @@ class _Offline:
 
     def write(self, subject: Subject, run: Run) -> None:
         earlier = list(self._files.glob(f"offline-run-*-{subject.key}-{run.number}"))
-        started = self._begin._start(subject, run)
+        started = self._place.begin(subject, run)
         folder = Path(started.dir).parent
-        write_run(started, run)
+        _fill(started, run)
         draft = folder / f"{WRITTEN}.part"
         draft.write_text(json.dumps({"number": run.number, "held": run.held}), encoding="utf-8")
         draft.replace(folder / WRITTEN)
@@ -151,7 +161,7 @@ def _held(run: Any) -> str | None:
     return None if found is None else str(found)
 
 
-def write_run(started: Any, run: Run) -> None:
+def _fill(started: Any, run: Run) -> None:
     """Fill a run of W&B and end it."""
     try:
         for report in run.reports:
