@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -273,6 +273,25 @@ def test_one_that_takes_nothing_is_an_error_too():
     shelf.refused = {0}
     with pytest.raises(TrackerError, match="0 is no good"):
         study_of().optimize(train, 5, callbacks=[Tracker(shelf)])
+
+
+def test_one_that_takes_nothing_more_of_what_it_has_in_part_is_an_error_too():
+    shelf, study = Shelf(), wt.Study({"x": (0.0, 1.0)}, scheduler=wt.Asha(last=9), seed=0)
+
+    def epochs(trial):
+        for step in range(1, 10):
+            trial.report(trial["x"], step=step)
+            if trial.should_stop():
+                trial.prune()
+        return trial["x"]
+
+    study.optimize(epochs, 8, callbacks=[Tracker(shelf)])
+    paused = next(t for t in study.trials if t.state is wt.State.PAUSED)
+    key = subject_of(study).key, paused.number
+    shelf.runs[key] = replace(shelf.runs[key], held="0 reports")
+    shelf.refused = {paused.number}
+    with pytest.raises(TrackerError, match="is no good"):
+        Tracker(shelf)(study, paused)
 
 
 def test_an_error_of_ours_says_it_already():

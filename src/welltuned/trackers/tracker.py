@@ -58,6 +58,8 @@ class Tracker:
 
     Raises
     ------
+    InvalidType
+        When ``sink`` has no ``held`` and ``write``.
     TrackerError
         By the first call, when the tracker cannot be reached or takes nothing. Later that is a warning, the search
         goes on, and what is missing follows when the tracker is back.
@@ -127,31 +129,37 @@ class Tracker:
         if not isinstance(study, Study):
             raise InvalidType(f"all: {study!r} is no study; open it by Study(storage=…, name=…)")
         known = _Log()
-        try:
-            todo = self._missing(study, known)
-            self._write(study, known, todo)
-        except WelltunedError:
-            raise
-        except Exception as error:
+        written, error = self._catch_up(study, known)
+        if error is not None:
             raise self._refusal(study, error) from error
         self._logs[key_of(study)] = known
-        return len(todo)
+        return written
 
     def _meet(self, study: Study) -> _Log:
         """Write all that is missing; that something is wrong with the tracker is an error this once."""
         known = _Log(look=time.monotonic() + LOOK)
+        written, error = self._catch_up(study, known)
+        if error is not None:
+            if not written:
+                raise self._refusal(study, error) from error
+            self._warn(study, error)
+            known.down = True
+        return known
+
+    def _catch_up(self, study: Study, known: _Log) -> tuple[int, Exception | None]:
+        """Write all that is missing; return how many trials were written, and what the tracker raised, if it did.
+
+        An error of ours says already what to do, and is raised.
+        """
         todo: list[Trial] = []
         try:
             todo = self._missing(study, known)
             self._write(study, known, todo)
         except WelltunedError:
             raise
-        except Exception as error:
-            if not any(t.number in known.held for t in todo):
-                raise self._refusal(study, error) from error
-            self._warn(study, error)
-            known.down = True
-        return known
+        except Exception as error:  # noqa: BLE001 - what it means is for the caller to say
+            return sum(_has(known.held, t) for t in todo), error
+        return len(todo), None
 
     def _missing(self, study: Study, known: _Log) -> list[Trial]:
         """Ask what is held, and return the trials that are not."""
