@@ -45,7 +45,7 @@ class Table:
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """All that may change in place, which a history copies."""
+        """All that may change in place, which a history copies, in the order of the last fields of `_Arrays`."""
         return self.fits, self.losses, self.sems, self.violations, self.codes, self.derived, self.gradients
 
     def put(self, trial: Trial) -> None:
@@ -211,13 +211,14 @@ class History:
         return f"History: {len(self)} trials, {done} complete"
 
     @property
-    def _version_holds(self) -> bool:
-        return self._given is not None and self._given.version == self._version
+    def _current(self) -> Table | None:
+        """The table that was given, as long as it has not gone on."""
+        return self._given if self._given is not None and self._given.version == self._version else None
 
     @cached_property
     def _table(self) -> Table:
-        if self._given is not None and self._version_holds:
-            return self._given
+        if (current := self._current) is not None:
+            return current
         table = Table(self.space, self.directions)
         for trial in self.trials:
             table.put(trial)
@@ -390,13 +391,14 @@ class History:
     @cached_property
     def keys(self) -> frozenset[str]:
         """Canonical keys of all configurations evaluated or under way."""
-        if self._given is not None and self._version_holds:
-            return frozenset(self._given.keys)
+        if (current := self._current) is not None:
+            return frozenset(current.keys)
         return frozenset(key_of(self.space, t) for t in self.trials if t.params is not None)
 
     def knows(self, key: str) -> bool:
         """Tell whether a configuration was evaluated or is under way, without a copy of all keys where possible."""
-        return key in (self._given.keys if self._given is not None and self._version_holds else self.keys)
+        current = self._current
+        return key in (self.keys if current is None else current.keys)
 
     @cached_property
     def best(self) -> Trial | None:
@@ -458,10 +460,8 @@ class History:
             trials = self.trials[: -len(left_out)] if left_out else self.trials
         else:
             trials = tuple(t for t in self.trials if t.number not in left_out)
-        if self._version_holds and all(t.params is None for t in gone) and len(gone) == len(left_out):
-            return History(
-                self.space, trials, self.directions, self.budget, self.workers, self._given, self.wishes
-            )
+        if (table := self._current) is not None and len(gone) == len(left_out) and all(t.params is None for t in gone):
+            return History(self.space, trials, self.directions, self.budget, self.workers, table, self.wishes)
         return self.replace(trials)
 
 

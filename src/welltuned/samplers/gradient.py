@@ -83,15 +83,16 @@ class Gradient:
     def _restarts(
         self, space: Space, table: Table, given: np.ndarray, rng: np.random.Generator
     ) -> Iterator[list[np.ndarray]]:
-        """Replay one restart after the other, from ``given`` rows first, shape (k, p); yield the rows that each
-        unfinished one lacks, none if it waits.
+        """Replay one restart after the other; yield the rows that each unfinished one lacks, none if it waits.
+
+        Those of a negative number start at the rows ``given``, shape (k, p).
         """
         seed, _ = origin(rng)
         finished: list[tuple[float, np.ndarray]] = []
         idle = 0
         for r in range(-len(given), RESTARTS + len(table.values)):
-            all_of_them = finished if len(finished) == len(given) + r else None
-            start = given[r] if r < 0 else self._start(space, r, all_of_them, seed)
+            all_before = finished if len(finished) == len(given) + r else None
+            start = given[r] if r < 0 else self._start(space, r, all_before, seed)
             if start is None:
                 continue
             best, missing = self._run(space, table, start)
@@ -127,9 +128,11 @@ class Gradient:
         return run.best, missing
 
     def _start(
-        self, space: Space, r: int, finished: list[tuple[float, np.ndarray]] | None, seed: int
+        self, space: Space, r: int, before: list[tuple[float, np.ndarray]] | None, seed: int
     ) -> np.ndarray | None:
         """Return where restart ``r`` begins; None for one that must wait for the results of those before it.
+
+        ``before`` has the best loss and row of each of those, and is None until all have finished.
 
         Every other restart changes one discrete parameter of the best point so far; the rest are spread over the space.
         They depend on ``r`` and on finished restarts only, so that a replay meets the same ones again.
@@ -139,9 +142,9 @@ class Gradient:
             first = space.encode([space.defaults]) if space.defaults else space.activate(centre)
             return first[0] if space.feasible(first)[0] else self._spread(space, r, seed)
         if r % 2 and any(discrete(space)):
-            if finished is None:
+            if before is None:
                 return None
-            best = min(finished, key=lambda found: found[0])[1]
+            best = min(before, key=lambda found: found[0])[1]
             around = neighbours(space, best, np.random.default_rng([seed % (1 << 63), r]))
             return around[(r // 2) % len(around)] if len(around) else self._spread(space, r, seed)
         return self._spread(space, r, seed)
@@ -194,7 +197,8 @@ class Table:
             if trial.params is None:
                 continue
             if trial.origin is Origin.ENQUEUED and history.fits[i]:
-                key = _key(space, history.unit[i].tobytes())  # the last digits are those that the objective got
+                # of the row at which the restart begins: the numbers that were given may differ in the last digit
+                key = _key(space, history.unit[i].tobytes())
             else:
                 key = trial.key or space.key(trial.params)
             if not trial.state.resting:

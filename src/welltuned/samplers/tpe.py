@@ -76,7 +76,7 @@ class TPE:
         while len(chosen) < n:
             if fresh:
                 rows = np.vstack([rows, space.encode(fresh)])
-            kernels = Kernels(layout(space, len(good), len(rows) - len(good)), rows)
+            kernels = Kernels(layout_of(space, len(good), len(rows) - len(good)), rows)
             ranked = self.ranked(space, kernels, weights, rng)
             fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
             if not fresh:
@@ -196,7 +196,7 @@ class Layout:
 
 
 @functools.lru_cache(maxsize=16)
-def layout(space: Space, *sizes: int) -> Layout:
+def layout_of(space: Space, *sizes: int) -> Layout:
     """Return the layout of sets of these sizes. They change seldom: with every tenth trial, or what is under way."""
     kinds, of = kinds_of(space), np.repeat(np.arange(len(sizes)), sizes)
     rows = np.array(sizes)[of]

@@ -266,7 +266,7 @@ class Space(Mapping[str, Parameter]):
 
     def _encode_quickly(self, params: Mapping[str, Any]) -> np.ndarray | None:
         """Encode all parameters at once; None for anything that deserves a closer look, errors included."""
-        columns, lacking = self.columns, np.nan
+        columns, lacking = self.columns, np.nan  # readers refuse NaN, so that each one in the list is what lacks
         if columns.special:
             return None
         try:

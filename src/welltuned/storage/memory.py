@@ -164,7 +164,7 @@ class MemoryStorage:
                     found.trials[trial.number] = trial.but(started=now, lease_until=now + lease)
                 elif trial.lease_until is not None and trial.lease_until < now:
                     self._put(found, trial.but(state=State.WAITING, owner=None, lease_until=None))
-            started = len(found.used) - len(found.used & found.waiting)
+            started = len(found.used) - len(found.used & found.waiting)  # few wait: a difference would copy all
             room = n if budget is None else max(min(n, budget - started), 0)
             claimed += [
                 self._start(found, found.trials[number], owner, now, lease) for number in sorted(found.waiting)[:room]
