@@ -1292,6 +1292,14 @@ def test_with_bounds_alone_a_configuration_may_be_numbers_in_their_order(given):
         study.enqueue([0.25])
 
 
+@pytest.mark.parametrize("space", [[(0, 1), (0, 5)], {"x": (0.0, 1.0)}], ids=["bounds", "names"])
+@pytest.mark.parametrize("nothing", [[], (), np.empty((0, 2))], ids=["list", "tuple", "array"])
+def test_a_list_of_no_configurations_is_none(space, nothing):
+    study = wt.Study(space, seed=0)
+    assert study.enqueue(nothing) == []
+    assert study.add(nothing).numbers == ()
+
+
 def test_a_value_beside_a_list_of_results_is_refused():
     """It was passed over, and so were the results."""
     study = wt.Study({"x": (0.0, 1.0)}, seed=0)

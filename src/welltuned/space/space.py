@@ -339,10 +339,14 @@ class Space(Mapping[str, Parameter]):
         return tuple(name for name, parameter in self.items() if parameter.default is not None)
 
     def is_one(self, params: Any) -> bool:
-        """Tell whether this is one configuration and no list of them: where there are bounds alone, also numbers."""
+        """Tell whether this is one configuration and no list of them: where there are bounds alone, also numbers.
+
+        What is empty is a list of none.
+        """
         if isinstance(params, Mapping) or not self.positional:
             return isinstance(params, Mapping)
-        return isinstance(params, (list, tuple, np.ndarray)) and all(_as_float(v) is not None for v in params)
+        listed = isinstance(params, (list, tuple, np.ndarray)) and len(params) > 0
+        return listed and all(_as_float(v) is not None for v in params)
 
     def validate(self, params: Mapping[str, Any] | Sequence[float] | np.ndarray) -> Params:
         """Return ``params`` as this space would have proposed them; refuse what it could not propose.
