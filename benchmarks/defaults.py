@@ -60,14 +60,14 @@ def main() -> None:
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     marks = [m for m in MARKS if m <= given.budget]
-    all_of_them = []
+    by_task = []
     for title, make in tasks().items():
         problem = make()
         if with_defaults(title, problem).defaults is None:
             continue  # the model's class says of none of its parameters what it would be
-        all_of_them.append(regrets(title, problem, given.seeds, given.budget))
-        print(f"{title}: {all_of_them[-1][:, :, -1].mean(1).round(3)}", flush=True)
-    without, first = np.concatenate(all_of_them, axis=1)[:, :, [m - 1 for m in marks]]
+        by_task.append(regrets(title, problem, given.seeds, given.budget))
+        print(f"{title}: {by_task[-1][:, :, -1].mean(1).round(3)}", flush=True)
+    without, first = np.concatenate(by_task, axis=1)[:, :, [m - 1 for m in marks]]
     error = (first - without).std(0) / np.sqrt(len(first))
     wins = (first < without).mean(0) + (first == without).mean(0) / 2
     rows = [
@@ -76,7 +76,7 @@ def main() -> None:
         ["difference", *(f"{d:+.3f} ± {e:.3f}" for d, e in zip((first - without).mean(0), error, strict=True))],
         ["better in", *(f"{w:.0%}" for w in wins)],
     ]
-    print(f"\n{len(all_of_them)} tasks, {len(given.seeds)} seeds each\n")
+    print(f"\n{len(by_task)} tasks, {len(given.seeds)} seeds each\n")
     print(markdown(["", *(f"at {m}" for m in marks)], rows))
 
 

@@ -369,7 +369,7 @@ class History:
     @cached_property
     def observed(self) -> np.ndarray:
         """Which trials fit the space and have a known value of every objective, shape (n,)."""
-        known = np.isfinite(self.losses)
+        known = np.isfinite(self.losses)  # one objective is the usual case, and needs no reduction
         return (known[:, 0] if known.shape[1] == 1 else known.all(axis=1)) & self.fits
 
     @cached_property

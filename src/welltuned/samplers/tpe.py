@@ -31,6 +31,7 @@ MOST_GOOD = 25
 MOST_OTHER = 64  # kernels of the others; beyond, the latest 25 and a random choice of the rest
 LATEST = 25
 WIDEST = 100.0
+TRIES = 8  # draws of candidates, where constraints allow none of them
 ROOT_2PI = np.sqrt(2.0 * np.pi)
 
 
@@ -85,8 +86,8 @@ class TPE:
         return chosen
 
     def ranked(self, space: Space, kernels: Kernels, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return allowed draws from the good density, the largest ratio to the other one first."""
-        for _ in range(8):
+        """Return allowed draws from the good density, the largest ratio to the other one first; none where none is."""
+        for _ in range(TRIES):
             unit = space.switch_off(kernels.sample(weights, self.candidates, rng))
             allowed = space.feasible(unit)
             if not allowed.all():
@@ -338,7 +339,7 @@ def widths(mu: np.ndarray, layout: Layout) -> np.ndarray:
     p, m = mu.shape
     columns = mu + 2.0 * layout.of  # so that sets do not mix
     order = columns.argsort(axis=1)  # NaN comes last
-    order += layout.first
+    order += layout.first  # positions in all of the table
     ranked = columns.ravel()[order]
     gaps = np.full((p, m + 1), np.nan)
     np.subtract(ranked[:, 1:], ranked[:, :-1], out=gaps[:, 1:-1])

@@ -162,9 +162,8 @@ class Columns:
         self.logs, self.steps = np.flatnonzero(self.log), np.flatnonzero(self.stepped)
         self.chosen = np.flatnonzero(self.choices)
         self.numeric = np.flatnonzero(~self.choices)
-        # by column of the stepped ones, and of the choices
-        self.scale = self.low[self.steps], self.step[self.steps], self.last[self.steps]
-        self.of = self.counts[self.chosen]
+        self.ladder = self.low[self.steps], self.step[self.steps], self.last[self.steps]  # by stepped column
+        self.chosen_of = self.counts[self.chosen]  # by column of choices
         whole = [j for j, p in self.special if isinstance(p, Int)]
         # coordinates that stand for whole cells
         self.inexact = np.array(sorted({*self.steps.tolist(), *self.chosen.tolist(), *whole}), dtype=int)
@@ -178,11 +177,11 @@ class Columns:
         # an end is itself, as in numbers()
         x = np.where(u == 0.0, self.low, np.where(u == 1.0, self.high, x))
         if len(self.steps):
-            low, step, last = self.scale
+            low, step, last = self.ladder
             number = np.rint((x[:, self.steps] - low) / step)
             x[:, self.steps] = low + np.minimum(np.maximum(number, 0.0), last) * step
         if len(self.chosen):
-            x[:, self.chosen] = np.minimum(np.floor(u[:, self.chosen] * self.of), self.of - 1.0)
+            x[:, self.chosen] = np.minimum(np.floor(u[:, self.chosen] * self.chosen_of), self.chosen_of - 1.0)
         # what a logarithm and back has moved beyond an end
         x = np.minimum(np.maximum(x, self.low), self.high)
         for j, parameter in self.special:
@@ -199,7 +198,7 @@ class Columns:
             x[:, self.logs] = np.log(x[:, self.logs])
         u = (x - self.bottom) / self.span
         if len(self.chosen):
-            u[:, self.chosen] = (table[:, self.chosen] + 0.5) / self.of
+            u[:, self.chosen] = (table[:, self.chosen] + 0.5) / self.chosen_of
         for j, parameter in self.special:
             known = ~np.isnan(table[:, j])
             u[known, j] = to_unit(parameter, table[known, j])
