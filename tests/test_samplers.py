@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -549,6 +550,14 @@ def test_random_failures_do_not_ruin_the_search():
 
     found = [wt.minimize(objective, QUADRATIC, 45, sampler="bayes", seed=s).best.value for s in range(3)]
     assert np.median(found) < 0.05, found
+
+
+def test_a_noisy_study_looks_again_where_that_tells_more_than_a_new_point():
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="bayes", seed=0, noisy=True)
+    study.optimize(lambda t: (t["x"] - 0.3) ** 2 + np.random.default_rng(t.number).normal(0.0, 0.3), 24)
+    looks = Counter(t.key for t in study.trials)
+    assert max(looks.values()) > 1
+    assert len(looks) > 10  # and goes on to new ones
 
 
 def test_every_point_of_a_noisy_finite_space_can_be_looked_at_again():

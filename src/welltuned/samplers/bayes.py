@@ -78,7 +78,7 @@ class Bayes:
 
     def suggest(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         """See :meth:`Sampler.suggest`."""
-        seen = set(history.keys)
+        seen: set[str] = set()
         started = int((history.observed | history.failed | history.pending).sum())
         design = max(0, min(n, self.n_initial(space) - started))
         if history.observed.sum() < 2:
@@ -102,10 +102,9 @@ class Bayes:
             else:
                 ranked = search.ranked(acquisition, force, stay)
             if again is not None and again[0] > worth_trying(search.model, ranked[:1]):
-                ranked, known = again[1][None], set()
+                fresh = space.decode(again[1][None], activated=True)  # in the history, and wanted once more
             else:
-                known = seen
-            fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, known)
+                fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
             if not fresh:
                 break
             chosen += fresh
