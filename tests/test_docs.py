@@ -20,7 +20,7 @@ from welltuned.hypergrad import METHODS
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: what a page is about, where not every environment of the tests has it
+# what a page is about, where not every environment of the tests has it
 NEEDS = {"trackers.md": ("mlflow", "sqlalchemy", "alembic", "wandb", "tensorboard")}
 # packages of other tuners, whose own programs some blocks show; they run where these are installed
 FOREIGN = re.compile(r"^(?:import|from) (hyperopt)\b", re.MULTILINE)

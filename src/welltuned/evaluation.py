@@ -35,14 +35,17 @@ class Result:
     Parameters
     ----------
     value
-        The objective: a number, or a dict of metrics that holds every objective by name.
+        The objective: a number, or a dict of metrics that holds every objective by name. What is no number in it, and
+        no objective, is a note.
     sem
         Its standard error, a number, or a dict by metric.
     gradient
         Its derivatives by parameter, in natural units: a dict, or a sequence in the space's order.
+    attributes
+        Notes by name, as :meth:`LiveTrial.note` takes them; none unless given.
     """
 
-    value: float | Mapping[str, float]
+    value: float | Mapping[str, Any]
     sem: float | Mapping[str, float] | None = None
     gradient: Mapping[str, float] | Sequence[float] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -175,7 +178,10 @@ def shortened(text: str) -> str:
 
 
 def interpret(result: Any, objectives: Sequence[str], names: Sequence[str]) -> Outcome:
-    """Read what an objective returned: number, ``(mean, sem)``, ``(value, gradient)``, dict of metrics, ``Result``."""
+    """Read what an objective returned: number, ``(mean, sem)``, ``(value, gradient)``, dict of metrics, ``Result``.
+
+    A dict whose ``"status"`` is ``"fail"`` or ``"failed"`` is a failure, whatever else it holds.
+    """
     result = _as_result(result, objectives)
     if isinstance(result.value, Mapping) and _is_failure(result.value.get("status")):
         return failure(Reason.ERROR, f"the objective returned {_short(result.value)}")
@@ -229,7 +235,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def _metrics(value: Any, objectives: Sequence[str]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the metrics, the objectives first, and what else there is in a dict of them."""
+    """Return the metrics, the objectives first, and the notes: what else there is in a dict."""
     if not isinstance(value, Mapping):
         if len(objectives) != 1:
             raise InvalidType(f"the objective returned {_short(value)}; expected the objectives {list(objectives)!r}")
