@@ -693,12 +693,42 @@ def test_the_estimator_as_it_stands_comes_first(cls):
         (5, [2, 4], None),
         (0.3, stats.loguniform(1e-2, 1.0), 0.3),
         (0.3, wt.Float(0.0, 1.0, default=0.9), 0.9),
-        (None, [2, None], None),
+        pytest.param(10**400, (0.01, 0.5), None, id="huge"),
+        (None, (0.01, 0.5), None),
     ],
 )
 def test_what_settings_of_an_estimator_mean_in_a_space(own, values, default):
     found = with_own_settings(read_space("space", {"a": values}), Memo(a=own))["a"].default
     assert found == default and isinstance(found, type(default))
+
+
+@pytest.mark.parametrize(
+    ("model", "space", "first"),
+    [
+        (Memo(), {"a": [2, 5, None], "b": ["x", None]}, {"a": None, "b": None}),
+        (Memo(a=1), {"a": [2, 1, None], "b": ["x", None]}, {"a": 1, "b": None}),
+        (Memo(a=SVC(C=3.0)), {"a": [KNN, SVC(), SVC(C=3.0)]}, {"a": "SVC(C=3.0)"}),
+        (Memo(a=SVC(C=3.0)), {"a": [KNN, SVC()], "a__C": (1.0, 9.0)}, {"a": "SVC()", "a__C": 3.0}),
+        (
+            SVC(C=3.0),
+            [{"kernel": ["poly"], "C": (0.1, 9.0)}, {"kernel": ["rbf"], "C": (0.1, 9.0), "gamma": (0.1, 0.3)}],
+            {"kernel": "rbf", "C": 3.0, "gamma": 0.2},
+        ),
+        (Memo(a=5.0), [{"a": (0.1, 1.0)}, {"a": (1.0, 9.0)}], {"a": 5.0}),
+    ],
+)
+def test_settings_that_are_none_estimators_or_in_another_grid_come_first(model, space, first):
+    found = with_own_settings(read_space("space", space), model).defaults
+    shown = {name: repr(value) if isinstance(value, SVC) else value for name, value in found.items()}
+    assert shown == {name: pytest.approx(value) if isinstance(value, float) else value for name, value in first.items()}
+    assert all(value is None for name, value in found.items() if first[name] is None)
+
+
+@model_based
+def test_a_search_begins_with_settings_that_are_none(cls, tmp_path):
+    for n in (2, 3):  # the second one goes on
+        fitted = search(cls, Memo(), {"b": ["x", "y", None]}, n, storage=str(tmp_path / "search.db")).fit(X, y)
+        assert fitted.cv_results_["params"][0] == {"b": None} and len(fitted.study_.trials) == n
 
 
 def test_settings_that_the_space_lacks_change_nothing():

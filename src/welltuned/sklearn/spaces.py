@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
@@ -14,7 +15,8 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec, public
 from welltuned.space.distributions import is_frozen
 from welltuned.space.foreign import is_hyperopt, is_ray, is_skopt
-from welltuned.space.labels import find, same
+from welltuned.space.labels import find, same, stable_repr
+from welltuned.space.parameters import Choice
 from welltuned.space.parse import as_parameter
 
 
@@ -71,25 +73,72 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
     return as_parameter(name, values)
 
 
+class _Nothing:
+    """None as a default, which alone would mean that there is none."""
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, _Nothing)
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+    def __repr__(self) -> str:
+        return "None"
+
+
 def with_own_settings(space: Space, estimator: Any) -> Space:
     """Return a space in which an estimator's own settings are the defaults of the parameters that have none.
 
     A number out of bounds becomes the nearest one within them; what is of another kind says nothing, such as
-    ``gamma="scale"`` where numbers are searched, or a count where shares are.
+    ``gamma="scale"`` where numbers are searched, or a count where shares are. Of a list of grids, the default is the
+    one that has most of the settings, the first of equals.
     """
     own = estimator.get_params(deep=True)
-    named = {column: _with_default(p, own.get(public(column))) for column, p in space.items()}
+    values = {column: own[public(column)] for column in space if public(column) in own}
+    named = {n: _with_default(p, values[n]) if n in values else p for n, p in space.items()}
+    for hidden in space.hidden:
+        held = {n for n, value in values.items() if _holds(named[n], value)}
+        grids = [{n for n in space if n != hidden and _stands_in(space[n], hidden, i)} for i in space[hidden].choices]  # type: ignore[union-attr]
+        # a choice that is not there is another model, a number only another setting
+        lacks = [(sum(isinstance(space[n], Choice) for n in grid - held), len(grid - held)) for grid in grids]
+        nearest = lacks.index(min(lacks))
+        if grids[nearest] & held:
+            named[hidden] = replace(space[hidden], default=nearest)
     return Space(named, forbidden=space.forbidden, constraints=space.constraints, grids=bool(space.hidden))
 
 
+def _stands_in(parameter: Parameter, hidden: str, grid: int) -> bool:
+    clauses: Any = parameter.when or ()
+    return any(grid in clause[hidden] for clause in clauses)
+
+
+def _holds(parameter: Parameter, value: Any) -> bool:
+    if isinstance(parameter, (Categorical, Ordinal)):
+        return _position(parameter.choices, value) is not None
+    return parameter.default is not None and bool(parameter.default == value)
+
+
+def _position(choices: Any, value: Any) -> int | None:
+    """Return where a setting stands among choices; an estimator is one of its class and settings, or of its class."""
+    index = find(choices, value)
+    if index is not None or not hasattr(value, "get_params"):
+        return index
+    alike = [i for i, choice in enumerate(choices) if type(choice) is type(value)]
+    text = stable_repr(value)
+    return next((i for i in alike if stable_repr(choices[i]) == text), alike[0] if len(alike) == 1 else None)
+
+
 def _with_default(parameter: Parameter, value: Any) -> Parameter:
-    if parameter.default is not None or value is None:
+    if parameter.default is not None:
         return parameter
     if isinstance(parameter, (Categorical, Ordinal)):
-        index = find(parameter.choices, value)
-        return parameter if index is None else replace(parameter, default=parameter.choices[index])
+        index = _position(parameter.choices, value)
+        if index is None:
+            return parameter
+        found = parameter.choices[index]
+        return replace(parameter, default=_Nothing() if found is None else found)
     kind = Integral if isinstance(parameter, Int) else Real
-    if not isinstance(value, kind) or isinstance(value, bool) or not np.isfinite(float(value)):
+    if not isinstance(value, kind) or isinstance(value, bool) or value != value or abs(value) == math.inf:
         return parameter
     nearest = min(max(value, parameter.low), parameter.high)
     if nearest != value and isinstance(value, Integral) and isinstance(parameter, Float):

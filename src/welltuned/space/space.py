@@ -160,8 +160,12 @@ class Space(Mapping[str, Parameter]):
             return None
         unit = [_usual(p) for p in self.values()]
         params = self.decode(np.array([unit]))[0]
-        # exactly the default, not its image through the codec
-        params |= {n: p.default for n, p in self.items() if n in params and p.default is not None}
+        # exactly the default, not its image through the codec, which of a choice is the choice itself
+        params |= {
+            n: p.default
+            for n, p in self.items()
+            if n in params and p.default is not None and not isinstance(p, Choice)
+        }
         return params if self.allows(params) else None
 
     @cached_property
