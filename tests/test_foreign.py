@@ -109,7 +109,8 @@ def test_numbers_among_which_hyperopt_chooses_have_an_order():
         ([param("x", "uniform", low=0, high=1), param("x", "uniform", low=0, high=2)], "'x' stands twice"),
         ({"x": param("x", "uniform", low=0, high=1), "y": Float(0, 1)}, "beside expressions of Hyperopt"),
         (param("x", "uniform", low=0, high=param("y", "uniform", low=0, high=1)), "'high' is an expression"),
-        (param("x", "qnormal", mu=0, sigma=1, q=0.5), r"write wt.Float\(low, high, step=0.5\)"),
+        (param("x", "qnormal", mu=0, sigma=1, q=0.5), r"parameter 'x': .* write wt.Float\(low, high, step=0.5\)"),
+        (param("x", "qloguniform", low=0, high=3, q=0.5), "parameter 'x': .* use Ordinal"),
         (param("x", "weird", low=0, high=1), "'weird' is unknown"),
         (param("x", "loguniform", low=1, high=1000), "1000 of a log scale is an exponent"),
         (node(literal(1), name="float"), "no parameters"),
@@ -166,6 +167,15 @@ def test_a_function_of_ray_tune_is_refused():
         Space.parse({"p": domain("Function", func=len)})
 
 
+@pytest.mark.parametrize("holds", [lambda inner: {"lr": inner, "kind": "svm"}, lambda inner: inner])
+def test_a_domain_of_ray_tune_among_choices_is_refused(holds):
+    """The objective got the domain itself, in place of a number."""
+    choices = [holds(RAY[0][0]), {"kind": "forest"}]
+    for spec in (choices, domain("Categorical", categories=choices), {"grid_search": choices}):
+        with pytest.raises(InvalidType, match=r"parameter 'p': the choice .* domain of Ray Tune.* when="):
+            Space.parse({"p": spec})
+
+
 # scikit-optimize, SciPy
 
 NAMED = [
@@ -210,6 +220,7 @@ SWEEP = [
     ({"distribution": "int_uniform", "min": 1, "max": 9}, Int(1, 9)),
     ({"distribution": "log_uniform_values", "min": 1e-5, "max": 0.1}, Float(1e-5, 0.1, log=True)),
     ({"distribution": "inv_log_uniform_values", "min": 1e-5, "max": 0.1}, Float(1e-5, 0.1, log=True)),
+    ({"distribution": "inv_log_uniform", "min": 0, "max": -math.log(1e-5)}, Float(1e-5, 1, log=True)),
     ({"distribution": "log_uniform", "min": math.log(1e-5), "max": 0}, Float(1e-5, 1, log=True)),
     ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.25}, Float(0, 1, step=0.25)),
     ({"distribution": "q_log_uniform_values", "min": 32, "max": 256, "q": 8}, Int(32, 256, step=8, log=True)),

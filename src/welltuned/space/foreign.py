@@ -85,6 +85,13 @@ def from_ray(domain: Any) -> Parameter | list[Any]:
     return (Int if whole else Float)(low, high, log=log)
 
 
+def refuse_domains(choices: list[Any]) -> None:
+    """Refuse domains of Ray Tune among choices, or in a dict that is one: the objective would get them as they are."""
+    for value in choices:
+        if any(map(is_ray, value.values() if isinstance(value, Mapping) else [value])):
+            raise InvalidType(f"the choice {value!r} holds a domain of Ray Tune, which nothing would search; {LEVELS}")
+
+
 # sweeps of Weights & Biases
 
 WANDB = {"value", "values", "min", "max", "mu", "sigma", "q", "distribution", "probabilities"}
@@ -113,7 +120,8 @@ def from_wandb(body: Mapping[str, Any]) -> Parameter | list[Any]:
     if name not in ("uniform", "int_uniform", "log_uniform"):
         raise InvalidValue(f"distribution={given!r} is unknown here; write {{low: {low}, high: {high}}}")
     log = name == "log_uniform"
-    if log and not given.endswith("_values"):  # the bounds are exponents
+    if log and not given.endswith("_values"):  # the bounds are exponents, of 1/x where that is what is drawn
+        low, high = (-high, -low) if given.startswith("inv_") else (low, high)
         low, high = _exp(low), _exp(high)
     if given.startswith("q_"):
         return _quantised(low, high, q, log=log)
@@ -196,7 +204,12 @@ def _declared(node: Any, clause: dict[str, int]) -> Iterator[tuple[str, Paramete
         for i, option in enumerate(options):
             yield from _declared(option, {**clause, label: i})
     elif node.name == "hyperopt_param":
-        yield node.arg["label"].obj, _drawn(node.arg["label"].obj, node.arg["obj"]), clause
+        label = node.arg["label"].obj
+        try:
+            parameter = _drawn(node.arg["obj"])
+        except (InvalidValue, InvalidType) as error:
+            raise type(error)(f"parameter {label!r}: {error}") from None
+        yield label, parameter, clause
     else:
         for child in node.inputs():
             yield from _declared(child, clause)
@@ -210,11 +223,11 @@ def _choice(drawn: Any, options: list[Any]) -> Parameter:
     return (Ordinal if ordered else Categorical)(range(len(options)), prior=weights)
 
 
-def _drawn(label: str, node: Any) -> Parameter:
+def _drawn(node: Any) -> Parameter:
     """Read what one number is drawn from."""
     arguments = {name: value.obj for name, value in node.arg.items() if hasattr(value, "obj")}
     if odd := [name for name, value in node.arg.items() if is_hyperopt(value) and name not in arguments]:
-        raise InvalidValue(f"{label!r}: {odd[0]!r} is an expression; give it a number")
+        raise InvalidValue(f"{odd[0]!r} is an expression; give it a number")
     name, q = node.name.removeprefix("q"), arguments.get("q")
     log = name.startswith("log")
     if name == "randint":
@@ -223,7 +236,7 @@ def _drawn(label: str, node: Any) -> Parameter:
     if name in ("normal", "lognormal"):
         return _normal(arguments["mu"], arguments["sigma"], q, log=log)
     if name not in ("uniform", "loguniform"):
-        raise InvalidValue(f"{label!r}: {node.name!r} is unknown here; write wt.Float or wt.Int")
+        raise InvalidValue(f"{node.name!r} is unknown here; write wt.Float or wt.Int")
     low, high = (_exp(arguments[key]) if log else arguments[key] for key in ("low", "high"))
     return Float(low, high, log=log) if q is None else _quantised(low, high, q, log=log)
 

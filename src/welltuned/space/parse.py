@@ -30,6 +30,7 @@ from welltuned.space.foreign import (
     is_skopt,
     is_wandb,
     named_by_skopt,
+    refuse_domains,
 )
 from welltuned.space.labels import find
 from welltuned.space.parameters import KINDS, Categorical, Float, Int, Ordinal, Parameter
@@ -132,6 +133,7 @@ def _bounds(low: Any, high: Any, *, log: bool) -> Parameter:
 def _from_list(values: list[Any]) -> Parameter:
     """Read a list of choices; distinct numbers are an ordinal, in ascending or descending order as given."""
     values = [v.item() if isinstance(v, np.generic) else v for v in values]
+    refuse_domains(values)
     if len(values) == 3 and isinstance(values[2], str) and values[2] in SCALES and all(map(_is_number, values[:2])):
         return _bounds(*values[:2], log=SCALES[values[2]])  # YAML and JSON have no tuples
     if len(values) > 1 and all(_is_number(v) and _is_finite(v) for v in values) and len(set(values)) == len(values):
