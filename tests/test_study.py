@@ -1262,6 +1262,8 @@ def named(f):
         (two, r"two\(x, y\) .* write lambda trial: two\(\*\*trial\)"),
         (lambda x, y: x + y, r"write lambda trial: f\(\*\*trial\)"),
         (lambda: 1.0, r"write def f\(trial\)"),
+        (lambda **params: 1.0, r"write lambda trial: f\(\*\*trial\)"),
+        (lambda trial, X, labels=0, *, seed: 1.0, r"write lambda trial: f\(trial, X, seed=seed\)"),
     ],
 )
 def test_an_objective_that_takes_no_trial_is_refused_before_one_is_spent(objective, write):

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from inspect import signature
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def check_name(name: Any) -> str:
     return name
 
 
-def check_objective(objective: Any) -> None:
+def check_objective(objective: Any, space: Space | None) -> None:
     """Refuse what cannot be called with a trial, before a trial is spent on it."""
     if not callable(objective):
         raise InvalidType(f"optimize: objective={objective!r} is not a function")
@@ -74,11 +74,22 @@ def check_objective(objective: Any) -> None:
     except TypeError:
         name = getattr(objective, "__name__", "f")
         call = "f" if name == "<lambda>" else name
-        instead = f"lambda trial: {call}(**trial)" if takes.parameters else f"def {call}(trial)"
+        instead = f"lambda trial: {_call_of(call, takes, space)}" if takes.parameters else f"def {call}(trial)"
         raise InvalidType(
             f"optimize: the objective {name}{takes} is called with one argument, the trial, a mapping of its "
             f"parameters; write {instead}"
         ) from None
+
+
+def _call_of(name: str, takes: Signature, space: Space | None) -> str:
+    """Return how to call what takes parameters of the space by name, or else a trial and something beside it."""
+    first, *others = takes.parameters.values()
+    names = () if space is None else tuple(map(public, space))
+    if first.kind in (first.VAR_KEYWORD, first.KEYWORD_ONLY) or first.name in names:
+        return f"{name}(**trial)"
+    wanted = [p for p in others if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    rest = [f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in wanted]
+    return f"{name}({', '.join(['trial', *rest])})"
 
 
 def check_count(what: str, value: Any) -> int | None:

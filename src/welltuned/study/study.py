@@ -493,7 +493,7 @@ class Study:
         stay
             Stay until other processes on the study have finished too, and take over what they leave behind.
         """
-        check_objective(objective)
+        check_objective(objective, self._ledger.space)
         limits, workers = check_limits(trial_timeout, memory_limit, resources), check_workers(workers, executor)
         size = check_batch(batch, workers)
         if size is not None:
