@@ -145,6 +145,11 @@ def test_a_status_that_says_failed_is_no_result(returned):
     assert outcome.error == f"the objective returned {returned!r}"
 
 
+def test_the_objective_that_is_to_be_named_is_a_number():
+    """As Hyperopt's objectives return them, the status often comes first."""
+    assert "direction={'loss': 'minimize'}" in outcome_of({"status": "ok", "loss": np.float32(0.5)}).error
+
+
 def test_nothing_returned_says_what_is_missing():
     assert "end it with 'return' and the value" in outcome_of(None).error
 

@@ -241,7 +241,8 @@ def _metrics(value: Any, objectives: Sequence[str]) -> tuple[dict[str, float], d
             raise InvalidType(f"the objective returned {_short(value)}; expected the objectives {list(objectives)!r}")
         return {objectives[0]: _number(objectives[0], value)}, {}
     if missing := [name for name in objectives if name not in value]:
-        names = f"; name the objective, direction={{{next(iter(value))!r}: 'minimize'}} or 'maximize'" if value else ""
+        first = next((n for n, v in value.items() if hasattr(v, "__float__")), next(iter(value), None))
+        names = f"; name the objective, direction={{{first!r}: 'minimize'}} or 'maximize'" if value else ""
         raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}{names}")
     metrics, notes = {name: _number(name, value[name]) for name in objectives}, {}
     for name in (name for name in value if name not in objectives):
