@@ -682,6 +682,8 @@ def test_the_estimator_as_it_stands_comes_first(cls):
         (3, wt.Int(1, 9), 3),
         (30, wt.Int(1, 9), 9),
         (2.5, wt.Int(1, 9), None),
+        (-1, wt.Int(1, 9), None),  # which stands for no limit
+        (-2, wt.Int(-1, 9), -1),
         (True, wt.Int(0, 9), None),
         (2, (0.01, 0.5), None),  # a count, where shares are searched
         (1, (0.5, 2.0), 1.0),

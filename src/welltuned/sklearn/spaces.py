@@ -90,8 +90,8 @@ def with_own_settings(space: Space, estimator: Any) -> Space:
     """Return a space in which an estimator's own settings are the defaults of the parameters that have none.
 
     A number out of bounds becomes the nearest one within them; what is of another kind says nothing, such as
-    ``gamma="scale"`` where numbers are searched, or a count where shares are. Of a list of grids, the default is the
-    one that has most of the settings, the first of equals.
+    ``gamma="scale"`` where numbers are searched, a count where shares are, or -1 where nothing is below 0. Of a list of
+    grids, the default is the one that has most of the settings, the first of equals.
     """
     own = estimator.get_params(deep=True)
     values = {column: own[public(column)] for column in space if public(column) in own}
@@ -139,6 +139,8 @@ def _with_default(parameter: Parameter, value: Any) -> Parameter:
         return replace(parameter, default=_Nothing() if found is None else found)
     kind = Integral if isinstance(parameter, Int) else Real
     if not isinstance(value, kind) or isinstance(value, bool) or value != value or abs(value) == math.inf:
+        return parameter
+    if value < 0 <= parameter.low:  # as LightGBM's max_depth=-1, which is no limit
         return parameter
     nearest = min(max(value, parameter.low), parameter.high)
     if nearest != value and isinstance(value, Integral) and isinstance(parameter, Float):
