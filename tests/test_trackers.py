@@ -877,3 +877,18 @@ def test_writing_again_changes_nothing(tmp_path):
             sink.write(subject_of(study), run_of(study, trial))
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(files) == 2 and len({p.name for p in files}) <= 2
+
+
+def test_what_others_log_beside_a_trial_is_theirs(tmp_path):
+    """Keras ends its files in ``.v2``; a file that is still being written may end in the middle of a record."""
+    pytest.importorskip("tensorboard")
+    study, tracker = study_of(name="beside"), to_tensorboard(tmp_path)
+    study.optimize(train, 2, callbacks=[tracker])
+    (folder,) = tmp_path.iterdir()
+    for place in ("trial-0000", "trial-best", "trial-0002"):
+        (folder / place).mkdir(exist_ok=True)
+        (folder / place / "events.out.tfevents.1796061600.host.1.0.v2").write_bytes(b"half")
+        (folder / place / "events.out.tfevents.1796061600.host.1.0").write_bytes(b"half")
+    assert to_tensorboard(tmp_path).all(study) == 0
+    study.optimize(train, 3)
+    assert to_tensorboard(tmp_path).all(study) == 1

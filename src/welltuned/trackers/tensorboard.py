@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class _Tensorboard:
 
     def held(self, subject: Subject) -> dict[int, str]:
         found: dict[int, str] = {}
-        for path in sorted(self._folder.glob(f"{subject.key}/trial-*/{PREFIX}*")):
+        for path in _own(self._folder.glob(f"{subject.key}/trial-*/{PREFIX}*")):
             number, held = int(path.parent.name.removeprefix("trial-")), _held(path)
             if found.get(number) != ALL:
                 found[number] = held
@@ -68,12 +69,18 @@ class _Tensorboard:
         folder = self._folder / subject.key / f"trial-{run.number:04d}"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{PREFIX}{int(run.ended):010d}.{_word(run.held)}"
-        earlier = [p for p in sorted(folder.glob(f"{PREFIX}*")) if p != path]
+        earlier = [p for p in _own(folder.glob(f"{PREFIX}*")) if p != path]
         # those of a process that was killed are named otherwise, and nobody reads them
         draft = folder / f"draft-{os.getpid()}-{path.name.removeprefix(PREFIX)}"
         with draft.open("wb") as file:
             _write_events(file, run.ended, _summaries(subject, run, earlier))
         draft.replace(path)
+
+
+def _own(paths: Iterable[Path]) -> list[Path]:
+    """Return in their order the files that are ours: others may write what they log of a trial beside them."""
+    name = re.compile(rf"trial-\d+/{re.escape(PREFIX)}\d+\.(\d{{9}}|{ALL})")
+    return sorted(path for path in paths if name.fullmatch(f"{path.parent.name}/{path.name}"))
 
 
 def _word(held: str) -> str:
