@@ -717,6 +717,7 @@ def test_what_settings_of_an_estimator_mean_in_a_space(own, values, default):
             {"kernel": "rbf", "C": 3.0, "gamma": 0.2},
         ),
         (Memo(a=5.0), [{"a": (0.1, 1.0)}, {"a": (1.0, 9.0)}], {"a": 5.0}),
+        (Memo(a=np.ones(2)), [{"a": wt.Float(0, 1, default=0.5)}, {"b": [1]}], {"a": 0.5}),
     ],
 )
 def test_settings_that_are_none_estimators_or_in_another_grid_come_first(model, space, first):

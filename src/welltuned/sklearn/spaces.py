@@ -115,7 +115,7 @@ def _stands_in(parameter: Parameter, hidden: str, grid: int) -> bool:
 def _holds(parameter: Parameter, value: Any) -> bool:
     if isinstance(parameter, (Categorical, Ordinal)):
         return _position(parameter.choices, value) is not None
-    return parameter.default is not None and bool(parameter.default == value)
+    return parameter.default is not None and find([parameter.default], value) is not None
 
 
 def _position(choices: Any, value: Any) -> int | None:
