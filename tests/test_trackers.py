@@ -765,8 +765,15 @@ def test_texts_that_are_too_long_are_cut(database):
 
 def test_other_modes_are_refused(monkeypatch):
     pytest.importorskip("wandb")
-    with pytest.raises(InvalidValue, match=r"mode='disabled' is neither of \['online', 'offline'\]"):
-        to_wandb("digits", mode="disabled")
+    with pytest.raises(InvalidValue, match=r"mode='shared' is none of \['online', 'offline', 'disabled'\]"):
+        to_wandb("digits", mode="shared")
+
+
+def test_nothing_is_written_where_wandb_is_disabled(tmp_path):
+    pytest.importorskip("wandb")
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(lambda trial: trial["x"], 2, callbacks=[to_wandb("digits", mode="disabled", folder=tmp_path)])
+    assert not list(tmp_path.iterdir()) and len(study.trials) == 2
 
 
 def test_the_users_run_stays_as_it_is(tmp_path):

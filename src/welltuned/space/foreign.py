@@ -89,7 +89,10 @@ def refuse_domains(choices: list[Any]) -> None:
     """Refuse domains of Ray Tune among choices, or in a dict that is one: the objective would get them as they are."""
     for value in choices:
         if any(map(is_ray, value.values() if isinstance(value, Mapping) else [value])):
-            raise InvalidType(f"the choice {value!r} holds a domain of Ray Tune, which nothing would search; {LEVELS}")
+            raise InvalidType(
+                f"the choice {value!r} holds a domain of Ray Tune, which nothing would search; write it as a parameter "
+                "beside it, with when={…} where it exists for one choice only"
+            )
 
 
 # sweeps of Weights & Biases

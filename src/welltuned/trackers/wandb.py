@@ -14,7 +14,7 @@ from welltuned.trackers.run import ALL, Run, Subject
 from welltuned.trackers.tracker import Tracker
 from welltuned.trial import State
 
-MODES = ("online", "offline")
+MODES = ("online", "offline", "disabled")
 HELD = "trial/held"
 #: a run is written in a second, after the fact: what this process is, prints and needs meanwhile is not the trial's
 SETTINGS = {"silent": True, "console": "off", "disable_git": True, "disable_code": True, "x_disable_stats": True}
@@ -37,8 +37,8 @@ def to_wandb(
     entity
         The user or the team; yours unless given.
     mode
-        ``"online"``, or ``"offline"`` for files that ``wandb sync`` sends later; unless given, what ``WANDB_MODE``
-        says, or else ``"online"``.
+        ``"online"``; ``"offline"`` for files that ``wandb sync`` sends later; or ``"disabled"``, which writes nothing.
+        Unless given, what ``WANDB_MODE`` says, or else ``"online"``.
     folder
         Where the files of W&B go, in a folder ``wandb``; unless given, what ``WANDB_DIR`` says, or else here.
 
@@ -67,7 +67,9 @@ def to_wandb(
     chosen = mode or wandb.setup().settings.mode
     if chosen not in MODES:
         given = f"mode={mode!r}" if mode else f"WANDB_MODE={chosen!r}"
-        raise InvalidValue(f"to_wandb: {given} is neither of {list(MODES)!r}; to write nothing, leave the callback out")
+        raise InvalidValue(f"to_wandb: {given} is none of {list(MODES)!r}")
+    if chosen == "disabled":
+        return Tracker(_Disabled())
     # wandb's own default is the folder in which it was first used
     root = Path(os.environ.get("WANDB_DIR") or "." if folder is None else folder).absolute()
     sink = _Offline if chosen == "offline" else _Online
@@ -151,6 +153,18 @@ class _Offline:
         for path in earlier:  # of a trial that was paused then: all of it is in the new one
             if path != folder and (path / WRITTEN).exists() and not list(path.glob("*.synced")):
                 shutil.rmtree(path)
+
+
+class _Disabled:
+    """No runs at all, as of W&B itself in this mode: a program is tried out without a change to it."""
+
+    where = "Weights & Biases, which is disabled"
+
+    def held(self, subject: Subject) -> dict[int, str]:  # noqa: ARG002 - as all sinks have it
+        return {}
+
+    def write(self, subject: Subject, run: Run) -> None:
+        pass
 
 
 def _held(run: Any) -> str | None:
