@@ -15,7 +15,7 @@ NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py
 # what people import
 PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.trackers welltuned.keras_tuner welltuned.distributed \
 	welltuned.hypergrad welltuned.stats welltuned.plots welltuned.report welltuned.server.app welltuned.samplers welltuned.schedulers \
-	welltuned.storage welltuned.executors $(addprefix welltuned.testing.,executor sampler scheduler storage)
+	welltuned.storage welltuned.executors $(addprefix welltuned.testing.,executor sampler scheduler sink storage)
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-oldest lint format bench chaos docs reference clean

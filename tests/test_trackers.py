@@ -16,6 +16,7 @@ from click.testing import CliRunner
 import welltuned as wt
 from welltuned.cli.app import app
 from welltuned.errors import InvalidType, InvalidValue, MissingDependency, TrackerError
+from welltuned.testing import SinkContract
 from welltuned.trackers import Tracker, to_mlflow, to_tensorboard, to_wandb
 from welltuned.trackers import tracker as module
 from welltuned.trackers.mlflow import _clean
@@ -758,6 +759,28 @@ def test_texts_that_are_too_long_are_cut(database):
     (seen,) = Mlflow(None, database).seen(study).values()
     assert seen.params["x"].endswith("a…") and seen.notes["story"].endswith("b…") and seen.notes["n249"] == "249"
     assert len(seen.reports) == 1200
+
+
+class TestShelf(SinkContract):
+    @pytest.fixture
+    def sink(self):
+        shelf = Shelf()
+        return lambda: shelf
+
+
+@pytest.mark.parametrize("place", [Mlflow, Wandb, TensorBoard], ids=lambda place: place.__name__, indirect=True)
+class TestSinks(SinkContract):
+    @pytest.fixture
+    def place(self, request, tmp_path, monkeypatch):
+        database = request.getfixturevalue("database") if request.param is Mlflow else None
+        found = request.param(tmp_path, database)
+        if request.param is Mlflow:  # which all tests share
+            monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"{request.node.name} {tmp_path.name}")
+        return found
+
+    @pytest.fixture
+    def sink(self, place):
+        return lambda: place.tracker()._sink
 
 
 # of Weights & Biases alone

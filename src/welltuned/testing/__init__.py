@@ -1,4 +1,4 @@
-"""Contracts that storages, samplers, executors and schedulers keep, as test classes for pytest.
+"""Contracts that storages, samplers, executors, schedulers and sinks keep, as test classes for pytest.
 
 A class of one's own proves itself by a subclass that lacks only a fixture; every ``test_*`` method is inherited::
 
@@ -27,6 +27,7 @@ _HOMES = {
     "ExecutorContract": "executor",
     "SamplerContract": "sampler",
     "SchedulerContract": "scheduler",
+    "SinkContract": "sink",
     "StorageContract": "storage",
 }
 
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
     from welltuned.testing.executor import ExecutorContract
     from welltuned.testing.sampler import SamplerContract
     from welltuned.testing.scheduler import SchedulerContract
+    from welltuned.testing.sink import SinkContract
     from welltuned.testing.storage import StorageContract
 
-__all__ = ["ExecutorContract", "SamplerContract", "SchedulerContract", "StorageContract"]
+__all__ = ["ExecutorContract", "SamplerContract", "SchedulerContract", "SinkContract", "StorageContract"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,10 @@ SHARE = 10  # a tracker that fails is left alone for so many times as long as it
 
 @runtime_checkable
 class Sink(Protocol):
-    """The narrow waist between studies and where their runs are kept."""
+    """The narrow waist between studies and where their runs are kept.
+
+    One of your own proves itself by :class:`welltuned.testing.SinkContract`.
+    """
 
     @property
     def where(self) -> str:
@@ -30,7 +33,10 @@ class Sink(Protocol):
         """Return what is held of a study: by the number of each trial, the ``held`` of the run that was written."""
 
     def write(self, subject: Subject, run: Run) -> None:
-        """Write a run, or what is missing of it. What is held is not written again, by any process."""
+        """Write a run, or what is missing of it; what is held of the study was asked before.
+
+        What is held is not written again, by any process.
+        """
 
 
 @dataclass
