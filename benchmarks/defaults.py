@@ -43,11 +43,11 @@ def trace(space: wt.Space, problem: Problem, seed: int, budget: int) -> list[flo
     return list(np.minimum.accumulate(losses))
 
 
-def regrets(title: str, problem: Problem, chosen: list[int], budget: int) -> np.ndarray:
-    """Return normalised regrets without and with defaults first, shape (2, seeds, budget)."""
+def regrets(problem: Problem, first: wt.Space, chosen: list[int], budget: int) -> np.ndarray:
+    """Return normalised regrets without and with the defaults of ``first``, shape (2, seeds, budget)."""
     rng = np.random.default_rng(0)
     sample = [problem(draw(problem.space, rng)) for _ in range(POINTS)]
-    spaces = welltuned_space(problem), with_defaults(title, problem)
+    spaces = welltuned_space(problem), first
     found = np.array([[trace(space, problem, seed, budget) for seed in chosen] for space in spaces])
     best = min(found.min(), *sample)
     return np.minimum((found - best) / ((np.median(sample) - best) or 1.0), WORST)
@@ -63,17 +63,19 @@ def main() -> None:
     by_task = []
     for title, make in tasks().items():
         problem = make()
-        if with_defaults(title, problem).defaults is None:
+        first = with_defaults(title, problem)
+        if first.defaults is None:
             continue  # the model's class says of none of its parameters what it would be
-        by_task.append(regrets(title, problem, given.seeds, given.budget))
+        by_task.append(regrets(problem, first, given.seeds, given.budget))
         print(f"{title}: {by_task[-1][:, :, -1].mean(1).round(3)}", flush=True)
-    without, first = np.concatenate(by_task, axis=1)[:, :, [m - 1 for m in marks]]
-    error = (first - without).std(0) / np.sqrt(len(first))
-    wins = (first < without).mean(0) + (first == without).mean(0) / 2
+    without, with_them = np.concatenate(by_task, axis=1)[:, :, [m - 1 for m in marks]]
+    gaps = with_them - without
+    error = gaps.std(0) / np.sqrt(len(gaps))
+    wins = (gaps < 0).mean(0) + (gaps == 0).mean(0) / 2
     rows = [
         ["without", *(f"{v:.3f}" for v in without.mean(0))],
-        ["own settings first", *(f"{v:.3f}" for v in first.mean(0))],
-        ["difference", *(f"{d:+.3f} ± {e:.3f}" for d, e in zip((first - without).mean(0), error, strict=True))],
+        ["own settings first", *(f"{v:.3f}" for v in with_them.mean(0))],
+        ["difference", *(f"{d:+.3f} ± {e:.3f}" for d, e in zip(gaps.mean(0), error, strict=True))],
         ["better in", *(f"{w:.0%}" for w in wins)],
     ]
     print(f"\n{len(by_task)} tasks, {len(given.seeds)} seeds each\n")

@@ -113,7 +113,7 @@ def _stands_in(parameter: Parameter, hidden: str, grid: int) -> bool:
 
 
 def _holds(parameter: Parameter, value: Any) -> bool:
-    if isinstance(parameter, (Categorical, Ordinal)):
+    if isinstance(parameter, Choice):
         return _position(parameter.choices, value) is not None
     return parameter.default is not None and find([parameter.default], value) is not None
 
@@ -131,7 +131,7 @@ def _position(choices: Any, value: Any) -> int | None:
 def _with_default(parameter: Parameter, value: Any) -> Parameter:
     if parameter.default is not None:
         return parameter
-    if isinstance(parameter, (Categorical, Ordinal)):
+    if isinstance(parameter, Choice):
         index = _position(parameter.choices, value)
         if index is None:
             return parameter

@@ -323,9 +323,10 @@ class SQLiteStorage(SQLStorage):
             turn = db.begin_turn()
             try:  # an interrupt may come as soon as the transaction has begun
                 self._begin(db)
-                writing = self._raise(self._runner(db), study, self._clock())
+                run = self._runner(db)
+                writing = self._raise(run, study, self._clock())
                 yield writing
-                self._runner(db)("COMMIT" if writing.changed else "ROLLBACK")
+                run("COMMIT" if writing.changed else "ROLLBACK")
             except BaseException:
                 db.undo(turn)
                 raise

@@ -608,12 +608,13 @@ class Study:
         if not isinstance(trials, (Trial, Iterable)) or isinstance(trials, (str, bytes)):
             raise InvalidType(f"add: {trials!r} is neither a trial, a configuration nor a list of them")
         rows = rows_of(trials, value, self._ledger.space)
+        alone = isinstance(trials, Trial) or is_one(trials, self._ledger.space)
         taken, refused = [], []
         for row in rows:
             try:
                 taken.append(read_row(row, self.space, self.objectives))
             except (InvalidValue, InvalidType) as error:
-                if isinstance(trials, Trial) or is_one(trials, self._ledger.space):
+                if alone:
                     raise
                 refused.append((row, str(error)))
         return Added(tuple(self._ledger.append(taken)), tuple(refused))

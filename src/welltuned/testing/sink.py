@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from welltuned.trackers import Run, Sink, Subject
-from welltuned.trackers.run import ALL
+from welltuned.trackers.run import ALL, part_of
 from welltuned.trial import Report, State
 
 
@@ -93,5 +93,5 @@ def run_of(number: int, state: State, *, steps: int = 0, **parts: Any) -> Run:
     reports = tuple(Report(step, {"value": 1.0 / step}) for step in range(1, steps + 1))
     given = {"params": {"x": 0.5, "kind": "plain"}, "metrics": {"value": 0.5}, "notes": {"epochs": steps}, **parts}
     facts = {"number": number, "state": state.value, "origin": "sampler", "attempts": 1}
-    held = ALL if state.finished else f"{steps} reports"
+    held = ALL if state.finished else part_of(steps)
     return Run(number, state, held, reports=reports, facts=facts, started=1.7e9, ended=1.7e9 + 2.0, **given)

@@ -189,9 +189,7 @@ class _Mlflow:
         there: set[tuple[str, int]] = set()
         for name in [] if before is None else list(before.data.metrics):
             there |= {(name, m.step) for m in self._client.get_metric_history(before.info.run_id, name)}
-        last = run.reports[-1].step if run.reports else 0
-        found = {(name, last): value for name, value in run.metrics.items()}
-        found |= {(f"report/{n}", report.step): v for report in run.reports for n, v in report.metrics.items()}
+        found = {(name, run.last_step): value for name, value in run.metrics.items()} | run.reported
         names = _clean({name for name, _ in found})
         every = [(names[name], step, value) for (name, step), value in found.items()]
         return [_metric(name, value, run.ended, step) for name, step, value in every if (name, step) not in there]

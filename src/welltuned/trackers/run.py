@@ -81,14 +81,29 @@ class Run:
         return f"trial {self.number}"
 
     @property
+    def last_step(self) -> int:
+        """The step of the last report, 0 where there is none: where what a trial came to stands beside its reports."""
+        return self.reports[-1].step if self.reports else 0
+
+    @property
+    def reported(self) -> dict[tuple[str, int], float]:
+        """All intermediate metrics, by the name that trackers show and the step."""
+        return {(f"report/{name}", r.step): value for r in self.reports for name, value in r.metrics.items()}
+
+    @property
     def failed(self) -> bool:
         """Whether it has failed."""
         return self.state is State.FAILED
 
 
+def part_of(reports: int) -> str:
+    """Return what is held of a trial that is paused after so many reports."""
+    return f"{reports} reports"
+
+
 def holding(trial: Trial) -> str:
     """Return what a tracker holds once it has a trial as it is now."""
-    return ALL if trial.state.finished else f"{len(trial.reports)} reports"
+    return ALL if trial.state.finished else part_of(len(trial.reports))
 
 
 def key_of(study: Study) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from welltuned.errors import InvalidType, require
-from welltuned.trackers.run import ALL, Run, Subject, as_text
+from welltuned.trackers.run import ALL, Run, Subject, as_text, part_of
 from welltuned.trackers.tracker import Tracker
 
 PREFIX = "events.out.tfevents."  # by which TensorBoard knows its files
@@ -90,7 +90,7 @@ def _word(held: str) -> str:
 
 def _held(path: Path) -> str:
     word = path.name.rpartition(".")[2]
-    return word if word == ALL else f"{int(word)} reports"
+    return word if word == ALL else part_of(int(word))
 
 
 def _summaries(subject: Subject, run: Run, earlier: Sequence[Path]) -> Iterator[tuple[int, Any]]:
@@ -98,21 +98,19 @@ def _summaries(subject: Subject, run: Run, earlier: Sequence[Path]) -> Iterator[
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
     from tensorboard.plugins.text.summary_v2 import text_pb
 
-    last = run.reports[-1].step if run.reports else 0
     if not earlier:
         params = {name: "None" if value is None else value for name, value in run.params.items()}
         # without an identifier, trials with the same parameters would be drawn as one
         yield 0, hparams_pb(params, trial_id=f"{run.number} of {subject.key}", start_time_secs=run.started)
     there = {(value.tag, event.step) for path in earlier for event in _events(path) for value in event.summary.value}
-    found = {(f"report/{name}", report.step): v for report in run.reports for name, v in report.metrics.items()}
-    found |= {(name, last): value for name, value in run.metrics.items() if run.state.finished}
+    found = run.reported | {(name, run.last_step): value for name, value in run.metrics.items() if run.state.finished}
     for (tag, step), value in found.items():
         if (tag, step) not in there:
             yield step, _scalar(tag, value)
     notes = {f"note/{name}": value for name, value in run.notes.items()}
-    yield last, text_pb("trial", _table({**subject.facts, **run.facts, **notes}))
+    yield run.last_step, text_pb("trial", _table({**subject.facts, **run.facts, **notes}))
     if run.state.finished:
-        yield last, _session_end(run)
+        yield run.last_step, _session_end(run)
 
 
 def _session_end(run: Run) -> Any:
