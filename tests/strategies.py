@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from welltuned import Categorical, Float, Int, Ordinal, Space
-from welltuned.space import codec
+from welltuned.space import NO_DEFAULT, codec
 from welltuned.space.parameters import Choice
 
 
@@ -123,7 +123,9 @@ def choices(draw) -> Categorical | Ordinal:
     index = draw(st.lists(st.integers(0, len(VALUES) - 1), min_size=1, max_size=6, unique=True))
     # weights that sum to 1 exactly
     weights = draw(st.sampled_from([None, [0.5 ** min(i + 1, len(index) - 1) for i in range(len(index))]]))
-    return draw(st.sampled_from([Categorical, Ordinal]))([VALUES[i] for i in index], prior=weights)
+    values = [VALUES[i] for i in index]
+    default = draw(st.sampled_from([NO_DEFAULT, *values]))
+    return draw(st.sampled_from([Categorical, Ordinal]))(values, default=default, prior=weights)
 
 
 def parameters() -> st.SearchStrategy:

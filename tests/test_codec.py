@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ from strategies import (
 from welltuned import Categorical, Float, Int, InvalidValue, Ordinal, Space
 from welltuned.samplers.novel import draw as draw_rows
 from welltuned.samplers.novel import grid_rows
-from welltuned.space import codec
+from welltuned.space import NO_DEFAULT, codec
 from welltuned.space.parameters import Choice
 
 
@@ -309,6 +311,7 @@ def test_equal_spaces_have_equal_hashes(space):
         (Float(0, 4), Float(0, 5)),
         (Int(0, 4), Float(0, 4)),
         (Float(0, 4), Float(0, 4, default=1)),
+        (Categorical([None, 2]), Categorical([None, 2], default=None)),
         (Categorical([1, 2]), Ordinal([1, 2])),
         (Categorical([1, 2]), Categorical([2, 1])),
         (Categorical([1, 2]), Categorical([1, 2], prior=[1, 2])),
@@ -488,6 +491,41 @@ def test_defaults_make_an_allowed_configuration():
     assert space.defaults == {"x": 0.1, "c": "b"}
     assert Space({"x": Float(0.0, 1.0)}).defaults is None
     assert Space({"x": Float(0.0, 1.0, default=0.1)}, forbidden=[{"x": "< 0.5"}]).defaults is None
+
+
+@pytest.mark.parametrize("kind", [Categorical, Ordinal])
+@pytest.mark.parametrize(
+    "values", [["l1", None, "l2"], {"some": "l1", "none": None}, {None: "l1", "l1": None}], ids=repr
+)
+def test_none_may_be_the_default_of_choices(kind, values):
+    """``default=None`` said that there is none, so that a search began with another choice."""
+    one, none = Space({"x": kind(values, default=None)}), Space({"x": kind(values)})
+    assert one.defaults == {"x": None} and one["x"].default is None
+    assert none.defaults is None and none["x"].default is NO_DEFAULT
+    assert one != none and repr(one["x"]) == f"{repr(none['x'])[:-1]}, default=None)"
+    for copied in (copy.deepcopy, lambda space: pickle.loads(pickle.dumps(space))):
+        assert (copied(one)["x"], copied(none)["x"]) == (one["x"], none["x"])
+        assert copied(none)["x"].default is NO_DEFAULT
+    for space in (one, none):
+        body = json.loads(json.dumps(space.to_json()))
+        assert Space.from_json(body) == space
+        assert Space.from_json(body).defaults == (space.defaults and space.to_labels(space.defaults))
+
+
+def test_none_where_it_is_no_choice_is_no_default():
+    for kind, *arguments in ((Float, 0, 1), (Int, 0, 9), (Categorical, ["a", "b"]), (Ordinal, ["a", "b"])):
+        parameter = kind(*arguments, default=None)
+        assert parameter == kind(*arguments) and parameter.default is NO_DEFAULT
+        assert "default" not in repr(parameter)
+        # as versions that know no other default than a value have it
+        assert "default" not in Space({"x": parameter}).to_json()["parameters"]["x"]
+
+
+def test_what_is_new_in_a_space_is_filled_with_defaults_alone():
+    """A choice that has None among others was taken to have been None all along."""
+    old = {"x": 0.5}
+    assert Space({"x": Float(0, 1), "c": Categorical(["a", None])}).filled(old) == old
+    assert Space({"x": Float(0, 1), "c": Categorical(["a", None], default=None)}).filled(old) == {"x": 0.5, "c": None}
 
 
 def test_without_a_default_an_unordered_choice_is_the_first_one():

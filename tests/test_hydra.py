@@ -143,6 +143,11 @@ def test_keys_and_what_is_fixed():
     assert search.overrides(params) == [*fixed, "units=32", "+new=2", "++force=a", "db@backup=pg", "model/act=relu"]
 
 
+def test_null_is_a_default_where_it_is_a_choice():
+    params = OmegaConf.create({"penalty": {"choices": ["l2", None], "default": None}})
+    assert read_search(OmegaConf.to_container(params), []).space.defaults == {"penalty": None}
+
+
 CONDITIONAL = {
     "opt": "sgd,adam",
     "momentum": {"low": 0.0, "high": 0.99, "when": {"opt": "sgd"}},

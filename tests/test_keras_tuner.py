@@ -130,6 +130,15 @@ def test_ordered_choices_of_one_name_are_united_in_their_order():
     assert study.space["size"].choices == (16, 32, 64, 128)
 
 
+def test_none_is_the_default_of_values_that_hold_it():
+    """As KerasTuner has it, also where no default is given."""
+    hp = hp_of()
+    hp.Choice("a", ["x", None])
+    hp.Choice("b", ["x", "y"])
+    assert hp._trial.domains == {"a": wt.Categorical(["x", None], default=None), "b": wt.Categorical(["x", "y"])}
+    assert hp._trial.domains["a"] != wt.Categorical(["x", None])
+
+
 def test_conditions_belong_in_a_space():
     trial = hp_of()._trial
     with pytest.raises(wt.InvalidValue, match="write an 'if'"):

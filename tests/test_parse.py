@@ -258,6 +258,21 @@ def test_a_default_of_false_is_kept():
     assert Space.parse(Options).defaults == {"bias": False}
 
 
+def test_none_is_a_default_in_every_form():
+    @dataclasses.dataclass
+    class Options:
+        penalty: Literal["l2", None] = None
+        rate: Annotated[float | None, Float(0, 1)] = None
+
+    text = "penalty: {choices: [l2, null], default: null}\nrate: {low: 0.0, high: 1.0, default: null}"
+    expected = Space({"penalty": Categorical(["l2", None], default=None), "rate": Float(0, 1)})
+    described = {"choices": ["l2", None], "default": None}, {"low": 0.0, "high": 1.0, "default": None}
+    body = dict(zip(("penalty", "rate"), described, strict=True))
+    for spec in (Options, Options(), text, json.dumps(body), body, [body], dict(expected)):
+        assert Space.parse(spec) == expected
+    assert expected.defaults == {"penalty": None, "rate": 0.5}
+
+
 # JSON and YAML
 
 TEXT = """

@@ -44,6 +44,7 @@ import welltuned as wt
 from welltuned.errors import InvalidType, InvalidValue, WelltunedError
 from welltuned.sklearn import BayesSearchCV, GradientSearchCV, GridSearchCV, RandomizedSearchCV, TunedSearchCV
 from welltuned.sklearn.spaces import read_space, with_own_settings
+from welltuned.space import NO_DEFAULT
 
 ALL = (GridSearchCV, RandomizedSearchCV, BayesSearchCV, GradientSearchCV, TunedSearchCV)
 BUDGET = {
@@ -681,22 +682,22 @@ def test_the_estimator_as_it_stands_comes_first(cls):
     [
         (3, wt.Int(1, 9), 3),
         (30, wt.Int(1, 9), 9),
-        (2.5, wt.Int(1, 9), None),
-        (-1, wt.Int(1, 9), None),  # which stands for no limit
+        (2.5, wt.Int(1, 9), NO_DEFAULT),
+        (-1, wt.Int(1, 9), NO_DEFAULT),  # which stands for no limit
         (-2, wt.Int(-1, 9), -1),
-        (True, wt.Int(0, 9), None),
-        (2, (0.01, 0.5), None),  # a count, where shares are searched
+        (True, wt.Int(0, 9), NO_DEFAULT),
+        (2, (0.01, 0.5), NO_DEFAULT),  # a count, where shares are searched
         (1, (0.5, 2.0), 1.0),
         (np.float64(0.7), (0.01, 0.5), 0.5),
-        (np.nan, (0.01, 0.5), None),
-        ("auto", (0.01, 0.5), None),
+        (np.nan, (0.01, 0.5), NO_DEFAULT),
+        ("auto", (0.01, 0.5), NO_DEFAULT),
         ("auto", [0.5, "auto"], "auto"),
         (np.int64(4), [2, 4], 4),
-        (5, [2, 4], None),
+        (5, [2, 4], NO_DEFAULT),
         (0.3, stats.loguniform(1e-2, 1.0), 0.3),
         (0.3, wt.Float(0.0, 1.0, default=0.9), 0.9),
-        pytest.param(10**400, (0.01, 0.5), None, id="huge"),
-        (None, (0.01, 0.5), None),
+        pytest.param(10**400, (0.01, 0.5), NO_DEFAULT, id="huge"),
+        (None, (0.01, 0.5), NO_DEFAULT),
     ],
 )
 def test_what_settings_of_an_estimator_mean_in_a_space(own, values, default):
@@ -732,6 +733,8 @@ def test_a_search_begins_with_settings_that_are_none(cls, tmp_path):
     for n in (2, 3):  # the second one goes on
         fitted = search(cls, Memo(), {"b": ["x", "y", None]}, n, storage=str(tmp_path / "search.db")).fit(X, y)
         assert fitted.cv_results_["params"][0] == {"b": None} and len(fitted.study_.trials) == n
+    row = fitted.study_.coordinator.ledger.row
+    assert wt.Space.from_json(row.spaces[-1]).defaults == {"b": None}, "whoever opens the file begins there, too"
 
 
 def test_settings_that_the_space_lacks_change_nothing():

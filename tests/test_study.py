@@ -889,6 +889,17 @@ def test_ranges_that_depend_on_other_parameters_are_united():
         assert study.history.fits.all()
 
 
+def test_a_default_of_none_is_tried_first_and_kept(tmp_path):
+    space = {"x": wt.Float(0, 1), "penalty": wt.Categorical(["l1", None, "l2"], default=None)}
+    at = str(tmp_path / "study.db")
+    for n in (1, 2):
+        study = wt.Study(space, seed=0, storage=at)
+        study.optimize(lambda t: t["x"] + (t["penalty"] == "l2"), n_trials=n)
+        assert study.trials[0].params == {"x": 0.5, "penalty": None}
+    [stored] = study.coordinator.ledger.row.spaces
+    assert wt.Study(storage=at).space == study.space and stored["parameters"]["penalty"]["default"] is None
+
+
 def test_choices_that_are_added_where_they_are_used_stay():
     study = wt.Study(seed=0, sampler="random")
     for choices in (["a", "b"], ["b", "c"], ["a"]):

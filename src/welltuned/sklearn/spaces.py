@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from welltuned.errors import InvalidType, InvalidValue
-from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec, public
+from welltuned.space import NO_DEFAULT, Categorical, Float, Int, Ordinal, Parameter, Space, codec, public
 from welltuned.space.distributions import is_frozen
 from welltuned.space.foreign import is_hyperopt, is_ray, is_skopt
 from welltuned.space.labels import find, same, stable_repr
@@ -73,19 +73,6 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
     return as_parameter(name, values)
 
 
-class _Nothing:
-    """None as a default, which alone would mean that there is none."""
-
-    def __eq__(self, other: object) -> bool:
-        return other is None or isinstance(other, _Nothing)
-
-    def __hash__(self) -> int:
-        return hash(None)
-
-    def __repr__(self) -> str:
-        return "None"
-
-
 def with_own_settings(space: Space, estimator: Any) -> Space:
     """Return a space in which an estimator's own settings are the defaults of the parameters that have none.
 
@@ -115,7 +102,7 @@ def _stands_in(parameter: Parameter, hidden: str, grid: int) -> bool:
 def _holds(parameter: Parameter, value: Any) -> bool:
     if isinstance(parameter, Choice):
         return _position(parameter.choices, value) is not None
-    return parameter.default is not None and find([parameter.default], value) is not None
+    return parameter.default is not NO_DEFAULT and find([parameter.default], value) is not None
 
 
 def _position(choices: Any, value: Any) -> int | None:
@@ -129,14 +116,11 @@ def _position(choices: Any, value: Any) -> int | None:
 
 
 def _with_default(parameter: Parameter, value: Any) -> Parameter:
-    if parameter.default is not None:
+    if parameter.default is not NO_DEFAULT:
         return parameter
     if isinstance(parameter, Choice):
         index = _position(parameter.choices, value)
-        if index is None:
-            return parameter
-        found = parameter.choices[index]
-        return replace(parameter, default=_Nothing() if found is None else found)
+        return parameter if index is None else replace(parameter, default=parameter.choices[index])
     kind = Integral if isinstance(parameter, Int) else Real
     if not isinstance(value, kind) or isinstance(value, bool) or value != value or abs(value) == math.inf:
         return parameter

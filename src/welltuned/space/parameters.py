@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.settings import real
@@ -13,6 +14,21 @@ from welltuned.space.distributions import Distribution, is_frozen
 from welltuned.space.labels import Label, find, make_labels
 
 When: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
+
+
+class NoDefault(enum.Enum):
+    """The type of ``NO_DEFAULT``; a member of an enumeration stays itself when it is copied or pickled."""
+
+    NO_DEFAULT = enum.auto()
+
+    def __repr__(self) -> str:
+        return self.name
+
+    __str__ = __repr__
+
+
+#: the ``default`` of a parameter that has none; None may be a choice, and so the default
+NO_DEFAULT: Final = NoDefault.NO_DEFAULT
 
 
 def _number(kind: str, what: str, value: Any) -> float:
@@ -63,7 +79,8 @@ class Float:
     step
         Only ``low, low + step, …`` are allowed. Excludes ``log``.
     default
-        The value you would use without tuning. Model-based samplers try the defaults first.
+        The value you would use without tuning. Model-based samplers try the defaults first. ``None`` says that there is
+        none, as leaving it out does; the attribute is then ``welltuned.space.NO_DEFAULT``.
     when
         The condition under which the parameter exists: ``{"optimizer": "sgd"}``, several allowed values
         ``{"optimizer": ["sgd", "adam"]}``, a comparison ``{"n_layers": ">= 2"}``; all entries must hold. A list of such
@@ -88,7 +105,7 @@ class Float:
     _: KW_ONLY
     log: bool = False
     step: float | None = None
-    default: float | None = None
+    default: float | NoDefault | None = NO_DEFAULT
     when: When = None
     prior: Any = None
     distribution: Distribution | None = field(default=None, repr=False)
@@ -131,7 +148,7 @@ class Int:
     _: KW_ONLY
     log: bool = False
     step: int = 1
-    default: int | None = None
+    default: int | NoDefault | None = NO_DEFAULT
     when: When = None
     prior: Any = None
     distribution: Distribution | None = field(default=None, repr=False)
@@ -162,20 +179,22 @@ class Categorical:
     ----------
     choices
         The values; or a dict from label to value, for values that have no readable name of their own.
-    default, when
+    default
+        One of the choices, as in :class:`Float`. ``None`` is the default where it is a choice.
+    when
         As in :class:`Float`.
     prior
         Weights, one for each choice, that random draws and initial designs follow.
 
     Examples
     --------
-    >>> Categorical(["relu", "tanh", None])
-    Categorical(['relu', 'tanh', None])
+    >>> Categorical(["relu", "tanh", None], default=None)
+    Categorical(['relu', 'tanh', None], default=None)
     """
 
     choices: Any
     _: KW_ONLY
-    default: Any = None
+    default: Any = NO_DEFAULT
     when: When = None
     prior: Any = None
     labels: tuple[Label, ...] = field(default=(), repr=False)
@@ -201,7 +220,7 @@ class Ordinal:
 
     choices: Any
     _: KW_ONLY
-    default: Any = None
+    default: Any = NO_DEFAULT
     when: When = None
     prior: Any = None
     labels: tuple[Label, ...] = field(default=(), repr=False)
@@ -277,6 +296,8 @@ def _check_step(parameter: Float | Int) -> None:
 
 def _check_default(parameter: Float | Int, kind: str) -> None:
     if parameter.default is None:
+        object.__setattr__(parameter, "default", NO_DEFAULT)
+    if parameter.default is NO_DEFAULT:
         return
     check = _integer if kind == "Int" else _number
     default = check(kind, "default", parameter.default)
@@ -309,8 +330,10 @@ def _check_choices(parameter: Categorical | Ordinal, kind: str) -> None:
     put(parameter, "choices", choices)
     put(parameter, "labels", parameter.labels or given or make_labels(kind, choices))
     _check_when(kind, parameter.when)
-    if parameter.default is not None and find(parameter.choices, parameter.default) is None:
-        raise InvalidValue(f"{kind}: default={parameter.default!r} is not among the choices {list(choices)!r}")
+    if parameter.default is not NO_DEFAULT and find(choices, parameter.default) is None:
+        if parameter.default is not None:
+            raise InvalidValue(f"{kind}: default={parameter.default!r} is not among the choices {list(choices)!r}")
+        put(parameter, "default", NO_DEFAULT)
     if parameter.prior is not None:
         put(parameter, "prior", _weights(kind, parameter.prior, len(choices)))
 
@@ -355,7 +378,6 @@ def _describe(parameter: Parameter) -> str:
             if parameter.step not in (None, 1) or (parameter.step == 1 and isinstance(parameter, Float))
             else []
         )
-    args += [
-        f"{name}={value!r}" for name in ("default", "when", "prior") if (value := getattr(parameter, name)) is not None
-    ]
+    args += [f"default={parameter.default!r}"] if parameter.default is not NO_DEFAULT else []
+    args += [f"{name}={value!r}" for name in ("when", "prior") if (value := getattr(parameter, name)) is not None]
     return f"{type(parameter).__name__}({', '.join(args)})"

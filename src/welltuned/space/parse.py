@@ -33,7 +33,7 @@ from welltuned.space.foreign import (
     refuse_domains,
 )
 from welltuned.space.labels import find
-from welltuned.space.parameters import KINDS, Categorical, Float, Int, Ordinal, Parameter
+from welltuned.space.parameters import KINDS, NO_DEFAULT, Categorical, Float, Int, Ordinal, Parameter
 from welltuned.space.space import Space
 
 SCALES = {"uniform": False, "linear": False, "log-uniform": True, "loguniform": True, "log": True}
@@ -303,7 +303,7 @@ def _annotation(name: str, hint: Any) -> Parameter | None:
 
 
 def _with_default(name: str, parameter: Parameter, default: Any) -> Parameter:
-    if default is dataclasses.MISSING or parameter.default is not None:
+    if default is dataclasses.MISSING or parameter.default is not NO_DEFAULT:
         return parameter
     if isinstance(parameter, (Categorical, Ordinal)) and find(parameter.choices, default) is None:
         raise InvalidValue(f"field {name!r}: the default {default!r} is not among {list(parameter.choices)!r}")

@@ -10,7 +10,7 @@ import numpy as np
 from welltuned.errors import InvalidValue
 from welltuned.space.distributions import Distribution
 from welltuned.space.labels import find, find_named
-from welltuned.space.parameters import KINDS, Choice, Int, Numeric, Parameter
+from welltuned.space.parameters import KINDS, NO_DEFAULT, Choice, Int, Numeric, Parameter
 from welltuned.space.space import Space
 
 
@@ -40,11 +40,11 @@ def parameter_to_json(space: Mapping[str, Parameter], parameter: Parameter) -> d
             if parameter.step is None or (isinstance(parameter, Int) and parameter.step == 1)
             else {"step": parameter.step}
         )
-        body |= {} if parameter.default is None else {"default": parameter.default}
+        body |= {} if parameter.default is NO_DEFAULT else {"default": parameter.default}
         body |= {} if parameter.prior is None else {"prior": parameter.prior.to_json()}
     else:
         body["choices"] = list(parameter.labels)
-        if parameter.default is not None:
+        if parameter.default is not NO_DEFAULT:
             body["default"] = parameter.labels[find(parameter.choices, parameter.default) or 0]
         body |= {} if parameter.prior is None else {"prior": list(parameter.prior)}
     if parameter.when is not None:

@@ -15,7 +15,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import codec
 from welltuned.space.conditions import Condition, compile_clauses, compile_condition, topological_order
 from welltuned.space.labels import find, own_labels
-from welltuned.space.parameters import Categorical, Choice, Float, Parameter
+from welltuned.space.parameters import NO_DEFAULT, Categorical, Choice, Float, Parameter
 
 Params = dict[str, Any]
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -156,7 +156,7 @@ class Space(Mapping[str, Parameter]):
 
         Others take their middle, or where choices have no order the first of them.
         """
-        if all(p.default is None for p in self.values()):
+        if all(p.default is NO_DEFAULT for p in self.values()):
             return None
         unit = [_usual(p) for p in self.values()]
         params = self.decode(np.array([unit]))[0]
@@ -164,7 +164,7 @@ class Space(Mapping[str, Parameter]):
         params |= {
             n: p.default
             for n, p in self.items()
-            if n in params and p.default is not None and not isinstance(p, Choice)
+            if n in params and p.default is not NO_DEFAULT and not isinstance(p, Choice)
         }
         return params if self.allows(params) else None
 
@@ -340,7 +340,7 @@ class Space(Mapping[str, Parameter]):
 
     @cached_property
     def _with_default(self) -> tuple[str, ...]:
-        return tuple(name for name, parameter in self.items() if parameter.default is not None)
+        return tuple(name for name, parameter in self.items() if parameter.default is not NO_DEFAULT)
 
     def is_one(self, params: Any) -> bool:
         """Tell whether this is one configuration and no list of them: where there are bounds alone, also numbers.
@@ -503,7 +503,7 @@ def _plain_number(low: float, high: float, step: float | None, value: Any) -> fl
 
 def _usual(parameter: Parameter) -> float:
     """Return where on the unit interval the default lies; without one the middle, or the first of unordered choices."""
-    if parameter.default is not None:
+    if parameter.default is not NO_DEFAULT:
         return float(codec.to_unit(parameter, [parameter.default])[0])
     return 0.0 if isinstance(parameter, Categorical) else 0.5
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from welltuned.space.labels import all_numbers, find, label_key
-from welltuned.space.parameters import Choice, Float, Int, Ordinal, Parameter
+from welltuned.space.parameters import NO_DEFAULT, Choice, Float, Int, Ordinal, Parameter
 
 
 def widened(known: Mapping[str, Parameter], declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -30,7 +30,7 @@ def _united(one: Parameter, other: Parameter) -> Parameter:
         new = [choice for choice in other.choices if find(known, choice) is None]
         same = not new and all(a is b for a, b in zip(known, one.choices, strict=True))
         choices = _ordered([*known, *new]) if isinstance(one, Ordinal) else [*known, *new]
-        default = one.default if other.default is None else other.default
+        default = one.default if other.default is NO_DEFAULT else other.default
         return one if same else type(one)(choices, default=default)
     for kind in (Float, Int):
         if isinstance(one, kind) and isinstance(other, kind) and (one.log, one.step) == (other.log, other.step):
