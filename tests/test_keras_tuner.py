@@ -130,6 +130,18 @@ def test_ordered_choices_of_one_name_are_united_in_their_order():
     assert study.space["size"].choices == (16, 32, 64, 128)
 
 
+def test_named_choices_and_their_default_stay_when_a_study_goes_on(tmp_path):
+    """They lost their names, and with them the results; without the default in the program, there was an error."""
+    named, at = {"plain": None, "smallest": min}, str(tmp_path / "study.db")
+    for n, default in ((2, {"default": None}), (4, {})):
+        study = wt.Study(seed=0, storage=at)
+        choices = wt.Categorical(named, **default)
+        study.optimize(lambda t, c=choices: t.suggest("x", wt.Float(0, 1)) + (t.suggest("c", c) is None), n_trials=n)
+        assert study.space["c"] == wt.Categorical(named, default=None)
+        assert int(study.history.complete.sum()) == n
+        assert study.trials[1].params == {"x": 0.5, "c": None}
+
+
 def test_none_is_the_default_of_values_that_hold_it():
     """As KerasTuner has it, also where no default is given."""
     hp = hp_of()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from welltuned.space.labels import all_numbers, find, label_key
+from welltuned.space.labels import Label, all_numbers, find, label_key
 from welltuned.space.parameters import NO_DEFAULT, Choice, Float, Int, Ordinal, Parameter
 
 
@@ -27,11 +27,15 @@ def _united(one: Parameter, other: Parameter) -> Parameter:
         # a file keeps the labels alone; the objective has the choices themselves
         own = dict(zip(map(label_key, other.labels), other.choices, strict=True))
         known = [own.get(label_key(label), choice) for label, choice in zip(one.labels, one.choices, strict=True)]
-        new = [choice for choice in other.choices if find(known, choice) is None]
-        same = not new and all(a is b for a, b in zip(known, one.choices, strict=True))
-        choices = _ordered([*known, *new]) if isinstance(one, Ordinal) else [*known, *new]
-        default = one.default if other.default is NO_DEFAULT else other.default
-        return one if same else type(one)(choices, default=default)
+        new = [(c, label) for c, label in zip(other.choices, other.labels, strict=True) if find(known, c) is None]
+        if not new and all(a is b for a, b in zip(known, one.choices, strict=True)):
+            return one
+        default = other.default
+        if default is NO_DEFAULT and one.default is not NO_DEFAULT:
+            default = known[find(one.choices, one.default) or 0]
+        named = [*zip(known, one.labels, strict=True), *new]
+        choices, labels = zip(*(_ordered(named) if isinstance(one, Ordinal) else named), strict=True)
+        return type(one)(choices, labels=labels, default=default)
     for kind in (Float, Int):
         if isinstance(one, kind) and isinstance(other, kind) and (one.log, one.step) == (other.log, other.step):
             offset = 0.0 if one.step is None else (other.low - one.low) / one.step
@@ -40,6 +44,6 @@ def _united(one: Parameter, other: Parameter) -> Parameter:
     return other
 
 
-def _ordered(choices: list[Any]) -> list[Any]:
+def _ordered(named: list[tuple[Any, Label]]) -> list[tuple[Any, Label]]:
     """Return numbers by size; of anything else, only the objective knows the order: what is new comes last."""
-    return sorted(choices) if all_numbers(choices) else choices
+    return sorted(named, key=lambda pair: pair[0]) if all_numbers([choice for choice, _ in named]) else named
