@@ -14,10 +14,10 @@ from sklearn.utils import check_random_state
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import NO_DEFAULT, Categorical, Float, Int, Ordinal, Parameter, Space, codec, public
 from welltuned.space.distributions import is_frozen
-from welltuned.space.foreign import is_hyperopt, is_ray, is_skopt
 from welltuned.space.labels import find, same, stable_repr
 from welltuned.space.parameters import Choice
 from welltuned.space.parse import as_parameter
+from welltuned.space.tuners import is_foreign
 
 
 def as_grids(spec: Any) -> list[Mapping[str, Any]] | None:
@@ -64,9 +64,7 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
     elif not (
         isinstance(values, (tuple, Mapping, Float, Int, Categorical, Ordinal))
         or is_frozen(values)
-        or is_skopt(values)
-        or is_ray(values)
-        or is_hyperopt(values)
+        or is_foreign(values)
         or callable(getattr(values, "rvs", None))
     ):
         raise InvalidType(f"parameter {name!r}: {values!r} is not a list of values; write [{values!r}]")

@@ -1,4 +1,4 @@
-"""Search spaces of other tuners as parameters of ours. All is known by attributes: none of them is imported."""
+"""Search spaces of other tuners as parameters of ours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from welltuned.settings import real
 from welltuned.space.distributions import is_frozen
 from welltuned.space.labels import all_numbers
 from welltuned.space.parameters import Categorical, Float, Int, Ordinal, Parameter
+from welltuned.space.tuners import is_hyperopt, is_skopt
 
 
 def _quantised(low: float, high: float, q: float, *, log: bool = False) -> Parameter:
@@ -29,11 +30,6 @@ def _quantised(low: float, high: float, q: float, *, log: bool = False) -> Param
 
 
 # scikit-optimize
-
-
-def is_skopt(spec: Any) -> bool:
-    """Tell whether this is a dimension of scikit-optimize."""
-    return type(spec).__name__ in ("Real", "Integer", "Categorical") and hasattr(spec, "transform")
 
 
 def named_by_skopt(spec: Any) -> dict[str, Any] | None:
@@ -58,11 +54,6 @@ def from_skopt(dimension: Any) -> Parameter:
 # Ray Tune
 
 
-def is_ray(spec: Any) -> bool:
-    """Tell whether this is a domain of Ray Tune."""
-    return type(spec).__module__.startswith("ray.tune.") and hasattr(spec, "get_sampler")
-
-
 def from_ray(domain: Any) -> Parameter | list[Any]:
     """Read a domain of Ray Tune; the values of a choice come as a list."""
     if hasattr(domain, "func"):
@@ -83,16 +74,6 @@ def from_ray(domain: Any) -> Parameter | list[Any]:
     if whole and q is None:
         high -= 1  # which Ray leaves out, but where it rounds
     return (Int if whole else Float)(low, high, log=log)
-
-
-def refuse_domains(choices: list[Any]) -> None:
-    """Refuse domains of Ray Tune among choices, or in a dict that is one: the objective would get them as they are."""
-    for value in choices:
-        if any(map(is_ray, value.values() if isinstance(value, Mapping) else [value])):
-            raise InvalidType(
-                f"the choice {value!r} holds a domain of Ray Tune, which nothing would search; write it as a parameter "
-                "beside it, with when={…} where it exists for one choice only"
-            )
 
 
 # sweeps of Weights & Biases
@@ -155,11 +136,6 @@ def _normal(mean: float, sd: float, q: float | None = None, *, log: bool = False
 
 
 # Hyperopt
-
-
-def is_hyperopt(spec: Any) -> bool:
-    """Tell whether this is an expression of Hyperopt."""
-    return type(spec).__module__.startswith("hyperopt.") and hasattr(spec, "pos_args")
 
 
 def holds_hyperopt(spec: Any) -> bool:

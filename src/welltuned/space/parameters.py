@@ -12,6 +12,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.settings import real
 from welltuned.space.distributions import Distribution, is_frozen
 from welltuned.space.labels import Label, find, make_labels
+from welltuned.space.tuners import is_foreign
 
 When: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
 
@@ -339,18 +340,14 @@ def _check_choices(parameter: Categorical | Ordinal, kind: str) -> None:
 
 
 def _check_searched(kind: str, choice: Any) -> None:
-    """Refuse a choice that is a parameter, or a dict of some: the objective would get the declaration itself."""
-    inner = [p for p in choice.values() if isinstance(p, (*Numeric, *Choice))] if isinstance(choice, Mapping) else ()
-    if inner:
-        raise InvalidType(
-            f"{kind}: the choice {choice!r} holds the parameter {inner[0]!r}, which nothing would search; write it "
-            "beside this one, with when=, or give a list of such dicts as the space"
-        )
-    if isinstance(choice, (*Numeric, *Choice)):
-        raise InvalidType(
-            f"{kind}: the choice {choice!r} is a parameter, which nothing would search; write it beside this one, with "
-            "when="
-        )
+    """Refuse a choice that declares a parameter, or a dict of some: the objective would get the declaration itself."""
+    several = isinstance(choice, Mapping)
+    for value in choice.values() if several else [choice]:
+        if isinstance(value, (*Numeric, *Choice)) or is_foreign(value):
+            raise InvalidType(
+                f"{kind}: the choice {choice!r} declares the parameter {value!r}, which nothing would search; write it "
+                f"beside this one, with when={', or give a list of such dicts as the space' if several else ''}"
+            )
 
 
 def _weights(kind: str, prior: Any, n: int) -> tuple[float, ...]:

@@ -25,16 +25,13 @@ from welltuned.space.foreign import (
     from_skopt,
     from_wandb,
     holds_hyperopt,
-    is_hyperopt,
-    is_ray,
-    is_skopt,
     is_wandb,
     named_by_skopt,
-    refuse_domains,
 )
 from welltuned.space.labels import find
 from welltuned.space.parameters import KINDS, NO_DEFAULT, Categorical, Float, Int, Ordinal, Parameter
 from welltuned.space.space import Space
+from welltuned.space.tuners import is_hyperopt, is_ray, is_skopt
 
 SCALES = {"uniform": False, "linear": False, "log-uniform": True, "loguniform": True, "log": True}
 GRID = "@grid"
@@ -133,7 +130,6 @@ def _bounds(low: Any, high: Any, *, log: bool) -> Parameter:
 def _from_list(values: list[Any]) -> Parameter:
     """Read a list of choices; distinct numbers are an ordinal, in ascending or descending order as given."""
     values = [v.item() if isinstance(v, np.generic) else v for v in values]
-    refuse_domains(values)
     if len(values) == 3 and isinstance(values[2], str) and values[2] in SCALES and all(map(_is_number, values[:2])):
         return _bounds(*values[:2], log=SCALES[values[2]])  # YAML and JSON have no tuples
     if len(values) > 1 and all(_is_number(v) and _is_finite(v) for v in values) and len(set(values)) == len(values):
