@@ -19,16 +19,9 @@ from welltuned.hypergrad import METHODS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# what a page is about, where not every environment of the tests has it
-NEEDS = {"trackers.md": ("mlflow", "sqlalchemy", "alembic", "wandb", "tensorboard")}
-# packages of other tuners, whose own programs some blocks show; they run where these are installed
-FOREIGN = re.compile(r"^(?:import|from) (hyperopt)\b", re.MULTILINE)
+# the packages that the line above a block says it needs, its language, and its text
+BLOCK = re.compile(r"^(?:<!-- needs ([\w ]+) -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w-]+\.\w+)\n")
-
-
-def lacks_a_package(block: str) -> bool:
-    return any(importlib.util.find_spec(name) is None for name in FOREIGN.findall(block))
 
 
 def run_console(block: str, folder: Path) -> None:
@@ -53,18 +46,19 @@ def usual_precision():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 @pytest.mark.usefixtures("usual_precision")
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
-    for package in NEEDS.get(page.name, ()):
-        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "__main__"}
-    for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
-        named = FILE.match(block)
-        if named:
+    namespace, lacking = {"__name__": "__main__"}, []
+    for needs, language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if absent := [name for name in needs.split() if importlib.util.find_spec(name) is None]:
+            lacking += absent
+        elif named := FILE.match(block):
             Path(named[1]).write_text(block, encoding="utf-8")
-        elif language == "python" and not lacks_a_package(block):
+        elif language == "python":
             exec(compile(block, f"{page.name}", "exec"), namespace)
         elif language == "console":
             run_console(block, tmp_path)
+    if lacking:
+        pytest.skip(f"all ran but what needs {', '.join(sorted(set(lacking)))}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -103,7 +97,7 @@ def test_the_chinese_readme_has_the_same_code_as_the_english_one():
     english, chinese = (
         [
             re.sub(r"  # .*", "", b)
-            for language, b in BLOCK.findall(p.read_text(encoding="utf-8"))
+            for _, language, b in BLOCK.findall(p.read_text(encoding="utf-8"))
             if language in ("python", "console")
         ]
         for p in PAGES[:2]
