@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import inspect
 import os
 import pickle
 import signal
@@ -1346,5 +1347,18 @@ def test_resources_that_a_machine_does_not_share_out(resources, write):
     ],
 )
 def test_a_word_of_another_tuner_says_what_it_is_here(option, write):
-    with pytest.raises(wt.InvalidType, match=write):
-        wt.minimize(lambda x: x[0], [(0, 1)], 3, **option)
+    for call in (functools.partial(wt.minimize, lambda x: x[0], n_trials=3), wt.Study):
+        with pytest.raises(wt.InvalidType, match=write):
+            call(space=[(0, 1)], **option)
+
+
+def test_an_argument_of_another_call_says_of_which():
+    with pytest.raises(wt.InvalidType, match=r"^Study: unknown argument 'n_jobs'; write workers= of optimize$"):
+        new(n_jobs=2)
+    with pytest.raises(wt.InvalidType, match=r"^optimize: unknown argument 'n_jobs'; write workers=$"):
+        new().optimize(value, 2, n_jobs=2)
+    with pytest.raises(wt.InvalidType, match=r"^optimize: unknown argument 'random_state'; write seed= of Study$"):
+        new().optimize(value, 2, random_state=0)
+    with pytest.raises(wt.InvalidType, match=r"^minimize: unknown argument 'directions'; write direction= of Study$"):
+        wt.minimize(value, {"x": (0, 1)}, 2, directions=["maximize"])
+    assert list(inspect.signature(wt.Study).parameters)[:3] == ["space", "direction", "sampler"]

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import logging
 import shutil
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from welltuned.space import Space
 from welltuned.storage import Storage, StudyRow, open_existing
 from welltuned.storage.masking import masked
 from welltuned.study.coordinator import checkpoint_folder
+from welltuned.study.keywords import TAKEN, check_keywords
 from welltuned.study.study import Study
 
 log = logging.getLogger("welltuned")
@@ -51,28 +51,14 @@ def maximize(
     return _one_call("maximize", objective, space, n_trials, sampler, options)
 
 
-ELSEWHERE = {  # what other tuners call it
-    **dict.fromkeys(("max_evals", "n_calls", "num_samples", "n_iter", "maxiter"), "n_trials="),
-    **dict.fromkeys(("dimensions", "bounds", "pbounds", "param_space"), "the space, the second argument"),
-    **dict.fromkeys(("algo", "method", "search_alg"), "sampler="),
-    **dict.fromkeys(("random_state", "rstate"), "seed="),
-    **dict.fromkeys(("x0", "points_to_evaluate"), "study.enqueue(…), or study.add(…) with values, of wt.Study"),
-    "args": "lambda x: f(x, …)",
-    "callback": "callbacks=[…]",
-    "n_jobs": "workers=",
-}
-STUDY_OPTIONS = ("storage", "name", "seed", "scheduler", "checkpoints", "lease", "noisy", "optimize_per", "prior")
-RUN_OPTIONS = tuple(signature(Study.optimize).parameters)[3:]  # all but self, objective and n_trials
+RUN_OPTIONS = set(TAKEN["optimize"]) - {"objective", "n_trials"}
+OPTIONS = {*TAKEN["Study"], *RUN_OPTIONS} - {"direction"}
 
 
 def _one_call(
     direction: str, objective: Objective, space: Any, n_trials: int | None, sampler: Any, options: dict[str, Any]
 ) -> Study:
-    known = {*STUDY_OPTIONS, *RUN_OPTIONS}
-    if unknown := sorted(set(options) - known):
-        every = sorted({"n_trials", "sampler", *known})
-        hint = f"write {ELSEWHERE[unknown[0]]}" if unknown[0] in ELSEWHERE else f"known are {every!r}"
-        raise InvalidType(f"{direction}: unknown argument {unknown[0]!r}; {hint}")
+    check_keywords(direction, options, OPTIONS)
     study = Study(
         space, direction=direction, sampler=sampler, **{k: v for k, v in options.items() if k not in RUN_OPTIONS}
     )

@@ -55,6 +55,7 @@ from welltuned.study.checks import (
 )
 from welltuned.study.coordinator import MOST_DEATHS, Coordinator, checkpoint_folder
 from welltuned.study.incoming import Added, already_there, firsts, is_one, read_row, rows_of
+from welltuned.study.keywords import checks_keywords
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.replay import Replay, replay
@@ -116,6 +117,7 @@ class Study:
     2.0
     """
 
+    @checks_keywords
     def __init__(
         self,
         space: Any = None,
@@ -428,6 +430,7 @@ class Study:
             raise InvalidValue(f"tell: study {self.name!r} has no trial {number}")
         return self.coordinator.task(trial)
 
+    @checks_keywords
     def optimize(
         self,
         objective: Objective,
@@ -630,9 +633,8 @@ class Study:
             import pandas as pd
         except ImportError as error:
             raise require("pandas", "pandas", "to_frame()") from error
-        frame = pd.DataFrame(
-            flat_rows(self.trials, list(dict.fromkeys(n for t in self.trials for n in t.params or {})))
-        )
+        names = list(dict.fromkeys(n for t in self.trials for n in t.params or {}))
+        frame = pd.DataFrame(flat_rows(self.trials, names))
         if len(frame):
             frame["started"] = pd.to_datetime(frame["started"].astype(float), unit="s", utc=True)
         return frame
