@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import norm
 
 import welltuned as wt
-from welltuned.stats import diagnostics, expected_gain, outlook, predict, recommend, regret_bound
+from welltuned.stats import diagnostics, expected_gain, hindsight, outlook, predict, recommend, regret_bound
+from welltuned.surrogate import gp
 
 SPACE = {"x": (-5.0, 5.0), "y": (-5.0, 5.0)}
 
@@ -267,6 +268,34 @@ def test_the_outlook_says_how_many_trials_are_worth_it():
     late = wt.Study(SPACE, seed=3)
     late.optimize(bowl, n_trials=30)
     assert outlook(late.history, worth=0.05).trials == 0
+
+
+def test_a_search_that_finds_nothing_expects_less():
+    """The same results, the best of them first or last: what was promised since then did not come."""
+    results = [({"x": x, "y": y}, bowl({"x": x, "y": y})) for x, y in np.random.default_rng(3).uniform(-5, 5, (30, 2))]
+    best, found = results.pop(min(range(30), key=lambda i: results[i][1])), []
+    for order in ([best, *results], [*results, best]):
+        study = wt.Study(SPACE, seed=0)
+        study.add(order)
+        found.append((expected_gain(study.history), outlook(study.history, 0.01, horizon=10).gains[-1]))
+    stale, fresh = found
+    assert stale[0] < 0.7 * fresh[0]
+    assert stale[1] < 0.7 * fresh[1]
+
+
+def test_promises_are_counted_one_after_the_other():
+    """Two observations apart from each other, so that neither tells of the other: what is promised is known."""
+    y = np.array([0.0, 1.0, 1.0, 1.0, -1.0, 1.0])
+    phi = 1e3 * np.arange(6.0)[:, None]
+    d = gp.Observations(phi, y, np.zeros(1, dtype=int), 1, np.zeros(6))
+    p = gp.condition(np.array([[0.0, 0.0, -20.0]]), d, mean=np.zeros(1))  # a normal with mean 0 and variance 1 anywhere
+    half = 1 / np.sqrt(2 * np.pi)  # of the fifth: the best is 0
+    last = half * np.exp(-0.5) - norm.cdf(-1.0)  # of the sixth: it is -1
+    one = (half + last) / 2
+    assert hindsight.kept_promises(p, 6) == pytest.approx(min(1.0, (1.0 + one) / (half + last + one)))
+    assert hindsight.kept_promises(p, 4) == pytest.approx(half / (2 * half), rel=1e-6)  # of the fourth alone, nothing
+    assert hindsight.multiple(0.0, 0.0) == 1.0
+    assert (hindsight.multiple(2.0, 1.0), hindsight.multiple(0.0, 1.0), hindsight.multiple(1.0, 9.0)) == (0.5, 2.0, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 import welltuned as wt
 from welltuned.pareto import crowding, front_reference, fronts, hypervolume, non_dominated, scalarise
-from welltuned.surrogate import acquisition, belief, fit, gp, kernels, lbfgs, outputs, transfer, warp
+from welltuned.surrogate import acquisition, belief, fit, gp, kernels, lbfgs, outputs, rollouts, transfer, warp
 from welltuned.surrogate import model as models
 from welltuned.surrogate.embedding import embedding
 from welltuned.surrogate.hypervolume import LogEHVI, boxes
@@ -196,6 +196,67 @@ def test_leave_one_out_is_what_leaving_out_gives():
         m, v = rest.predict(d.phi[[i]])
         assert mean[i] == pytest.approx(m[0], abs=1e-8)
         assert variance[i] == pytest.approx(v[0] + 1e-2 + d.known[i], rel=1e-6)
+
+
+def test_step_by_step_is_what_the_first_ones_say_of_the_next():
+    d = data(15)
+    p = gp.condition(fit.default_theta(gp.Layout(d.n_groups, 0), noise=1e-2)[None], d)
+    mean, sd = p.step_by_step()
+    for i in (1, 7, 14):
+        m, v = gp.condition(p.thetas, d.subset(np.arange(i)), mean=p.mean).predict(d.phi[[i]])
+        assert mean[0, i] == pytest.approx(m[0], abs=1e-8)
+        assert sd[0, i] ** 2 == pytest.approx(v[0] + 1e-2 + d.known[i], rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def unsure():
+    """Return a process without noise that knows 6 places of 12, which of them, and the features of all."""
+    d = data(6)
+    d = replace(d, known=np.zeros(6))
+    p = gp.condition(fit.default_theta(gp.Layout(d.n_groups, 0), noise=1e-9)[None], d)
+    phi = np.vstack([d.phi, np.random.default_rng(5).random((6, 6))])
+    return p, np.arange(12) < 6, phi
+
+
+def test_a_search_of_one_step_gains_the_expected_improvement(unsure):
+    p, known, phi = unsure
+    found = rollouts.gains(p, phi, known, np.ones(12), 1, 4000, np.random.default_rng(0))
+    mean, variance = p.members(phi[6:])
+    each = acquisition.expected_improvement(mean[0], np.sqrt(variance[0]), p.data.y.min())
+    assert found.min() >= 0
+    assert found.mean() == pytest.approx(each.max(), abs=4 * found.std() / np.sqrt(4000))
+
+
+def test_a_search_of_all_places_gains_what_their_best_has(unsure):
+    """In whatever order the places are looked at: the same as by draws of all of them at once."""
+    p, known, phi = unsure
+    found = rollouts.gains(p, phi, known, np.ones(12), 9, 4000, np.random.default_rng(0))
+    mean, covariance = p.joint(phi[6:])
+    drawn = np.random.default_rng(1).multivariate_normal(mean[0], covariance[0], 4000).min(1)
+    direct = np.maximum(p.data.y.min() - drawn, 0.0)
+    error = np.hypot(found[:, -1].std(), direct.std()) / np.sqrt(4000)
+    assert found[:, -1].mean() == pytest.approx(direct.mean(), abs=4 * error)
+    assert (np.diff(found, axis=1) >= -1e-6).all()
+    np.testing.assert_array_equal(found[:, 6:], found[:, [5] * 3])  # nowhere is left to look
+
+
+def test_places_that_violate_constraints_gain_nothing(unsure):
+    p, known, phi = unsure
+    sure, doubtful, never = (
+        rollouts.gains(p, phi, known, np.where(known, 1.0, c), 6, 500, np.random.default_rng(0)) for c in (1, 0.3, 0)
+    )
+    assert sure[:, -1].mean() > 1.5 * doubtful[:, -1].mean() > 0.0
+    assert (never == 0.0).all()
+
+
+def test_another_look_at_what_is_noisy_tells_which_is_the_best():
+    """All places are known, but not how good they are: there is something to gain by evaluating them again."""
+    d = data(12)
+    p = gp.condition(fit.default_theta(gp.Layout(d.n_groups, 0), noise=0.3)[None], d)
+    known, rng = np.ones(12, dtype=bool), np.random.default_rng(0)
+    again = rollouts.gains(p, d.phi, known, np.ones(12), 20, 300, rng, again=True)
+    assert again.min() >= 0.0 and 0.0 < again[:, 0].mean() < again[:, -1].mean()
+    assert (rollouts.gains(p, d.phi, known, np.ones(12), 20, 4, rng) == 0.0).all()
 
 
 def test_a_trend_says_which_way_leads_on():

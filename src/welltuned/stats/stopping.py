@@ -10,21 +10,23 @@ from welltuned.errors import InvalidValue
 from welltuned.history import History
 from welltuned.settings import real, whole
 from welltuned.space import codec
-from welltuned.stats.knowledge import model_of, single
-from welltuned.surrogate.acquisition import log_ei, log_h, total
-from welltuned.surrogate.kernels import cholesky
+from welltuned.stats.hindsight import kept_promises, looks_back, multiple
+from welltuned.stats.knowledge import FEWEST, model_of, single
+from welltuned.surrogate.acquisition import log_ei, total
 from welltuned.surrogate.maximise import candidates, maximise
 from welltuned.surrogate.model import Model
+from welltuned.surrogate.rollouts import gains
 from welltuned.surrogate.threads import single_threaded
 
-PATHS = 128
+PATHS = 64
 PLACES = 512
 
 
 def expected_gain(history: History) -> float:
     """Return by how much the next trial is expected to improve on the best so far, in the objective's own units.
 
-    The expected improvement where it is largest; Jones, Schonlau and Welch (1998) proposed to stop by it.
+    The expected improvement where it is largest, by which Jones, Schonlau and Welch (1998) proposed to stop, less what
+    such expectations did not keep in the later half of the study.
 
     Raises
     ------
@@ -42,7 +44,10 @@ def expected_gain(history: History) -> float:
     if all(codec.cells(p) is not None for p in history.space.values()):  # what was tried gains nothing more
         new = [history.space.key(p) not in tried for p in history.space.decode(rows, activated=True)]
         scores = scores[new]
-    return float(model.objective.scale * np.exp(scores.max())) if len(scores) else 0.0
+    if not len(scores):
+        return 0.0
+    kept = kept_promises(model.objective.posterior, len(model.kept))
+    return float(kept * model.objective.scale * np.exp(scores.max()))
 
 
 def _feasible_model(history: History, what: str) -> Model:
@@ -107,8 +112,10 @@ class Outlook:
 def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
     """Tell how many more trials are worth it, with an interval.
 
-    Functions are drawn from the model; each is searched in the order in which the model would look, without learning on
-    the way. A real search learns, so this errs on the side of too little gain.
+    Functions are drawn from the model, and each is searched as the model would search it, learning on the way. Then the
+    same is done from where the study was some trials ago, up to half of them; what that was worth, by what came since,
+    scales what is expected now. So do its differences from one look back to the next, and once its word is taken: hence
+    the intervals.
 
     Parameters
     ----------
@@ -131,37 +138,52 @@ def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
     history = single(history, "outlook")
     with single_threaded():
         model = _feasible_model(history, "outlook")
-        ends = _future(history, model, horizon)
-    gains = ends.mean(0)
-    low, high = np.quantile(ends, [0.1, 0.9], axis=0)
+        ends = np.outer(_hindsight(history, model), _future(history, model, horizon)).reshape(-1, horizon)
+    # what more trials gain is no less; with few paths, chance may say so
+    mean, low, high = (np.maximum.accumulate(v) for v in (ends.mean(0), *np.quantile(ends, [0.1, 0.9], axis=0)))
     # the number of trials up to which the total gain has paid for all of them best
     pays = ends - worth * np.arange(1, horizon + 1)
     each = np.where(pays.max(1) > 0, pays.argmax(1) + 1, 0)
-    mean_pays = gains - worth * np.arange(1, horizon + 1)
+    mean_pays = mean - worth * np.arange(1, horizon + 1)
     trials = int(mean_pays.argmax()) + 1 if mean_pays.max() > 0 else 0
     interval = tuple(int(v) for v in np.quantile(each, [0.1, 0.9], method="nearest"))
-    return Outlook(gains, low, high, trials, (min(interval[0], trials), max(interval[1], trials)), float(worth))
+    return Outlook(mean, low, high, trials, (min(interval[0], trials), max(interval[1], trials)), float(worth))
 
 
 def _future(history: History, model: Model, horizon: int) -> np.ndarray:
     """Return the gain after each of the next trials in each drawn function, shape (paths, horizon), in own units."""
-    rng, posterior = np.random.default_rng(0), model.objective.posterior.only(0)
-    places = _places(history, model)
-    if not len(places):
-        return np.zeros((1, horizon))
-    phi, allowed = model.embed(places), np.exp(_log_odds(model, places))
-    mean, covariance = posterior.joint(phi)
-    mean, sd = mean[0], np.sqrt(np.maximum(np.diag(covariance[0]), 1e-12))
-    best = model.objective.posterior.means(model.embed(model.unit[model.eligible])).min()
-    z = (best - mean) / sd
-    ei = allowed * sd * np.exp(log_h(z)[0])
-    order = np.argsort(-ei, kind="stable")[:horizon]
-    root = cholesky(covariance[0][np.ix_(order, order)] + 1e-8 * np.eye(len(order)))
-    noise = rng.standard_normal((PATHS, len(order)))
-    drawn = mean[order] + (noise @ root.T if root is not None else noise * sd[order])
-    drawn = np.where(rng.random(drawn.shape) < allowed[order], drawn, np.inf)
-    gains = np.maximum(best - np.minimum.accumulate(drawn, axis=1), 0.0) * model.objective.scale
-    return np.hstack([gains, np.repeat(gains[:, -1:], horizon - gains.shape[1], axis=1)])
+    places, known = _places(history, model), model.unit[model.allowed]
+    rows = np.vstack([known, places])
+    found = gains(
+        model.objective.posterior,
+        model.embed(rows),
+        np.arange(len(rows)) < len(known),
+        np.exp(_log_odds(model, rows)),
+        horizon,
+        PATHS // len(model.objective.posterior),
+        np.random.default_rng(0),
+        bool(history.wishes.noisy),
+    )
+    return found * model.objective.scale
+
+
+def _hindsight(history: History, model: Model) -> np.ndarray:
+    """Return what multiples of its expectations came at earlier points of the study, and once 1; shape (looks + 1,)."""
+    results = np.cumsum(history.observed)
+    found = [1.0]
+    for n in looks_back(int(results[-1])):
+        past = history.where(results <= n)
+        if n < FEWEST or past.best is None:
+            continue
+        then = _feasible_model(past, "outlook")
+        expected = _future(past, then, int(results[-1]) - n)[:, -1].mean()
+        known = then.unit[then.allowed]
+        incumbent = known[then.objective.predict(then.embed(known))[0].argmin()]
+        # by all that is known today
+        (before,), _ = model.objective.predict(model.embed(incumbent[None]))
+        today = model.objective.predict(model.embed(model.unit[model.allowed]))[0].min()
+        found.append(multiple(float(expected), float(before - today)))
+    return np.array(found)
 
 
 def _log_odds(model: Model, rows: np.ndarray) -> np.ndarray:
@@ -171,8 +193,7 @@ def _log_odds(model: Model, rows: np.ndarray) -> np.ndarray:
 
 
 def _places(history: History, model: Model) -> np.ndarray:
+    """Return rows where nothing was tried yet, half of them around the best ones."""
     places = candidates(history.space, model.best_rows(5), PLACES, np.random.default_rng(1))
-    if history.wishes.noisy:
-        return places
     tried = {row.tobytes() for row in np.nan_to_num(history.unit, nan=-1.0)}
     return places[[row.tobytes() not in tried for row in np.nan_to_num(places, nan=-1.0)]]

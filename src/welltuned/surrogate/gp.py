@@ -310,6 +310,15 @@ class Posterior(Prior):
         mean, variance = self.data.y - self.alpha / diagonal, 1.0 / diagonal
         return mean.mean(0), variance.mean(0) + mean.var(0)
 
+    def step_by_step(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (noise included) of each observation given those before it, shapes (M, n).
+
+        With K = L Lᵀ they are y - l (L⁻¹ (y - m)) and l, the diagonal of L.
+        """
+        sd = np.diagonal(self.L, axis1=1, axis2=2)
+        ahead = self.Li @ (self.data.y[None] - self.mean[:, None])[:, :, None]
+        return self.data.y - sd * ahead[:, :, 0], sd
+
 
 class Slopes:
     """Means and variances of a posterior at q features, and derivatives of weighted sums of them, two products each.
