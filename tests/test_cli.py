@@ -603,7 +603,7 @@ def test_a_metric_of_which_more_is_better_is_not_minimised_in_silence():
 def test_a_budget_that_is_used_up_is_said():
     run("run", "train.py:objective", "-n", 3)
     again = process("run", "train.py:objective", "-n", 3)
-    assert "nothing is left to do, it has 3 trials" in again.stderr
+    assert "nothing is left to do, it has 3 trials; a larger n_trials goes on" in again.stderr
 
 
 def test_tune_with_workers():

@@ -565,6 +565,17 @@ def test_workers_share_the_cores(processes, monkeypatch):
         assert run_all(processes(threads, workers), 1, 1)[0].attributes == dict.fromkeys(THREAD_VARIABLES, share)
 
 
+def test_all_cores_of_joblib_are_the_share_of_a_worker(processes, monkeypatch):
+    """An objective that cross-validates with n_jobs=-1 would start as many processes in each worker as there are cores."""
+    joblib = pytest.importorskip("joblib")
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+
+    def jobs(trial):
+        return joblib.effective_n_jobs(-1)
+
+    assert run_all(processes(jobs, 64), 1, 1)[0].metrics == {"value": max(1, available_cores() // 64)}
+
+
 def test_what_the_user_set_is_left_alone(processes, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert run_all(processes(lambda p: float(os.environ["OMP_NUM_THREADS"])), 1, 1)[0].metrics == {"value": 7.0}

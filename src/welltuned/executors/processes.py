@@ -37,6 +37,7 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",  # what joblib, and so scikit-learn, takes n_jobs=-1 for
 )
 START_SECONDS = 600.0  # of a worker, until it has loaded the objective and what that imports
 STARTS = 3

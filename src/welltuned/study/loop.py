@@ -94,7 +94,7 @@ class _Run:
         reason = self._fill()
         if not self.running and reason is None and self.before and not self._stays():
             end = self._natural_end()
-            more = "more of them go on" if end in (None, BUDGET) else end
+            more = "a larger n_trials goes on" if end in (None, BUDGET) else end
             text = "study %r: nothing is left to do, it has %d trials; %s, another name starts anew"
             log.warning(text, self.study.name, self.before, more)
         while self.running or (reason is None and self._stays()):
