@@ -317,6 +317,12 @@ def test_what_an_objective_may_raise(error, state, reason):
         assert outcome.exception is error
 
 
+@pytest.mark.parametrize("call", [lambda: json.loads("no JSON"), lambda: pytest.fail("from a package", pytrace=False)])
+def test_an_error_out_of_a_library_names_the_line_that_called_it(call):
+    outcome = evaluate(lambda trial: call(), LiveTrial(Task(0, 1, {})), ["value"])
+    assert "(test_evaluation.py:" in outcome.error
+
+
 def test_an_error_without_words_still_has_its_name():
     assert "RuntimeError" in raising(RuntimeError()).error
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import numbers
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from welltuned.trial import Outcome, Reason, State
 
 log = logging.getLogger("welltuned")
 PACKAGE = str(Path(__file__).parent)
+PYTHON = (sysconfig.get_path("stdlib"), "<frozen ")
+LIBRARIES = {"site-packages", "dist-packages"}
 Objective = Callable[[Any], Any]
 LONGEST = 32 << 10  # characters of an error that are kept: some are all that a program has printed
 PLAIN = (bool, int, float, str, type(None))
@@ -159,14 +162,20 @@ def failure(reason: Reason, error: BaseException | str) -> Outcome:
 
 
 def _describe(error: BaseException) -> str:
-    """Write an exception on one line, with the last place in the user's code, not in ours."""
+    """Write an exception on one line, with the last place in the user's code, not in ours or in a library's."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception's own __str__ may do anything
         text = "(its message cannot be read)"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(PACKAGE)]
+    frames = [f for f in frames if not _is_library(f.filename)] or frames
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return shortened(f"{type(error).__name__}: {text}{place}")
+
+
+def _is_library(filename: str) -> bool:
+    """Tell whether a file is one of Python's own, or of an installed package."""
+    return filename.startswith(PYTHON) or not LIBRARIES.isdisjoint(Path(filename).parts)
 
 
 def shortened(text: str) -> str:
