@@ -566,7 +566,7 @@ def test_workers_share_the_cores(processes, monkeypatch):
 
 
 def test_all_cores_of_joblib_are_the_share_of_a_worker(processes, monkeypatch):
-    """An objective that cross-validates with n_jobs=-1 would start as many processes in each worker as there are cores."""
+    """An objective that cross-validates with n_jobs=-1 started as many processes in each worker as there are cores."""
     joblib = pytest.importorskip("joblib")
     monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
 

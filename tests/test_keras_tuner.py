@@ -98,9 +98,9 @@ def test_what_cannot_be_asked_for_is_said(ask, says):
         ask(hp_of())
 
 
-def test_it_takes_a_trial_alone():
-    with pytest.raises(wt.InvalidType, match="no trial"):
-        HyperParameters({"units": 8})
+def test_it_takes_a_trial_or_values():
+    with pytest.raises(wt.InvalidType, match="neither a trial nor a dict"):
+        HyperParameters(8)
 
 
 # trial.suggest, by which it asks
@@ -226,3 +226,68 @@ def test_a_default_stays_where_choices_of_two_branches_unite():
     study = wt.Study(seed=0, sampler="random")
     study.optimize(lambda trial: builder(HyperParameters(trial)), n_trials=8)
     assert study.space["width"] == wt.Ordinal([8, 16, 64, 128], default=128)
+
+
+def everything(hp):
+    values = {
+        "int": hp.Int("int", 8, 64, step=8),
+        "near": hp.Int("near", 0, 10, step=5, default=6),
+        "power": hp.Int("power", 2, 32, step=2, sampling="log"),
+        "float": hp.Float("float", 0, 1),
+        "choice": hp.Choice("choice", [0.1, 0.01]),
+        "text": hp.Choice("text", ["b", "a"], default="a"),
+        "none": hp.Choice("none", ["b", None]),
+        "boolean": hp.Boolean("boolean", default=True),
+        "fixed": hp.Fixed("fixed", 3),
+    }
+    with hp.conditional_scope("text", ["b"]):
+        values["inactive"] = hp.Int("inactive", 1, 2)
+    return values
+
+
+def test_without_a_trial_all_have_their_defaults():
+    found = everything(HyperParameters())
+    assert found == {
+        "int": 8,
+        "near": 5,
+        "power": 2,
+        "float": 0.0,
+        "choice": 0.1,
+        "text": "a",
+        "none": None,
+        "boolean": True,
+        "fixed": 3,
+        "inactive": None,
+    }
+
+
+def test_given_values_are_taken_and_the_rest_has_its_defaults():
+    found = everything(HyperParameters({"choice": 0.005, "text": "b"}))
+    assert (found["choice"], found["text"], found["inactive"], found["int"]) == (0.005, "b", 1, 8)
+
+
+def test_the_best_model_is_built_again_from_its_record():
+    built = []
+
+    def objective(trial):
+        built.append(everything(HyperParameters(trial)))
+        return built[-1]["float"]
+
+    study = wt.Study(seed=0)
+    study.optimize(objective, n_trials=6)
+    assert everything(HyperParameters(study.best)) == built[study.best.number]
+    assert everything(HyperParameters(wt.LiveTrial.fixed(study.best))) == built[study.best.number]
+
+
+def test_what_is_fixed_beforehand_is_not_searched():
+    """The other half of tailoring a space: a builder that chooses gets what was fixed, and the rest is searched."""
+
+    def objective(trial):
+        hp = HyperParameters(trial)
+        hp.Fixed("choice", 1e-4)
+        return everything(hp)["choice"]
+
+    study = wt.Study(seed=0)
+    study.optimize(objective, n_trials=2)
+    assert study.best.value == 1e-4
+    assert "choice" not in study.space and "float" in study.space

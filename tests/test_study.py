@@ -635,6 +635,49 @@ def test_checkpoints_of_studies_are_apart(path, tmp_path):
         _ = new().ask().checkpoint
 
 
+def test_the_files_of_a_trial_are_found_afterwards(path, tmp_path):
+    def objective(trial):
+        (trial.checkpoint / "model.txt").write_text(str(trial.number))
+        return trial["x"]
+
+    for options in ({"storage": path}, {"checkpoints": tmp_path / "here"}):
+        study = new(**options)
+        study.optimize(objective, 4)
+        best = study.best
+        assert (study.checkpoint(best) / "model.txt").read_text() == str(best.number)
+        assert study.checkpoint(best.number) == study.checkpoint(best)
+    with pytest.raises(wt.InvalidValue, match="there is no trial 9; the study has 4"):
+        study.checkpoint(9)
+    with pytest.raises(wt.InvalidType, match=r"'best' is neither a trial nor its number$"):
+        study.checkpoint("best")
+    alone = new()
+    alone.optimize(value, 1)
+    with pytest.raises(wt.InvalidValue, match=r"no checkpoint folder; .* checkpoints=folder"):
+        alone.checkpoint(0)
+
+
+def test_an_objective_is_called_once_more_with_the_best_parameters(tmp_path):
+    def objective(trial):
+        kind = trial.suggest_categorical("kind", ["flat", "round"])
+        trial.report(0.0, step=1)
+        assert not trial.should_stop()
+        trial.note(seen=1)
+        return trial.suggest_float("x", 0, 1) + (trial.suggest_int("n", 1, 3) if kind == "flat" else 0)
+
+    study = wt.Study(seed=0, scheduler="median")
+    study.optimize(objective, n_trials=8)
+    again = wt.LiveTrial.fixed(study.best)
+    assert objective(again) == study.best.value
+    assert (again.number, again.params, again.attributes) == (study.best.number, study.best_params, {"seen": 1})
+    assert objective(wt.LiveTrial.fixed({"kind": "flat", "x": 0.5, "n": 2})) == 2.5
+    with pytest.raises(wt.InvalidValue, match="'n' is not an active parameter here"):
+        objective(wt.LiveTrial.fixed({"kind": "flat", "x": 0.5}))
+    assert wt.LiveTrial.fixed({}, checkpoint=tmp_path / "new").checkpoint.is_dir()
+    with pytest.raises(wt.InvalidType, match=r"fixed: 0.5 is neither .* study.best"):
+        wt.LiveTrial.fixed(0.5)
+    assert study.best.user_attrs == {"seen": 1}
+
+
 def test_a_stored_study_needs_no_space(path):
     whole = new()
     whole.optimize(value, 8)

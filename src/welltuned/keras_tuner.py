@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import takewhile
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.live import LiveTrial
 from welltuned.settings import real, whole
-from welltuned.space import Categorical, Float, Int, Ordinal, Parameter
+from welltuned.space import NO_DEFAULT, Categorical, Float, Int, Ordinal, Parameter
 from welltuned.space.labels import all_numbers
+from welltuned.trial import Trial
 
 LINEAR, LOG = "linear", "log"
 SLACK = 1e-9  # a step that does not quite reach the upper bound, by rounding, does
@@ -31,12 +32,14 @@ class HyperParameters:
     Parameters
     ----------
     trial
-        What the objective received from a study without a space.
+        What the objective received from a study without a space. Or values to build with, where nothing is searched: a
+        dict of them or a record such as ``study.best``. What is not among them has its default there: ``default``, or
+        the lowest value, or the first one, as there. Unless given, all have.
 
     Raises
     ------
     InvalidType
-        For anything else than a trial.
+        For anything else.
 
     Examples
     --------
@@ -46,12 +49,19 @@ class HyperParameters:
     >>> study = wt.minimize(lambda trial: sum(build(HyperParameters(trial))), n_trials=20, seed=0)
     >>> study.best.params
     {'layers': 1, 'units': 32}
+    >>> build(HyperParameters({"layers": 2})), build(HyperParameters(study.best))
+    ([32, 32], [32])
     """
 
-    def __init__(self, trial: LiveTrial) -> None:
-        if not isinstance(trial, LiveTrial):
-            raise InvalidType(f"HyperParameters: {trial!r} is no trial; give it what the objective receives")
-        self._trial = trial
+    def __init__(self, trial: LiveTrial | Trial | Mapping[str, Any] | None = None) -> None:
+        given = trial.params if isinstance(trial, Trial) else trial
+        if not isinstance(given, Mapping) and given is not None:
+            raise InvalidType(
+                f"HyperParameters: {trial!r} is neither a trial nor a dict of values; give it what the objective "
+                "receives, or study.best"
+            )
+        self._trial = given if isinstance(given, LiveTrial) else None
+        self._given: Mapping[str, Any] = given or {}
         self._scopes: list[str] = []
         self._conditions: list[bool] = []
         self._asked: set[str] = set()
@@ -125,13 +135,15 @@ class HyperParameters:
     ) -> Any:
         """Ask for one of some values; numbers are ordered unless ``ordered`` says otherwise."""
 
+        values = list(values)
+
         def parameter() -> Parameter:
             numbers = all_numbers(values)
             if numbers if ordered is None else ordered:
-                return Ordinal(sorted(values) if numbers else list(values), default=default)
-            return Categorical(list(values), default=default)
+                return Ordinal(sorted(values) if numbers else values, default=default)
+            return Categorical(values, default=default)
 
-        return self._get(name, parameter, parent_name, parent_values)
+        return self._get(name, parameter, parent_name, parent_values, next(iter(values), None))
 
     def Boolean(
         self, name: str, default: bool = False, parent_name: str | None = None, parent_values: Any = None
@@ -196,7 +208,12 @@ class HyperParameters:
         return "/".join([*self._scopes, str(name)])
 
     def _get(
-        self, name: str, parameter: Callable[[], Parameter | float], parent_name: str | None, parent_values: Any
+        self,
+        name: str,
+        parameter: Callable[[], Parameter | float],
+        parent_name: str | None,
+        parent_values: Any,
+        first: Any = None,
     ) -> Any:
         """Ask for a parameter where it is active; one that has a single value is that value, and declares nothing."""
         with self._within(parent_name, parent_values):
@@ -205,9 +222,23 @@ class HyperParameters:
                 return None
             full = self._full(name)
             if full not in self.values:
-                found = parameter()
-                self.values[full] = found if isinstance(found, (int, float)) else self._trial.suggest(full, found)
+                self.values[full] = self._value(full, parameter(), first)
             return self.values[full]
+
+    def _value(self, full: str, found: Parameter | float, first: Any) -> Any:
+        if isinstance(found, (int, float)):
+            return found
+        if self._trial is not None:
+            return self._trial.suggest(full, found)
+        return self._given.get(full, _standard(found, first))
+
+
+def _standard(parameter: Parameter, first: Any) -> Any:
+    """Return what KerasTuner takes where nothing is searched."""
+    if parameter.default is not NO_DEFAULT:
+        return parameter.default
+    lowest = parameter.low if isinstance(parameter, (Float, Int)) else parameter.choices[0]
+    return lowest if first is None else first
 
 
 def _is_log(name: str, sampling: str | None) -> bool:

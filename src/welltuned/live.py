@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from welltuned.errors import InvalidType, InvalidValue, Pruned
 from welltuned.settings import whole
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, codec
 from welltuned.space.labels import find
-from welltuned.trial import CONSTRAINTS, Report
+from welltuned.trial import CONSTRAINTS, Report, Trial
 
 CHANGEABLE = (list, dict, set, bytearray, np.ndarray)
 BEYOND_STEPS = 2**63  # what storages can hold
@@ -78,6 +79,36 @@ class LiveTrial(Mapping[str, Any]):
         self.domains: dict[str, Parameter] = {}
         self.attributes: dict[str, Any] = {}
         self._steps = {r.step for r in task.reports}
+
+    @classmethod
+    def fixed(cls, params: Mapping[str, Any] | Trial, *, checkpoint: str | os.PathLike[str] | None = None) -> LiveTrial:
+        """Return a trial with these parameters and no study behind it, to call an objective with once more.
+
+        It is never told to stop, and what it reports goes nowhere. An objective that suggests its parameters itself
+        gets these.
+
+        Parameters
+        ----------
+        params
+            A configuration, or a record such as ``study.best``, whose number it then has.
+        checkpoint
+            Its folder; it has none unless given.
+
+        Raises
+        ------
+        InvalidType
+            For anything else.
+
+        Examples
+        --------
+        >>> LiveTrial.fixed({"lr": 0.1}).suggest_float("lr", 1e-3, 1.0, log=True)
+        0.1
+        """
+        number, given = (params.number, params.params or {}) if isinstance(params, Trial) else (0, params)
+        if not isinstance(given, Mapping):
+            raise InvalidType(f"fixed: {params!r} is neither a configuration nor a trial's record; write study.best")
+        folder = None if checkpoint is None else os.fspath(checkpoint)
+        return cls(Task(number, 0, dict(given), checkpoint=folder))
 
     def __getitem__(self, name: str) -> Any:
         return self._params[name]

@@ -148,6 +148,11 @@ class Trial:
         return other
 
     @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """What the objective chose to note; the name that users of Optuna know for :attr:`attributes`."""
+        return self.attributes
+
+    @property
     def constraints(self) -> Mapping[str, float]:
         """Values of the constraints on outcomes, by name; those above 0 are violated."""
         found = self.attributes.get(CONSTRAINTS) if self.attributes else None

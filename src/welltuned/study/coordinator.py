@@ -377,10 +377,14 @@ class Coordinator:
         with single_threaded() if self.sampler.model_based else contextlib.nullcontext():
             return self.sampler.suggest(self.space, history, n, trial_rng(self.ledger.row.seed, number))
 
+    def folder(self, number: int) -> Path | None:
+        """Return where a trial keeps its files; None where trials have no folders."""
+        return None if self.folders is None else self.folders.of(number)
+
     def task(self, trial: Trial) -> Task:
         """Return what an executor needs to evaluate a claimed trial."""
         self.promotion.begins(trial)
-        folder = None if self.folders is None else str(self.folders.of(trial.number))
+        folder = self.folder(trial.number)
         positional = self.ledger.space is not None and self.space.positional
         return Task(
             trial.number,
@@ -390,7 +394,7 @@ class Coordinator:
             positional,
             self.open_space,
             trial.origin is Origin.ENQUEUED,
-            folder,
+            None if folder is None else str(folder),
             trial.reports,
             study=self.ledger.identity,
             inherited=trial.inherited,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,16 @@ class Added:
 
     numbers: tuple[int, ...]
     refused: tuple[tuple[Any, str], ...] = ()
+
+
+def record_of(history: History, number: Any, what: str = "tell") -> Trial:
+    """Return a trial by its number, where ``what`` was given that."""
+    if isinstance(number, bool) or not isinstance(number, numbers.Integral):
+        advice = "; other results go to study.add" if what == "tell" else ""
+        raise InvalidType(f"{what}: {number!r} is neither a trial nor its number{advice}")
+    if (trial := history.trials_by_number.get(int(number))) is None:
+        raise InvalidValue(f"{what}: there is no trial {number}; the study has {len(history.trials)}")
+    return trial
 
 
 def already_there(asked: Sequence[Trial], history: History) -> dict[int, int]:

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTr
 from welltuned.evaluation import Objective, failure, interpret, jsonable, unless_diverged
 from welltuned.executors import check_executor, check_limits, check_workers, count_workers
 from welltuned.history import History
-from welltuned.live import LiveTrial, Task
+from welltuned.live import LiveTrial
 from welltuned.samplers import SAMPLERS, Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
 from welltuned.schedulers import Scheduler, make_scheduler
@@ -54,7 +55,7 @@ from welltuned.study.checks import (
     warn_of_unused,
 )
 from welltuned.study.coordinator import MOST_DEATHS, Coordinator, checkpoint_folder
-from welltuned.study.incoming import Added, already_there, firsts, is_one, read_row, rows_of
+from welltuned.study.incoming import Added, already_there, firsts, is_one, read_row, record_of, rows_of
 from welltuned.study.keywords import checks_keywords
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
@@ -330,6 +331,14 @@ class Study:
         """
         return lineage(self.history, number)
 
+    def checkpoint(self, trial: Trial | int) -> Path:
+        """Return the folder in which a trial has kept its files; the objective knows it as ``trial.checkpoint``.
+
+        That there is no such trial is an error, and that a study in memory was given no ``checkpoints=``.
+        """
+        record = record_of(self.history, getattr(trial, "number", trial), "checkpoint")
+        return LiveTrial.fixed(record, checkpoint=self.coordinator.folder(record.number)).checkpoint
+
     def recommend(self) -> Recommendation:
         """Return the configuration to use, what to expect of it, and the observed best without its selection bias.
 
@@ -390,16 +399,15 @@ class Study:
         """
         if isinstance(trial, (int, np.integer)) and not isinstance(trial, bool):
             trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
-        task = trial.task if isinstance(trial, LiveTrial) else self._running_task(trial)
+        task = trial.task if isinstance(trial, LiveTrial) else self.coordinator.task(record_of(self.history, trial))
         if task.study not in (None, self._ledger.identity):
             other = task.study[0] if task.study else ""
             which = f"study {other!r}, not of {self.name!r}" if other != self.name else f"another study {other!r}"
             raise InvalidValue(f"tell: trial {task.number} was asked of {which}")
         state = check_state(state)
         if state is State.COMPLETE:
-            outcome = interpret(
-                value, self.objectives, list(trial) if isinstance(trial, LiveTrial) else list(task.params)
-            )
+            names = list(trial if isinstance(trial, LiveTrial) else task.params)
+            outcome = interpret(value, self.objectives, names)
         elif value is not None:
             raise InvalidValue(f"tell: value={value!r} with state={state.value!r}; report it before, or leave it out")
         else:
@@ -421,14 +429,6 @@ class Study:
         record = self._ledger.trial(task.number)
         assert record is not None
         return record
-
-    def _running_task(self, number: Any) -> Task:
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-            raise InvalidType(f"tell: {number!r} is neither a trial nor its number; other results go to study.add")
-        trial = self.history.trials_by_number.get(int(number))
-        if trial is None:
-            raise InvalidValue(f"tell: study {self.name!r} has no trial {number}")
-        return self.coordinator.task(trial)
 
     @checks_keywords
     def optimize(
