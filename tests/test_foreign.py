@@ -199,6 +199,30 @@ def test_bounds_of_scipy():
         Space.parse([(0, None)])
 
 
+# Optuna
+
+
+def test_distributions_of_optuna():
+    def one(kind, **attributes):
+        return stand_in("optuna.distributions", f"{kind}Distribution", single=None, **attributes)
+
+    given = {
+        "C": one("Float", low=1e-10, high=1e10, log=True, step=None),
+        "drop": one("Float", low=0.0, high=0.5, log=False, step=0.1),
+        "degree": one("Int", low=1, high=9, log=False, step=2),
+        "kernel": one("Categorical", choices=("rbf", "linear")),
+        "only": one("Int", low=3, high=3, log=False, step=1),
+    }
+    expected = {
+        "C": Float(1e-10, 1e10, log=True),
+        "drop": Float(0, 0.5, step=0.1),
+        "degree": Int(1, 9, step=2),
+        "kernel": Categorical(["rbf", "linear"]),
+        "only": Categorical([3]),
+    }
+    assert repr(Space.parse(given)) == repr(Space(expected)) == repr(read_space("space", given))
+
+
 # sweeps of Weights & Biases
 
 SWEEP = [

@@ -11,7 +11,7 @@ from typing import Any
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.settings import real
 from welltuned.space.distributions import is_frozen
-from welltuned.space.labels import all_numbers
+from welltuned.space.labels import all_numbers, same
 from welltuned.space.parameters import Categorical, Float, Int, Ordinal, Parameter
 from welltuned.space.tuners import is_hyperopt, is_skopt
 
@@ -49,6 +49,28 @@ def from_skopt(dimension: Any) -> Parameter:
         return Categorical(list(dimension.categories), prior=None if weights is None else list(weights))
     kind = Int if type(dimension).__name__ == "Integer" else Float
     return kind(dimension.low, dimension.high, log=dimension.prior == "log-uniform")
+
+
+# Optuna
+
+
+def from_distribution(distribution: Any) -> Parameter | None:
+    """Read a distribution of Optuna; None for a range of one value, where nothing is searched."""
+    kind, choices = type(distribution).__name__, getattr(distribution, "choices", None)
+    if choices is not None:
+        return Categorical([choice for i, choice in enumerate(choices) if same(choices[:i], choice) is None])
+    try:
+        low, high = distribution.low, distribution.high
+    except AttributeError:
+        raise InvalidType(f"{distribution!r} is no distribution of Optuna's") from None
+    if low == high:
+        return None
+    # before Optuna 3, the classes said what their attributes do now
+    logarithmic = bool(getattr(distribution, "log", "Log" in kind))
+    step = getattr(distribution, "step", getattr(distribution, "q", None))
+    if kind.startswith("Int"):
+        return Int(low, high, log=logarithmic, step=1 if step is None else step)
+    return Float(low, high, log=logarithmic, step=step)
 
 
 # Ray Tune

@@ -20,6 +20,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space.distributions import is_frozen
 from welltuned.space.foreign import (
     WANDB,
+    from_distribution,
     from_hyperopt,
     from_ray,
     from_skopt,
@@ -31,7 +32,7 @@ from welltuned.space.foreign import (
 from welltuned.space.labels import find
 from welltuned.space.parameters import KINDS, NO_DEFAULT, Categorical, Float, Int, Ordinal, Parameter
 from welltuned.space.space import Space
-from welltuned.space.tuners import is_hyperopt, is_ray, is_skopt
+from welltuned.space.tuners import is_hyperopt, is_optuna, is_ray, is_skopt
 
 SCALES = {"uniform": False, "linear": False, "log-uniform": True, "loguniform": True, "log": True}
 GRID = "@grid"
@@ -81,6 +82,8 @@ def _as_parameter(spec: Any) -> Parameter:
         return _from_list(sorted(spec, key=repr) if isinstance(spec, (set, frozenset)) else list(spec))
     if is_skopt(spec):
         return from_skopt(spec)
+    if is_optuna(spec):
+        return from_distribution(spec) or Categorical([spec.low])
     if is_ray(spec):
         return _unless_list(from_ray(spec))
     if is_hyperopt(spec):

@@ -10,6 +10,11 @@ def is_skopt(spec: Any) -> bool:
     return type(spec).__name__ in ("Real", "Integer", "Categorical") and hasattr(spec, "transform")
 
 
+def is_optuna(spec: Any) -> bool:
+    """Tell whether this is a distribution of Optuna."""
+    return type(spec).__module__.startswith("optuna.distributions") and hasattr(spec, "single")
+
+
 def is_ray(spec: Any) -> bool:
     """Tell whether this is a domain of Ray Tune."""
     return type(spec).__module__.startswith("ray.tune.") and hasattr(spec, "get_sampler")
@@ -22,4 +27,4 @@ def is_hyperopt(spec: Any) -> bool:
 
 def is_foreign(spec: Any) -> bool:
     """Tell whether this is a declaration of any of them."""
-    return is_skopt(spec) or is_ray(spec) or is_hyperopt(spec)
+    return is_skopt(spec) or is_optuna(spec) or is_ray(spec) or is_hyperopt(spec)

@@ -18,8 +18,8 @@ from typing import Any
 
 from welltuned.errors import InvalidType, InvalidValue, StorageError, WelltunedError, require
 from welltuned.evaluation import failure, interpret, jsonable
-from welltuned.space import Categorical, Float, Int, Parameter, Space
-from welltuned.space.labels import same
+from welltuned.space import Float, Int, Parameter, Space
+from welltuned.space.foreign import from_distribution
 from welltuned.space.widen import widened
 from welltuned.storage import Storage, open_storage
 from welltuned.storage.masking import masked
@@ -76,7 +76,7 @@ class _Found:
     def _declare(self, name: str, distribution: Any) -> None:
         """Remember what a trial declared, in the order in which it was said last; most say the same again."""
         text = repr(distribution)
-        parameter = self._declared.get(name, {}).pop(text, None) or _parameter(distribution)
+        parameter = self._declared.get(name, {}).pop(text, None) or from_distribution(distribution)
         if parameter is None:
             self._only.setdefault(name, set()).add(distribution.low)
         else:
@@ -314,25 +314,6 @@ def _outcome(frozen: Any, state: State, objectives: Sequence[str], constraints: 
     if math.inf in constraints.values():
         return failure(Reason.INFEASIBLE, f"the constraints were {dict(constraints)!r}")
     return interpret(dict(zip(objectives, frozen.values, strict=True)), objectives, ())
-
-
-def _parameter(distribution: Any) -> Parameter | None:
-    """Return what a distribution of Optuna's declares; None for a range of one value, where nothing is searched."""
-    kind, choices = type(distribution).__name__, getattr(distribution, "choices", None)
-    if choices is not None:
-        return Categorical([choice for i, choice in enumerate(choices) if same(choices[:i], choice) is None])
-    try:
-        low, high = distribution.low, distribution.high
-    except AttributeError:
-        raise InvalidType(f"{distribution!r} is no distribution of Optuna's") from None
-    if low == high:
-        return None
-    # before Optuna 3, the classes said what their attributes do now
-    logarithmic = bool(getattr(distribution, "log", "Log" in kind))
-    step = getattr(distribution, "step", getattr(distribution, "q", None))
-    if kind.startswith("Int"):
-        return Int(low, high, log=logarithmic, step=1 if step is None else step)
-    return Float(low, high, log=logarithmic, step=step)
 
 
 def _reaching(domain: Parameter, value: float) -> Parameter:
