@@ -26,6 +26,7 @@ from sklearn import model_selection as theirs
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_regressor
 from sklearn.datasets import load_iris, make_regression
 from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -1086,6 +1087,26 @@ def test_time_budget(cls):
     assert 2 <= len(fitted.cv_results_["params"]) <= 22
     assert "2 seconds" in fitted.stop_reason_
     assert fitted.predict(X).shape == y.shape
+
+
+@model_based
+def test_a_rule_ends_a_search(cls, tmp_path):
+    options = {"n": 30, "storage": str(tmp_path / "s.db")}
+    space = {"a": (0.0, 1.0), "b": (0.0, 1.0)}
+    fitted = search(cls, DummyClassifier(), {"random_state": (0, 99)}, 30, stop=wt.Patience(3)).fit(X, y)
+    assert len(fitted.cv_results_["params"]) == 4
+    assert fitted.stop_reason_ == "patience: no improvement in the last 3 trials"
+    fitted = search(cls, Memo(), space, stop=[wt.Target(0.0), wt.Patience(9)], **options).fit(X, y)
+    assert (len(fitted.cv_results_["params"]), fitted.stop_reason_) == (1, "target: 0 reached")
+    fitted = search(cls, Memo(), space, stop=wt.Patience(1), **options).fit(X, y)
+    assert len(fitted.cv_results_["params"]) > 1, "it goes on from what is stored"
+    with pytest.raises(InvalidType, match=r"stop=9 is no rule; write Patience\(20\)"):
+        search(cls, Memo(), space, stop=9).fit(X, y)
+
+
+def test_the_callback_of_scikit_optimize_is_told_what_to_write():
+    with pytest.raises(InvalidType, match=r"callback= is scikit-optimize's; write stop="):
+        search(BayesSearchCV, Memo(), {"a": (0.0, 1.0)}).fit(X, y, callback=print)
 
 
 def test_time_budget_with_two_processes():

@@ -33,6 +33,7 @@ from welltuned.space import Space
 from welltuned.space.labels import stable_repr
 from welltuned.study import Study
 from welltuned.study.progress import Progress
+from welltuned.study.rules import make_rules
 from welltuned.trial import Outcome, Reason, Report, State, Trial
 
 Evaluate = Callable[[int], bool]
@@ -205,7 +206,7 @@ class _Search:
         self.failures: list[str] = []
         self._began, self._done = began, 0
         self._refit_metric = search.refit if isinstance(search.refit, str) else None
-        self.race = read_racing(search.racing)
+        self.race, self.rules = read_racing(search.racing), make_rules(getattr(search, "stop", None))
         self.ran = np.empty((0, len(plan.splits)), dtype=bool)
 
     def run(self) -> None:
@@ -240,13 +241,17 @@ class _Search:
         self.study.coordinator.record_stop(self.reason)
 
     def evaluate(self, n: int) -> bool:
-        """Evaluate the next ``n`` candidates; False when there are none, or time is up."""
+        """Evaluate the next ``n`` candidates; False when there are none, time is up, or a rule ends the search."""
         budget = self.search.time_budget
         if budget is not None and time.monotonic() - self._began >= budget:
             self.reason = f"time budget: {budget:g} seconds are over"
             return False
         if self.study.stop_reason is not None:
             self.reason = self.study.stop_reason
+            return False
+        history = self.study.history
+        if (why := next(filter(None, (rule.reason(history) for rule in self.rules)), None)) is not None:
+            self.reason = why
             return False
         try:
             trials = self.study.ask(n)
@@ -472,6 +477,7 @@ def _no_metric_to_race_by(search: Any, metrics: Mapping[str, Any]) -> InvalidVal
 def _check_options(search: Any) -> None:
     read_racing(search.racing)
     read_share(search.early_stopping)
+    make_rules(getattr(search, "stop", None))
     if search.time_budget is not None:
         real("time_budget", search.time_budget, above=0, finite=False, unit=" of seconds")
     for name in ("n_iter", "n_trials", "n_points", "resolution"):

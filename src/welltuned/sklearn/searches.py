@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import has_fit_parameter
 
-from welltuned.errors import InvalidValue
+from welltuned.errors import InvalidType, InvalidValue
 from welltuned.samplers import make_sampler
 from welltuned.samplers.grid import MAX_POINTS
 from welltuned.samplers.novel import draw, grid_rows
@@ -20,7 +21,7 @@ from welltuned.sklearn.search import Evaluate, StudySearchCV
 from welltuned.sklearn.spaces import as_grids, as_list, drawable, read_space, with_own_settings
 from welltuned.space import Categorical, Float, Int, Ordinal, Params, Space
 from welltuned.storage import open_storage
-from welltuned.study import Study
+from welltuned.study import Rule, Study
 from welltuned.trial import Trial
 
 COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
@@ -46,8 +47,15 @@ COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, 
 """
 
 
+STOP = """    stop
+        A rule that ends the search before all candidates are done, or a list of them, as for
+        :meth:`welltuned.Study.optimize`: ``Patience(10)``, ``Target(0.99)``, ``ExpectedGain(0.001)``. It is asked
+        before each candidate.
+"""
+
+
 def _with_common(cls: type) -> type:
-    cls.__doc__ = (cls.__doc__ or "").replace("    <common>\n", COMMON)
+    cls.__doc__ = (cls.__doc__ or "").replace("    <common>\n", COMMON).replace("    <stop>\n", STOP)
     return cls
 
 
@@ -332,6 +340,7 @@ class BayesSearchCV(_ModelSearchCV):
         How many candidates are proposed, and evaluated side by side, at a time.
     fit_params
         Passed on to the estimator's ``fit``.
+    <stop>
     <common>
     Examples
     --------
@@ -367,6 +376,7 @@ class BayesSearchCV(_ModelSearchCV):
         *,
         storage: Any = None,
         time_budget: float | None = None,
+        stop: Rule | Iterable[Rule] | None = None,
         progress: bool | None = None,
         racing: bool | Race = False,
         early_stopping: bool | float | None = None,
@@ -391,12 +401,15 @@ class BayesSearchCV(_ModelSearchCV):
         self.random_state = random_state
         self.storage = storage
         self.time_budget = time_budget
+        self.stop = stop
         self.progress = progress
         self.racing = racing
         self.early_stopping = early_stopping
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> StudySearchCV:
         """See :meth:`StudySearchCV.fit`; ``fit_params`` of the constructor are passed on as well."""
+        if "callback" in params and not has_fit_parameter(self.estimator, "callback"):
+            raise InvalidType("fit: callback= is scikit-optimize's; write stop=Target(0.98) or stop=Patience(10)")
         given = self.fit_params if isinstance(self.fit_params, Mapping) else {}  # anything else is refused below
         return super().fit(X, y, **{**given, **params})
 
@@ -431,6 +444,7 @@ class GradientSearchCV(_ModelSearchCV):
         First half-width of the differences, as a share of a parameter's range on its own scale.
     n_points
         How many candidates are evaluated side by side.
+    <stop>
     <common>
     Examples
     --------
@@ -463,6 +477,7 @@ class GradientSearchCV(_ModelSearchCV):
         return_train_score: bool = False,
         storage: Any = None,
         time_budget: float | None = None,
+        stop: Rule | Iterable[Rule] | None = None,
         progress: bool | None = None,
         racing: bool | Race = False,
         early_stopping: bool | float | None = None,
@@ -485,6 +500,7 @@ class GradientSearchCV(_ModelSearchCV):
         self.random_state = random_state
         self.storage = storage
         self.time_budget = time_budget
+        self.stop = stop
         self.progress = progress
         self.racing = racing
         self.early_stopping = early_stopping
@@ -515,6 +531,7 @@ class TunedSearchCV(_ModelSearchCV):
         Number of candidates.
     n_points
         How many candidates are proposed, and evaluated side by side, at a time.
+    <stop>
     <common>
     Examples
     --------
@@ -547,6 +564,7 @@ class TunedSearchCV(_ModelSearchCV):
         return_train_score: bool = False,
         storage: Any = None,
         time_budget: float | None = None,
+        stop: Rule | Iterable[Rule] | None = None,
         progress: bool | None = None,
         racing: bool | Race = False,
         early_stopping: bool | float | None = None,
@@ -569,6 +587,7 @@ class TunedSearchCV(_ModelSearchCV):
         self.random_state = random_state
         self.storage = storage
         self.time_budget = time_budget
+        self.stop = stop
         self.progress = progress
         self.racing = racing
         self.early_stopping = early_stopping
