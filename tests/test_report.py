@@ -510,6 +510,20 @@ globalThis.document = {querySelectorAll: () => [{tHead: {rows: [{cells: [th]}]},
     assert json.loads(done.stdout) == [["2", "3", "10", ""], ["10", "3", "2", ""]]
 
 
+def test_parameters_that_are_asked_for_are_drawn_alone(mixed):
+    def titles(figure):
+        return [figure.layout[f"xaxis{i or ''}"].title.text for i in (0, 2, 3) if f"xaxis{i or ''}" in figure.layout]
+
+    assert titles(plots.slices(mixed, names=["l2", "lr"])) == ["l2", "lr"]
+    assert titles(plots.effects(mixed, names=["lr"])) == ["lr"]
+    assert [d.label for d in plots.parallel(mixed, names=["l2", "lr"]).data[0].dimensions] == ["l2", "lr", "value"]
+    for figure in (plots.slices, plots.parallel, plots.effects):
+        with pytest.raises(wt.InvalidValue, match=r"names=\['lr', 'x'\]: 'x' is no parameter; there are \['lr', "):
+            figure(mixed, names=["lr", "x"])
+        with pytest.raises(wt.InvalidValue, match=r"objective=\['lr'\] is unknown; the study has \['value'\]"):
+            figure(mixed, ["lr"])
+
+
 def test_parallel_has_an_axis_for_each_parameter_and_the_value(mixed):
     dimensions = {d.label: d for d in plots.parallel(mixed).data[0].dimensions}
     assert list(dimensions) == [*MIXED, "value"]

@@ -51,7 +51,7 @@ def history_of(source: Any) -> History:
 def objective_of(history: History, objective: str | None) -> str:
     """Return the objective that is drawn: the first one unless named."""
     name = objective or next(iter(history.directions))
-    if name not in history.directions:
+    if name not in list(history.directions):  # a list of names has no hash
         raise InvalidValue(f"objective={name!r} is unknown; the study has {list(history.directions)!r}")
     return name
 
@@ -158,9 +158,20 @@ def best_of(done: list[Trial], name: str, direction: str) -> list[Trial]:
     return [min(done, key=key)] if done else []
 
 
-def names_of(space: Space) -> list[str]:
-    """Return the parameters as objectives see them."""
-    return list(columns_of(space))
+def names_of(space: Space, only: Sequence[str] | None = None) -> list[str]:
+    """Return the parameters as objectives see them, or ``only`` those that are asked for, in that order.
+
+    Raises
+    ------
+    InvalidValue
+        When one is asked for that is not there, or none is.
+    """
+    known = list(columns_of(space))
+    names = known if only is None else [only] if isinstance(only, str) else list(only)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InvalidValue(f"names={only!r}: {unknown[0] if unknown else []!r} is no parameter; there are {known!r}")
+    return names
 
 
 def axis_of(space: Space, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,8 +75,8 @@ def _bars(found: dict[str, float], title: str) -> Figure:
     return figure.update_layout(**LAYOUT, height=max(160, 34 * len(names) + 90)).update_yaxes(automargin=True)
 
 
-def effects(source: Any, objective: str | None = None) -> Figure:
-    """Draw what the model expects over the values of each of the six most important parameters.
+def effects(source: Any, objective: str | None = None, *, names: Sequence[str] | None = None) -> Figure:
+    """Draw what the model expects over the values of each of the six most important parameters, or of ``names``.
 
     One panel each: the average over the trials with that value in them, and a band that holds the truth with 90 %, by
     the model. The star is where the best trial is.
@@ -84,8 +85,9 @@ def effects(source: Any, objective: str | None = None) -> Figure:
     from plotly.subplots import make_subplots
 
     name = objective_of(seen, objective)
-    ranked = (stats.effects(seen, parameter, name) for parameter in stats.importance(seen, name))
-    known = [e for e, _ in zip((e for e in ranked if np.isfinite(e.mean).any()), range(MOST_PANELS), strict=False)]
+    asked = stats.importance(seen, name) if names is None else names_of(seen.space, names)
+    drawn = (e for e in (stats.effects(seen, parameter, name) for parameter in asked) if np.isfinite(e.mean).any())
+    known = list(islice(drawn, MOST_PANELS if names is None else None))
     if not known:
         return go.Figure().update_layout(**LAYOUT, height=160, yaxis_title=escaped(name))
     columns = min(3, len(known))

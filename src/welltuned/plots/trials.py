@@ -257,16 +257,17 @@ def _best_so_far(seen: History, name: str, done: list[Trial]) -> np.ndarray:
     return np.maximum.accumulate(y) if seen.directions[name] == "maximize" else np.minimum.accumulate(y)
 
 
-def slices(source: Any, objective: str | None = None) -> Figure:
+def slices(source: Any, objective: str | None = None, *, names: Sequence[str] | None = None) -> Figure:
     """Draw the value against each parameter, one panel each; the best trial is marked.
 
-    Of many trials, each of more than twelve panels shows fewer than other figures do.
+    ``names`` says which parameters, all unless given. Of many trials, each of more than twelve panels shows fewer than
+    other figures do.
     """
     go, seen = graph_objects(), history_of(source)
     from plotly.subplots import make_subplots
 
     name = objective_of(seen, objective)
-    done, names = done_of(seen, name), names_of(seen.space)
+    done, names = done_of(seen, name), names_of(seen.space, names)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = make_subplots(
@@ -302,13 +303,16 @@ def slices(source: Any, objective: str | None = None) -> Figure:
     return figure.update_layout(**LAYOUT, height=250 * rows + 40)
 
 
-def parallel(source: Any, objective: str | None = None) -> Figure:
-    """Draw each trial as a line over all parameters, coloured by its value. Inactive parameters sit at the bottom."""
+def parallel(source: Any, objective: str | None = None, *, names: Sequence[str] | None = None) -> Figure:
+    """Draw each trial as a line over all parameters, coloured by its value. Inactive parameters sit at the bottom.
+
+    ``names`` says which parameters, all unless given.
+    """
     go, seen = graph_objects(), history_of(source)
     name = objective_of(seen, objective)
     done = completed(sample(seen, name), name)
     values = [t.metrics[name] for t in done]
-    dimensions = [_dimension(seen.space, parameter, done) for parameter in names_of(seen.space)]
+    dimensions = [_dimension(seen.space, parameter, done) for parameter in names_of(seen.space, names)]
     dimensions.append({"label": name, "values": values})
     good_is_low = seen.directions[name] == "minimize"
     ends = _focus(np.array(values), seen.directions[name]).get("range")  # or one very bad trial takes all shades
