@@ -152,7 +152,17 @@ def make(what: str, known: Mapping[str, Callable[..., Any]], protocol: type, spe
             raise InvalidValue(f"{what}={dict(named)!r}: {error}") from None
     if isinstance(spec, protocol) and not isinstance(spec, type):
         return spec
-    raise InvalidType(f"{what}={spec!r} is neither a name out of {sorted(known)!r} nor a {what}")
+    why = _lacking(spec, protocol)
+    raise InvalidType(f"{what}={spec!r} is neither a name out of {sorted(known)!r} nor a {what}{why}")
+
+
+def _lacking(spec: Any, protocol: type) -> str:
+    """Say what an object lacks to be one of a protocol, such as another library's that bears the same name."""
+    if isinstance(spec, type):
+        return f"; it is a class: write {spec.__name__}()"
+    members = {**getattr(protocol, "__annotations__", {}), **vars(protocol)}
+    lacking = [name for name in members if not name.startswith("_") and not hasattr(spec, name)]
+    return f": it lacks {', '.join(lacking)}"
 
 
 def describe(known: Mapping[str, Callable[..., Any]], made: Any) -> dict[str, Any]:
