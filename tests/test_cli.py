@@ -317,6 +317,14 @@ def test_tune_reads_the_last_metric(extra):
     assert found["best"]["accuracy"] == max(t.metrics["accuracy"] for t in study.trials)
 
 
+def test_best_says_where_its_files_are():
+    study = wt.Study({"x": (0.0, 1.0)}, storage="files.db", name="files", seed=0)
+    study.optimize(lambda trial: trial["x"], n_trials=2)
+    assert "files:" not in run("best", "files.db")
+    (study.checkpoint(study.best) / "model.txt").write_text("weights")
+    assert f"\nfiles: {study.checkpoint(study.best)}\n" in run("best", "files.db")
+
+
 def test_tune_prints_the_best():
     out = run(*tune("-n", 3, "--seed", 0))
     assert re.search(r"^best accuracy -?\d", out, re.MULTILINE)

@@ -150,7 +150,7 @@ def print_trials(study: Study, trials: Sequence[Trial]) -> None:
 
 
 def print_best(study: Study, trial: Trial) -> None:
-    """Print the best value, which way is better, and the setting."""
+    """Print the best value, which way is better, the setting, and where the trial has kept files, if anywhere."""
     out, (name, direction) = console(), next(iter(study.directions.items()))
     out.print(f"best {name} {number(trial.value)} ({direction}d), trial {trial.number}{trial.descent}:", style="bold")
     for name, value in (trial.params or {}).items():
@@ -159,6 +159,9 @@ def print_best(study: Study, trial: Trial) -> None:
         out.print("it was trained with", style="bold")
         for one in study.lineage(trial.number):
             out.print(f"  {_setting(one)} from step {one.inherited or 0} on (trial {one.number})")
+    folder = study.coordinator.folder(trial.number)
+    if folder is not None and folder.is_dir():
+        out.print(f"files: {folder}", soft_wrap=True)
 
 
 def _setting(trial: Trial) -> str:
