@@ -16,6 +16,7 @@ import time
 import warnings
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -1113,6 +1114,40 @@ def test_time_budget_with_two_processes():
     GridSearchCV(KNN, {"p": [1, 2]}, n_jobs=2, cv=2).fit(X, y)  # starts the processes
     fitted = GridSearchCV(Slow(), {"a": list(range(1000))}, cv=2, n_jobs=2, time_budget=3.0).fit(X, y)
     assert 2 <= len(fitted.cv_results_["params"]) < 300
+
+
+class Ticking(Memo):
+    """Each fit takes a second of a clock that only it moves."""
+
+    now = 0.0
+
+    def fit(self, X, y):
+        Ticking.now += 1.0
+        return super().fit(X, y)
+
+
+@every_class
+@pytest.mark.parametrize("racing", [False, True])
+def test_time_is_up_between_two_folds(cls, racing, tmp_path, monkeypatch):
+    monkeypatch.setattr("welltuned.sklearn.search.time", SimpleNamespace(monotonic=lambda: Ticking.now, time=time.time))
+    space = {"a": [0.1, 0.2, 0.3], "b": [0.1, 0.2, 0.3]} if cls is GridSearchCV else {"a": (0.0, 1.0), "b": (0.0, 1.0)}
+    n = {"resolution": 3} if cls is GridSearchCV else {BUDGET[cls]: 9}
+    options = {"cv": 5, "refit": False, "time_budget": 7.5, "racing": wt.Race(min_folds=4) if racing else False}
+    # the second fit has three folds of the candidate that the first one left, and five of the next
+    for complete, total in ((1, 8), (3, 16)):
+        began = Ticking.now
+        fitted = search(cls, Ticking(), space, storage=str(tmp_path / "s.db"), **n, **options).fit(X, y)
+        assert Ticking.now - began == 8
+        assert len(fitted.cv_results_["params"]) == complete
+        assert sum(len(t.reports) for t in fitted.study_.trials) == total
+        assert fitted.stop_reason_ == "time budget: 7.5 seconds are over"
+        assert not any(t.state is wt.State.RUNNING for t in fitted.study_.trials)
+
+
+def test_a_candidate_is_completed_whatever_the_time(monkeypatch):
+    monkeypatch.setattr("welltuned.sklearn.search.time", SimpleNamespace(monotonic=lambda: Ticking.now, time=time.time))
+    fitted = GridSearchCV(Ticking(), {"a": [1, 2, 3]}, cv=4, time_budget=1.5, refit=False).fit(X, y)
+    assert len(fitted.cv_results_["params"]) == 1
 
 
 @every_class

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,10 @@ class StudySearchCV(BaseSearchCV):
         return {k: v for k, v in super().__getstate__().items() if k != "study_"}
 
 
+class _TimeIsUp(Exception):  # noqa: N818 - no error
+    """Ends a search where it is; candidates whose folds are not all there go back to the queue."""
+
+
 class _Search:
     """One run of ``fit``."""
 
@@ -205,6 +210,7 @@ class _Search:
         self.reason = "all candidates are done"
         self.failures: list[str] = []
         self._began, self._done = began, 0
+        self._complete = study.history.best is not None  # there is something to return
         self._refit_metric = search.refit if isinstance(search.refit, str) else None
         self.race, self.rules = read_racing(search.racing), make_rules(getattr(search, "stop", None))
         self.ran = np.empty((0, len(plan.splits)), dtype=bool)
@@ -222,12 +228,18 @@ class _Search:
         with (
             Progress(type(self.search).__name__, n_fits, self.search.progress) as self.progress,
             Parallel(
-                n_jobs=self.search.n_jobs, pre_dispatch=self.search.pre_dispatch, return_as="generator_unordered"
+                n_jobs=self.search.n_jobs,
+                # what is dispatched ahead would begin when time is up
+                pre_dispatch=self.search.pre_dispatch if self.search.time_budget is None else "n_jobs",
+                return_as="generator_unordered",
             ) as self.parallel,
         ):
             self._show(sum(len(t.reports) for t in self.study.trials))
             try:
                 self.search._run_search(self.evaluate)
+            except _TimeIsUp:
+                self.study.coordinator.interrupt()
+                self.reason = f"time budget: {self.search.time_budget:g} seconds are over"
             except KeyboardInterrupt:
                 self.study.coordinator.interrupt()
                 if self.study.history.best is None:
@@ -240,12 +252,14 @@ class _Search:
                 self.study.coordinator.give_back()
         self.study.coordinator.record_stop(self.reason)
 
-    def evaluate(self, n: int) -> bool:
-        """Evaluate the next ``n`` candidates; False when there are none, time is up, or a rule ends the search."""
+    def _is_over(self) -> bool:
         budget = self.search.time_budget
-        if budget is not None and time.monotonic() - self._began >= budget:
-            self.reason = f"time budget: {budget:g} seconds are over"
-            return False
+        return budget is not None and time.monotonic() - self._began >= budget
+
+    def evaluate(self, n: int) -> bool:
+        """Evaluate the next ``n`` candidates; False when there are none, or a rule ends the search. Raises ``_TimeIsUp``."""
+        if self._is_over():
+            raise _TimeIsUp
         if self.study.stop_reason is not None:
             self.reason = self.study.stop_reason
             return False
@@ -297,9 +311,14 @@ class _Search:
             for fold in folds
             if fold not in {r.step for r in trial.task.reports}
         ]
-        jobs = (delayed(_indexed_fit)(self.plan, trials[i].params, i, fold) for i, fold in missing)
+        in_time = takewhile(lambda _: not (self._complete and self._is_over()), missing)
+        jobs = (delayed(_indexed_fit)(self.plan, trials[i].params, i, fold) for i, fold in in_time)
+        ran = 0
         for i, fold, result in self.parallel(jobs) if missing else ():
+            ran += 1
             yield trials[i], fold, result
+        if ran < len(missing):
+            raise _TimeIsUp
 
     # a race
 
@@ -350,6 +369,7 @@ class _Search:
         scores = [f.test.get(chosen, self._error_score()) for f in folds]
         sem = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
         others = {f"mean_{k}": v for k, v in means.items() if np.isfinite(v) and names != ["score"]}
+        self._complete = True
         result = Result({"score": means[chosen], **others}, sem=sem)
         self._record(trial, interpret(result, self.study.objectives, list(trial)), folds)
 

@@ -31,7 +31,8 @@ COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, 
         crash or for more candidates, runs only what is missing. Give ``cv`` and ``random_state`` whole numbers or
         fixed splits.
     time_budget
-        Seconds after which no further candidate is started.
+        Seconds after which no further fold is started, once one candidate has all of its folds. A candidate that is not
+        complete then is left out; with ``storage`` the next ``fit`` goes on with it.
     progress
         True or False for the live line; unless given, it is shown on a terminal.
     racing
