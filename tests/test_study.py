@@ -1181,6 +1181,11 @@ def test_reports_that_can_be_judged_are_not_remarked(caplog, reported):
     assert lacking(caplog, {"loss": "minimize"}, {"other": 1.0}) == []
 
 
+def test_several_metrics_of_an_objective_without_a_name(caplog):
+    (said,) = lacking(caplog, {"value": "minimize"}, {"loss": 1.0, "accuracy": 0.5}, scheduler="median")
+    assert said.endswith("; name the objective, direction={'loss': 'minimize'} or 'maximize'")
+
+
 @pytest.mark.parametrize(("scheduler", "steps"), [("median", 1), (None, 20)])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_that_diverged_is_stopped_where_there_is_a_scheduler(scheduler, steps, workers):

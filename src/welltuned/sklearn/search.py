@@ -198,7 +198,7 @@ class StudySearchCV(BaseSearchCV):
         return {k: v for k, v in super().__getstate__().items() if k != "study_"}
 
 
-class _TimeIsUp(Exception):  # noqa: N818 - no error
+class _TimeIsUp(Exception):
     """Ends a search where it is; candidates whose folds are not all there go back to the queue."""
 
 

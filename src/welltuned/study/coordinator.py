@@ -407,7 +407,7 @@ class Coordinator:
             report = replace(report, metrics={objectives[0]: report.metrics["value"]})
         if self.scheduler is not None and not self._lacked and (lacked := sorted({*objectives} - {*report.metrics})):
             self._lacked = True
-            log.warning("reports lack %r, as in trial %d; the scheduler cannot judge them", lacked, task.number)
+            log.warning("%s", _unjudged(task.number, lacked, report))
         ill = any(not math.isfinite(report.metrics.get(name, 0.0)) for name in objectives)
         diverged = ill and self.scheduler is not None
         report = replace(report, metrics={k: v for k, v in report.metrics.items() if math.isfinite(v)})
@@ -505,6 +505,12 @@ class Coordinator:
         self.ledger.release_all(before or {})
         self._ahead.clear()
         self.window = None
+
+
+def _unjudged(number: int, lacked: Sequence[str], report: Report) -> str:
+    first = next(iter(report.metrics), "loss")
+    how = f"; name the objective, direction={{{first!r}: 'minimize'}} or 'maximize'" if lacked == ["value"] else ""
+    return f"reports lack {lacked!r}, as in trial {number}; the scheduler cannot judge them{how}"
 
 
 def checkpoint_folder(given: Any, store: Any, row: StudyRow) -> Path | None:
