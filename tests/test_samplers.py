@@ -701,3 +701,16 @@ def test_a_whole_number_of_two_thousand_million_values_is_not_listed():
     assert len(study.trials) == 20
     with pytest.raises(wt.InvalidValue, match="nothing would end"):
         wt.Study({"n": wt.Float(0.0, 1.0, step=1e-12)}, sampler="random").optimize(lambda t: t["n"])
+
+
+def test_gradient_search_starts_at_the_defaults_to_the_last_digit():
+    space = wt.Space({"rate": wt.Float(1e-4, 1e-1, log=True, default=1e-3), "x": wt.Float(0.0, 1.0, default=0.9)})
+    study = wt.Study(space, sampler="gradient", seed=0)
+    study.optimize(lambda t: (t["rate"] - 0.01) ** 2 * 1e3 + (t["x"] - 0.3) ** 2, n_trials=12)
+    assert study.trials[0].params == {"rate": 1e-3, "x": 0.9}
+    assert study.best.value < study.trials[0].value  # it has gone on from there
+    assert study.replay()
+    # whoever tried them first, they are known
+    later = wt.Study(space, sampler="gradient", seed=0)
+    later.add({"rate": 1e-3, "x": 0.9}, 0.5)
+    assert all(abs(np.log(trial["rate"] / 1e-3)) > 0.01 or abs(trial["x"] - 0.9) > 0.005 for trial in later.ask(4))

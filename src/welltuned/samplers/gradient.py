@@ -78,7 +78,7 @@ class Gradient:
             needed += missing
             if len(needed) >= n:
                 break
-        return novel(space, history, space.decode(np.array(needed)) if needed else [], n, rng)
+        return novel(space, history, _params(space, needed), n, rng)
 
     def _restarts(
         self, space: Space, table: Table, given: np.ndarray, rng: np.random.Generator
@@ -164,6 +164,17 @@ def enqueued(history: History) -> np.ndarray:
     return history.unit[history.fits & np.array([t.origin is Origin.ENQUEUED for t in history.trials], dtype=bool)]
 
 
+def _params(space: Space, rows: list[np.ndarray]) -> list[Params]:
+    """Decode rows; that of the defaults to exactly these, as a logarithm changes the last digit of a number."""
+    found = space.decode(np.array(rows)) if rows else []
+    if space.defaults is None:
+        return found
+    usual = space.encode([space.defaults])[0].tobytes()
+    return [
+        dict(space.defaults) if row.tobytes() == usual else params for row, params in zip(rows, found, strict=True)
+    ]
+
+
 def discrete(space: Space) -> list[bool]:
     """Tell for each parameter whether gradients cannot move it."""
     return [not isinstance(p, Float) or p.step is not None for p in space.values()]
@@ -193,14 +204,14 @@ class Table:
         sign = -1.0 if "maximize" in history.directions.values() else 1.0
         values: dict[str, tuple[float, dict[str, float] | None]] = {}
         pending = set()
+        usual = None if space.defaults is None else space.key(space.defaults)
         for i, (trial, loss) in enumerate(zip(history.trials, losses, strict=True)):
             if trial.params is None:
                 continue
-            if trial.origin is Origin.ENQUEUED and history.fits[i]:
+            key = trial.key or space.key(trial.params)
+            if (trial.origin is Origin.ENQUEUED or key == usual) and history.fits[i]:
                 # of the row at which the restart begins: the numbers that were given may differ in the last digit
                 key = _key(space, history.unit[i].tobytes())
-            else:
-                key = trial.key or space.key(trial.params)
             if not trial.state.resting:
                 pending.add(key)
             elif np.isfinite(loss) or key not in values:
