@@ -214,6 +214,18 @@ def test_added_results_use_no_budget_and_count():
     assert [t.origin for t in study.trials] == [Origin.ADDED] * 2 + [Origin.SAMPLER] * 2
 
 
+def test_rows_from_before_a_parameter_was_added_have_its_default():
+    space = {"x": (0.0, 1.0), "decay": wt.Float(0.0, 0.1, default=0.01), "kind": wt.Categorical(["a", "b"])}
+    study = wt.Study(space, seed=0)
+    added = study.add([({"x": 0.5, "kind": "a"}, 1.0), ({"x": 0.5, "decay": 0.02}, 2.0)])
+    assert len(added.numbers) == 1 and "lacks the parameter 'kind'" in added.refused[0][1]
+    assert study.trials[0].params == {"x": 0.5, "kind": "a", "decay": 0.01}
+    earlier = wt.Study({"x": (0.0, 1.0), "kind": ["a", "b"]}, seed=0)
+    earlier.optimize(lambda t: t["x"], n_trials=3)
+    assert len(study.add(earlier.trials).numbers) == 3
+
+
+
 def test_add_one_by_one():
     study, other = new(), new(seed=1)
     assert study.add({"x": 0.3, "n": 1}, 1.0).numbers == (0,)

@@ -93,8 +93,11 @@ def rows_of(given: Any, value: Any, space: Space | None) -> list[Any]:
 
 
 def _validated(params: Any, space: Space) -> dict[str, Any]:
-    """Return a configuration of the space, beside what objectives used without declaring it, where they do so."""
-    found = space.validate(params)
+    """Return a configuration of the space, beside what objectives used without declaring it, where they do so.
+
+    One that was made before a parameter was added had its default, as trials of an earlier version of the space.
+    """
+    found = space.validate(space.filled(params) if isinstance(params, Mapping) else params)
     return {**params, **found} if space.partial else found
 
 
