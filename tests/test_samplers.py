@@ -714,3 +714,31 @@ def test_gradient_search_starts_at_the_defaults_to_the_last_digit():
     later = wt.Study(space, sampler="gradient", seed=0)
     later.add({"rate": 1e-3, "x": 0.9}, 0.5)
     assert all(abs(np.log(trial["rate"] / 1e-3)) > 0.01 or abs(trial["x"] - 0.9) > 0.005 for trial in later.ask(4))
+
+
+def test_gradient_search_leaves_a_start_that_failed():
+    def objective(trial):
+        if trial["kind"] in ("c", "d"):  # the middle one is where it begins
+            raise ValueError("no such kind")
+        return (trial["x"] - 0.4) ** 2 + (trial["y"] - 0.7) ** 2 + (trial["kind"] == "b")
+
+    study = wt.Study({"kind": list("abcde"), "x": (0.0, 1.0), "y": (0.0, 1.0)}, sampler="gradient", seed=0)
+    study.optimize(objective, n_trials=40)
+    failed = [t.number for t in study.trials if t.state is wt.State.FAILED]
+    assert 0 in failed and len(failed) <= 8 and len(study.trials) == 40
+    assert study.best.value < 0.01
+
+
+def test_gradient_search_draws_the_start_of_a_restart_once():
+    asked = []
+
+    def allowed(params):
+        asked.append(params)
+        return abs(params["x"] - params["y"]) <= 0.005
+
+    study = wt.Study(wt.Space({"x": (0.0, 1.0), "y": (0.0, 1.0)}, constraints=[allowed]), sampler="gradient", seed=0)
+    study.optimize(lambda t: (t["x"] - 0.3) ** 2 + (t["y"] - 0.6) ** 2, n_trials=60)
+    assert all(abs(t.params["x"] - t.params["y"]) <= 0.005 for t in study.trials)
+    before = len(asked)
+    study.optimize(lambda t: (t["x"] - 0.3) ** 2 + (t["y"] - 0.6) ** 2, n_trials=70)
+    assert len(asked) - before < 5_000  # 45,000 where each suggestion draws all of them again

@@ -113,7 +113,7 @@ class Gradient:
 
         One that has ended is remembered with all it looked up: as long as that is still so, it ends in the same way.
         """
-        key = (space, tuple(map(id, space.constraints)), start.tobytes(), self.step, self.tolerance, table.own_gradient)
+        key = (space, _which(space), start.tobytes(), self.step, self.tolerance, table.own_gradient)
         if (ended := _ENDED.get(key)) is not None:
             looked_up, worst, best = ended
             same = all(table.values.get(k) == value for k, value in looked_up.items())
@@ -140,23 +140,34 @@ class Gradient:
         if r == 0:
             centre = np.full((1, len(space)), 0.5)
             first = space.encode([space.defaults]) if space.defaults else space.activate(centre)
-            return first[0] if space.feasible(first)[0] else self._spread(space, r, seed)
+            return first[0] if space.feasible(first)[0] else _spread(space, _which(space), r, seed)
         if r % 2 and any(discrete(space)):
             if before is None:
                 return None
             best = min(before, key=lambda found: found[0])[1]
             around = neighbours(space, best, np.random.default_rng([seed % (1 << 63), r]))
-            return around[(r // 2) % len(around)] if len(around) else self._spread(space, r, seed)
-        return self._spread(space, r, seed)
-
-    def _spread(self, space: Space, r: int, seed: int) -> np.ndarray:
-        return spread(space, seed, r, 1, np.random.default_rng([seed % (1 << 63), r]))[0]
+            return around[(r // 2) % len(around)] if len(around) else _spread(space, _which(space), r, seed)
+        return _spread(space, _which(space), r, seed)
 
 
 _Known: TypeAlias = "tuple[float, dict[str, float] | None]"
 #: by restart: what it looked up, the loss that stood for failures, and its best loss and row
 _ENDED: OrderedDict[tuple[Any, ...], tuple[dict[str, _Known | None], float, tuple[float, np.ndarray]]] = OrderedDict()
 REMEMBERED = 2_000
+
+
+def _which(space: Space) -> tuple[int, ...]:
+    """Tell spaces apart that differ in their constraints alone, which are code."""
+    return tuple(map(id, space.constraints))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _spread(space: Space, which: tuple[int, ...], r: int, seed: int) -> np.ndarray:  # noqa: ARG001 - a part of the key
+    """Return the row of restart ``r`` that is spread over the space.
+
+    Each replay asks for those of all restarts, and where constraints allow little, one takes many draws.
+    """
+    return spread(space, seed, r, 1, np.random.default_rng([seed % (1 << 63), r]))[0]
 
 
 def enqueued(history: History) -> np.ndarray:
@@ -170,9 +181,7 @@ def _params(space: Space, rows: list[np.ndarray]) -> list[Params]:
     if space.defaults is None:
         return found
     usual = space.encode([space.defaults])[0].tobytes()
-    return [
-        dict(space.defaults) if row.tobytes() == usual else params for row, params in zip(rows, found, strict=True)
-    ]
+    return [dict(space.defaults) if row.tobytes() == usual else params for row, params in zip(rows, found, strict=True)]
 
 
 def discrete(space: Space) -> list[bool]:
@@ -272,6 +281,11 @@ class Restart:
         """Run until the end, returning None, or until values are missing, returning the rows that are not under way."""
         from scipy.optimize import minimize  # a fifth of a second that no other search needs
 
+        begins = self.table.key(self.start)
+        if (known := self.table.values.get(begins)) is not None and np.isinf(known[0]):
+            # nothing leads away from a failure, and what is next to it mostly fails too
+            self.looked_up[begins] = known
+            return None
         try:
             if len(self.free):
                 bounds = [(0.0, 1.0 / TRUST)] * len(self.free)
