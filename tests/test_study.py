@@ -1422,3 +1422,12 @@ def test_an_argument_of_another_call_says_of_which():
     with pytest.raises(wt.InvalidType, match=r"^minimize: unknown argument 'directions'; write direction= of Study$"):
         wt.minimize(value, {"x": (0, 1)}, 2, directions=["maximize"])
     assert list(inspect.signature(wt.Study).parameters)[:3] == ["space", "direction", "sampler"]
+
+
+def test_asking_beyond_the_budget_says_how_to_go_on():
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.optimize(lambda t: t["x"], n_trials=3)
+    with pytest.raises(wt.StudyStopped, match="budget of 3 trials is used up; a larger n_trials allows more"):
+        study.ask()
+    study.n_trials = 6
+    assert study.ask().number == 3

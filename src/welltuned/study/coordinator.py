@@ -320,7 +320,7 @@ class Coordinator:
         running = [t.number for t in history.trials if t.state is State.RUNNING]
         told = f"; not told yet, or evaluated elsewhere: {running}" if running else ""
         if end == BUDGET:
-            return f"its budget of {history.budget} trials is used up{told}"
+            return f"its budget of {history.budget} trials is used up{told}; a larger n_trials allows more"
         return ("no member of its population can go on now" if running else end) + told
 
     def judged(self) -> History | None:
