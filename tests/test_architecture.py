@@ -9,6 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "welltuned"
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"server"},
     {"report"},
@@ -27,7 +28,7 @@ FLOORS = [
     {"errors"},
 ]
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}
-WAISTS = FLOORS[7]
+WAISTS = FLOORS[8]
 # a history counts non-dominated trials, statistics are made of samplers' draws: mathematics without state
 MATHEMATICS = {("history", "pareto")}
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -1138,3 +1139,10 @@ def test_options_after_the_program_are_the_programs():
     Path("s.yaml").write_text("x: {low: 0.0, high: 1.0}")
     run("tune", "--space", "s.yaml", "-n", 2, "--name", "mine", "sh", "-c", "echo value={x} ${HOME}", "-n", 5)
     assert run_json("show", "mine", "--json")["states"]["complete"] == 2
+
+
+def test_the_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["welltuned", "--version"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("welltuned", run_name="__main__")
+    assert wt.__version__ in capsys.readouterr().out
