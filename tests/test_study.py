@@ -225,7 +225,6 @@ def test_rows_from_before_a_parameter_was_added_have_its_default():
     assert len(study.add(earlier.trials).numbers) == 3
 
 
-
 def test_add_one_by_one():
     study, other = new(), new(seed=1)
     assert study.add({"x": 0.3, "n": 1}, 1.0).numbers == (0,)
