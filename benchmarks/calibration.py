@@ -25,11 +25,10 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 from scipy.special import ndtri  # noqa: E402
 
+import welltuned as wt  # noqa: E402
 from peers import welltuned_space  # noqa: E402
 from problems import Problem, draw  # noqa: E402
 from regret import chosen, ensure_reference, read_references, read_runs, say  # noqa: E402
-
-import welltuned as wt  # noqa: E402
 from welltuned.stats import diagnostics, expected_gain, outlook, regret_bound  # noqa: E402
 
 MARKS = (16, 32, 64)
@@ -84,8 +83,8 @@ def _say(study: wt.Study, problem: Problem, places: list[Any], truths: np.ndarra
 def table(rows: list[dict[str, Any]]) -> None:
     """Print a line of Markdown for each suite, with and without noise, and mark."""
     print(
-        "| problems | n | gain of the next: said, true | of 16: said, true | 80 % interval | regret ≤ bound | bound, regret "
-        "| places | recommended | left out |"
+        "| problems | n | gain of the next: said, true | of 16: said, true | 80 % interval | regret ≤ bound "
+        "| bound, regret | places | recommended | left out |"
     )
     print("|---|---:|---|---|---:|---:|---|---:|---:|---:|")
     groups = sorted({(r["problem"].split(":")[0], r["noisy"], r["n"]) for r in rows})
@@ -115,7 +114,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="only print what is in this file")
     given = parser.parse_args()
     if given.table:
-        return table(read_runs(given.table))
+        table(read_runs(given.table))
+        return
     first, last = (int(s) for s in given.seeds.split("-"))
     done = {(r["problem"], r["seed"], r["noisy"]) for r in read_runs(given.out)}
     for make in chosen(given).values():

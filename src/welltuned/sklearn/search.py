@@ -257,7 +257,7 @@ class _Search:
         return budget is not None and time.monotonic() - self._began >= budget
 
     def evaluate(self, n: int) -> bool:
-        """Evaluate the next ``n`` candidates; False when there are none, or a rule ends the search. Raises ``_TimeIsUp``."""
+        """Evaluate the next ``n`` candidates; False when there are none or a rule ends the search; or `_TimeIsUp`."""
         if self._is_over():
             raise _TimeIsUp
         if self.study.stop_reason is not None:
