@@ -729,6 +729,19 @@ def test_gradient_search_leaves_a_start_that_failed():
     assert study.best.value < 0.01
 
 
+def test_gradient_search_starts_again_after_hundreds_of_failures():
+    """After two hundred, each further trial was drawn at random, and what was found by chance was not followed."""
+
+    def objective(trial):
+        if trial.number < 210:
+            raise ValueError(f"not yet: {trial.number}")
+        return (trial["x"] - 0.4) ** 2
+
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="gradient", seed=0)
+    study.optimize(objective, n_trials=225)
+    assert study.best.value < 1e-6
+
+
 def test_gradient_search_draws_the_start_of_a_restart_once():
     asked = []
 

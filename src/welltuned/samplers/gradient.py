@@ -98,7 +98,7 @@ class Gradient:
             best, missing = self._run(space, table, start)
             if missing is None:
                 finished.append(best)
-                idle += 1
+                idle += bool(np.isfinite(best[0]))  # a start that failed took one trial: hundreds of them are no end
             else:
                 yield missing
                 idle = 0
@@ -140,13 +140,15 @@ class Gradient:
         if r == 0:
             centre = np.full((1, len(space)), 0.5)
             first = space.encode([space.defaults]) if space.defaults else space.activate(centre)
-            return first[0] if space.feasible(first)[0] else _spread(space, _which(space), r, seed)
-        if r % 2 and any(discrete(space)):
+            if space.feasible(first)[0]:
+                return first[0]
+        elif r % 2 and any(discrete(space)):
             if before is None:
                 return None
             best = min(before, key=lambda found: found[0])[1]
             around = neighbours(space, best, np.random.default_rng([seed % (1 << 63), r]))
-            return around[(r // 2) % len(around)] if len(around) else _spread(space, _which(space), r, seed)
+            if len(around):
+                return around[(r // 2) % len(around)]
         return _spread(space, _which(space), r, seed)
 
 
