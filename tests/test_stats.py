@@ -284,16 +284,22 @@ def test_a_search_that_finds_nothing_expects_less():
 
 
 def test_promises_are_counted_one_after_the_other():
-    """Two observations apart from each other, so that neither tells of the other: what is promised is known."""
-    y = np.array([0.0, 1.0, 1.0, 1.0, -1.0, 1.0])
+    """Observations apart from each other, so that none tells of another: what is promised is known."""
+    y = np.array([0.0, 1.0, 1.0, 1.0, -0.2, 1.0])
     phi = 1e3 * np.arange(6.0)[:, None]
     d = gp.Observations(phi, y, np.zeros(1, dtype=int), 1, np.zeros(6))
     p = gp.condition(np.array([[0.0, 0.0, -20.0]]), d, mean=np.zeros(1))  # a normal with mean 0 and variance 1 anywhere
-    half = 1 / np.sqrt(2 * np.pi)  # of the fifth: the best is 0
-    last = half * np.exp(-0.5) - norm.cdf(-1.0)  # of the sixth: it is -1
-    one = (half + last) / 2
-    assert hindsight.kept_promises(p, 6) == pytest.approx(min(1.0, (1.0 + one) / (half + last + one)))
-    assert hindsight.kept_promises(p, 4) == pytest.approx(half / (2 * half), rel=1e-6)  # of the fourth alone, nothing
+
+    def promised(best):
+        return norm.pdf(best) + best * norm.cdf(best)
+
+    total = promised(0.0) + promised(0.0) + promised(-0.2)  # of the last three
+    kept = hindsight.kept_promises(p, np.ones(6, dtype=bool))
+    assert kept == pytest.approx((0.2 + total / 3) / (total + total / 3), rel=1e-6)
+    assert hindsight.kept_promises(p, np.ones(4, dtype=bool)) == pytest.approx(1 / 3)  # of two, nothing came
+    # those that violate constraints are neither gains nor what is to be improved on
+    assert hindsight.kept_promises(p, np.arange(6) % 2 == 1) == pytest.approx(1 / 2)
+    assert hindsight.kept_promises(p, np.arange(6) == 2) == 1.0
     assert hindsight.multiple(0.0, 0.0) == 1.0
     assert (hindsight.multiple(2.0, 1.0), hindsight.multiple(0.0, 1.0), hindsight.multiple(1.0, 9.0)) == (0.5, 2.0, 2.0)
 

@@ -46,7 +46,7 @@ def expected_gain(history: History) -> float:
         scores = scores[new]
     if not len(scores):
         return 0.0
-    kept = kept_promises(model.objective.posterior, len(model.kept))
+    kept = kept_promises(model.objective.posterior, model.allowed)
     return float(kept * model.objective.scale * np.exp(scores.max()))
 
 
@@ -173,9 +173,8 @@ def _hindsight(history: History, model: Model) -> np.ndarray:
     found = [1.0]
     for n in looks_back(int(results[-1])):
         past = history.where(results <= n)
-        if n < FEWEST or past.best is None:
+        if n < FEWEST or not (then := model_of(past, "outlook")).allowed.any():
             continue
-        then = _feasible_model(past, "outlook")
         expected = _future(past, then, int(results[-1]) - n)[:, -1].mean()
         known = then.unit[then.allowed]
         incumbent = known[then.objective.predict(then.embed(known))[0].argmin()]
