@@ -7,6 +7,7 @@ from scipy.stats import norm
 import welltuned as wt
 from welltuned.stats import diagnostics, expected_gain, hindsight, outlook, predict, recommend, regret_bound
 from welltuned.surrogate import gp
+from welltuned.surrogate import model as models
 
 SPACE = {"x": (-5.0, 5.0), "y": (-5.0, 5.0)}
 
@@ -281,6 +282,19 @@ def test_a_search_that_finds_nothing_expects_less():
     stale, fresh = found
     assert stale[0] < 0.7 * fresh[0]
     assert stale[1] < 0.7 * fresh[1]
+
+
+def test_an_outlook_passes_over_times_of_which_nothing_allowed_is_known(monkeypatch):
+    """Of many results a model knows some; that the only allowed one was left out then was an error now."""
+    monkeypatch.setattr(models, "MODEL_POINTS", 8)
+
+    def objective(trial):
+        trial.constrain("late", -1.0 if trial.number in (2, 38, 39) else 1.0)
+        return bowl(trial) + 100.0 * (trial.number == 2)
+
+    study = wt.Study(SPACE, sampler="random", seed=0)
+    study.optimize(objective, n_trials=40)
+    assert outlook(study.history, worth=0.1, horizon=3).gains[-1] > 0.0
 
 
 def test_promises_are_counted_one_after_the_other():
