@@ -321,8 +321,9 @@ def test_tune_reads_the_last_metric(extra):
 def test_best_says_where_its_files_are():
     study = wt.Study({"x": (0.0, 1.0)}, storage="files.db", name="files", seed=0)
     study.optimize(lambda trial: trial["x"], n_trials=2)
+    assert not study.checkpoint(study.best).exists()
     assert "files:" not in run("best", "files.db")
-    (study.checkpoint(study.best) / "model.txt").write_text("weights")
+    study.checkpoint(study.best).mkdir(parents=True)
     assert f"\nfiles: {study.checkpoint(study.best)}\n" in run("best", "files.db")
 
 

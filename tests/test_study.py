@@ -686,6 +686,8 @@ def test_an_objective_is_called_once_more_with_the_best_parameters(tmp_path):
     assert wt.LiveTrial.fixed({}, checkpoint=tmp_path / "new").checkpoint.is_dir()
     with pytest.raises(wt.InvalidType, match=r"fixed: 0.5 is neither .* study.best"):
         wt.LiveTrial.fixed(0.5)
+    with pytest.raises(wt.InvalidValue, match=r"belongs to no study; other results go to study\.add"):
+        study.tell(again, 0.5)
     assert study.best.user_attrs == {"seen": 1}
 
 

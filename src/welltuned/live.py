@@ -161,11 +161,7 @@ class LiveTrial(Mapping[str, Any]):
     @property
     def checkpoint(self) -> Path:
         """A folder of the trial's own: one that was interrupted or paused finds its files there again."""
-        if self.task.checkpoint is None:
-            raise InvalidValue(
-                f"trial {self.number} has no checkpoint folder; give the study a storage file or checkpoints=folder"
-            )
-        path = Path(self.task.checkpoint)
+        path = folder_of(self.number, self.task.checkpoint)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -315,6 +311,16 @@ class LiveTrial(Mapping[str, Any]):
         # its own stream by name, so that the order of suggestions does not matter
         seed = np.random.SeedSequence(self.task.seed, spawn_key=(self.number, zlib.crc32(name.encode())))
         return codec.from_unit(parameter, codec.snap(parameter, np.random.default_rng(seed).random(1)))[0]
+
+
+def folder_of(number: int, folder: str | Path | None) -> Path:
+    """Return the checkpoint folder of a trial, or say how it has one."""
+    if folder is None:
+        raise InvalidValue(
+            f"trial {number} has no checkpoint folder; give the study a storage file or checkpoints=folder, and "
+            "LiveTrial.fixed checkpoint=folder"
+        )
+    return Path(folder)
 
 
 def _admits(parameter: Parameter, value: Any) -> bool:

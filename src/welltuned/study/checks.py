@@ -15,6 +15,7 @@ import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
+from welltuned.live import Task
 from welltuned.samplers import Auto, Bayes, Sampler
 from welltuned.schedulers import NONE, SCHEDULERS, Scheduler, describe_scheduler, make_scheduler, pauses
 from welltuned.settings import real, whole
@@ -245,6 +246,16 @@ def check_state(state: Any) -> State:
     if not found.finished:
         raise InvalidValue(f"tell: state={state!r} is no end of a trial; write 'complete', 'pruned' or 'failed'")
     return found
+
+
+def check_asked(task: Task, identity: tuple[str, float]) -> None:
+    """Refuse the trial of another study, or of none, which may have a number of this one."""
+    if task.study is None:
+        raise InvalidValue(f"tell: trial {task.number} belongs to no study; other results go to study.add")
+    if task.study != identity:
+        (other, _), (name, _) = task.study, identity
+        which = f"study {other!r}, not of {name!r}" if other != name else f"another study {other!r}"
+        raise InvalidValue(f"tell: trial {task.number} was asked of {which}")
 
 
 def check_catch(catch: Any) -> tuple[type[BaseException], ...]:

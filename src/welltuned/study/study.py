@@ -17,7 +17,7 @@ from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTr
 from welltuned.evaluation import Objective, failure, interpret, jsonable, unless_diverged
 from welltuned.executors import check_executor, check_limits, check_workers, count_workers
 from welltuned.history import History
-from welltuned.live import LiveTrial
+from welltuned.live import LiveTrial, folder_of
 from welltuned.samplers import SAMPLERS, Grid, Sampler, describe_sampler, make_sampler
 from welltuned.samplers.novel import size
 from welltuned.schedulers import Scheduler, make_scheduler
@@ -26,6 +26,7 @@ from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
 from welltuned.study.breeding import check_folders, lineage
 from welltuned.study.checks import (
+    check_asked,
     check_batch,
     check_callbacks,
     check_catch,
@@ -334,10 +335,11 @@ class Study:
     def checkpoint(self, trial: Trial | int) -> Path:
         """Return the folder in which a trial has kept its files; the objective knows it as ``trial.checkpoint``.
 
-        That there is no such trial is an error, and that a study in memory was given no ``checkpoints=``.
+        There is none where it has kept nothing. That there is no such trial is an error, and that a study in memory was
+        given no ``checkpoints=``.
         """
-        record = record_of(self.history, getattr(trial, "number", trial), "checkpoint")
-        return LiveTrial.fixed(record, checkpoint=self.coordinator.folder(record.number)).checkpoint
+        number = record_of(self.history, getattr(trial, "number", trial), "checkpoint").number
+        return folder_of(number, self.coordinator.folder(number))
 
     def recommend(self) -> Recommendation:
         """Return the configuration to use, what to expect of it, and the observed best without its selection bias.
@@ -400,10 +402,7 @@ class Study:
         if isinstance(trial, (int, np.integer)) and not isinstance(trial, bool):
             trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
         task = trial.task if isinstance(trial, LiveTrial) else self.coordinator.task(record_of(self.history, trial))
-        if task.study not in (None, self._ledger.identity):
-            other = task.study[0] if task.study else ""
-            which = f"study {other!r}, not of {self.name!r}" if other != self.name else f"another study {other!r}"
-            raise InvalidValue(f"tell: trial {task.number} was asked of {which}")
+        check_asked(task, self._ledger.identity)
         state = check_state(state)
         if state is State.COMPLETE:
             names = list(trial if isinstance(trial, LiveTrial) else task.params)
