@@ -408,6 +408,7 @@ def new(path, space=SPACE, **options):
     row("sampler=3", lambda p: new(p, sampler=3), InvalidType),
     row("it is a class: write Random()", lambda p: new(p, sampler=Random), InvalidType),
     row("nor a sampler: it lacks model_based, several_objectives, suggest", lambda p: new(p, sampler=p), InvalidType),
+    row("nor a sampler: it lacks model_based", lambda p: new(p, sampler=dict), InvalidType),
     row("nor a scheduler: it lacks decide", lambda p: new(p, scheduler=p), InvalidType),
     row("sampler={'initial': 3}", lambda p: new(p, sampler={"initial": 3}), InvalidType),
     row("'inital'", lambda p: new(p, sampler={"name": "bayes", "inital": 3})),

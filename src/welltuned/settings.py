@@ -158,11 +158,9 @@ def make(what: str, known: Mapping[str, Callable[..., Any]], protocol: type, spe
 
 def _lacking(spec: Any, protocol: type) -> str:
     """Say what an object lacks to be one of a protocol, such as another library's that bears the same name."""
-    if isinstance(spec, type):
-        return f"; it is a class: write {spec.__name__}()"
     members = {**getattr(protocol, "__annotations__", {}), **vars(protocol)}
     lacking = [name for name in members if not name.startswith("_") and not hasattr(spec, name)]
-    return f": it lacks {', '.join(lacking)}"
+    return f": it lacks {', '.join(lacking)}" if lacking else f"; it is a class: write {spec.__name__}()"
 
 
 def describe(known: Mapping[str, Callable[..., Any]], made: Any) -> dict[str, Any]:
