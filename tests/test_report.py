@@ -520,6 +520,8 @@ def test_parameters_that_are_asked_for_are_drawn_alone(mixed):
     for figure in (plots.slices, plots.parallel, plots.effects):
         with pytest.raises(wt.InvalidValue, match=r"names=\['lr', 'x'\]: 'x' is no parameter; there are \['lr', "):
             figure(mixed, names=["lr", "x"])
+        with pytest.raises(wt.InvalidType, match=r"names=5 is no list of parameters; there are \['lr', "):
+            figure(mixed, names=5)
         with pytest.raises(wt.InvalidValue, match=r"objective=\['lr'\] is unknown; the study has \['value'\]"):
             figure(mixed, ["lr"])
 

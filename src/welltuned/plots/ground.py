@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -163,10 +163,12 @@ def names_of(space: Space, only: Sequence[str] | None = None) -> list[str]:
 
     Raises
     ------
-    InvalidValue
-        When one is asked for that is not there, or none is.
+    InvalidType, InvalidValue
+        For what is no list, and when one is asked for that is not there, or none is.
     """
     known = list(columns_of(space))
+    if only is not None and not isinstance(only, Iterable):
+        raise InvalidType(f"names={only!r} is no list of parameters; there are {known!r}")
     names = known if only is None else [only] if isinstance(only, str) else list(only)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
