@@ -51,7 +51,7 @@ COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, 
 STOP = """    stop
         A rule that ends the search before all candidates are done, or a list of them, as for
         :meth:`welltuned.Study.optimize`: ``Patience(10)``, ``Target(0.99)``, ``ExpectedGain(0.001)``. It is asked
-        before each candidate.
+        before each candidate, or before each ``n_points`` of them.
 """
 
 
