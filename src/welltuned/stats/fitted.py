@@ -78,7 +78,7 @@ def fitted(history: History, objective: str | None, rng: np.random.Generator) ->
     embed = embedding(seen.space)
     data = replace(observations(embed(rows), y, embed.group), noise_rate=NOISY)
     # remembered for data that were seen before: a report asks for shares, interactions and effects, one after the other
-    found = thetas(data, Layout(data.n_groups, 0), 1, np.random.default_rng(0))
+    found, _ = thetas(data, Layout(data.n_groups, 0), 1, np.random.default_rng(0))
     return Fitted(seen.space, rows, condition(found, data), embed, sign * centre, sign * scale)
 
 

@@ -6,7 +6,7 @@ favour; De Ath, Everson and Fieldsend, *How Bayesian Should Bayesian Optimisatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack
@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from welltuned.surrogate import warp
 from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, Prior, along, condition, trend
-from welltuned.surrogate.kernels import JITTER, exp, log, matern52, squared_distances
+from welltuned.surrogate.kernels import JITTER, exp, log, matern, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
 LOG_L = (np.log(0.02), np.log(60.0))
@@ -22,10 +22,11 @@ LOG_S2 = (-3.0, 3.0)
 LOG_NZ = (np.log(1e-6), 0.0)
 LOG_V = (-9.0, 2.0)
 LOG_WARP = (-1.6, 1.6)
-WARP_SD = 0.75
+WARP_SD = 0.35
 FLATNESS = 6.0  # rate of the prior of a trend's variance
 TREND_ODDS = 2.0  # how much likelier than none a trend is before anything is known
 STIFFEST = 0.25  # draws of hyperparameters stay within two standard deviations of at most 1/√0.25 log units
+SMOOTH_ODDS = 2.0  # by how much the logarithm of the evidence has to be for the smooth kernel
 FAILED = -1e10
 LEAST_GAIN = 2e-2
 LOG_2PI = np.log(2.0 * np.pi)
@@ -91,7 +92,7 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     r2 = squared_distances(Z, Z)
     diagonal = np.arange(n)
     r2[:, diagonal, diagonal] = 0.0
-    k, dk = matern52(r2)
+    k, dk = matern(r2, data.smooth)
     K = s2[:, None, None] * k
     if layout.trend:
         U = p.steepness * trend(features, data)
@@ -223,15 +224,38 @@ def principal(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, axes
 
 
-def thetas(
+def fitted(
     data: Observations, layout: Layout, members: int = 1, rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, bool]:
+    """Return hyperparameters as :func:`thetas` does, shape (members, t), and whether the smooth kernel fits better.
+
+    Of a dozen results a process with the smooth kernel makes too much: it is sure of what lies far from them, and leads
+    there. So the evidence has to be for it.
+    """
+    rough = replace(data, smooth=False)
+    best = most_probable(rough, layout)
+    # from one peak the climb to the other takes a third of the time
+    smooth = replace(data, smooth=True)
+    other = maximum(smooth, layout, best[None])
+    odds = log_posterior(other[None], smooth, layout)[0][0] - log_posterior(best[None], rough, layout)[0][0]
+    if odds > SMOOTH_ODDS:
+        return thetas(smooth, layout, members, rng, other), True
+    return thetas(rough, layout, members, rng, best), False
+
+
+def thetas(
+    data: Observations,
+    layout: Layout,
+    members: int = 1,
+    rng: np.random.Generator | None = None,
+    best: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the most probable theta, followed by ``members - 1`` draws around it, which need ``rng``; (members, t).
 
     With a trend in the layout, processes with and without it share the places in proportion to the evidence for
     either, the likelier kind first; where none has one, it is missing from their theta too.
     """
-    best = most_probable(data, layout)
+    best = most_probable(data, layout) if best is None else best
     if members == 1 and not layout.trend:
         return best[None]
     peak = Peak.at(best, data, layout)

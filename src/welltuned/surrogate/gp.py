@@ -1,4 +1,4 @@
-"""Gaussian processes with a Matérn 5/2 kernel: a stack of M of them over the same observations, differing in theta.
+"""Gaussian processes with a Matérn kernel: a stack of M of them over the same observations, differing in theta.
 
 Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006), chapters 2 and 5, with one length scale per
 group of features, and where there is a trend a linear one beside it (section 4.2.2) with a bowl in it. Everything is a
@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.kernels import JITTER, cholesky, correlation, exp, matern52, squared_distances
+from welltuned.surrogate.kernels import JITTER, cholesky, correlation, exp, matern, squared_distances
 
 QUIET, NOISY = 30.0, 3.0
 
@@ -40,6 +40,8 @@ class Observations:
         How firmly the noise is believed to be small: its prior is Gamma(1.1, rate), of mean 1.1/rate.
     bowl
         Where there is a trend, the variance of its bowl before anything is known, as a share of that of its slopes.
+    smooth
+        Use the Matérn 5/2 kernel in place of 3/2.
     """
 
     phi: np.ndarray
@@ -49,6 +51,7 @@ class Observations:
     known: np.ndarray
     noise_rate: float = QUIET
     bowl: float = 0.0
+    smooth: bool = False
 
     @property
     def n_groups(self) -> int:
@@ -61,8 +64,8 @@ class Observations:
 
 
 def observations(phi: np.ndarray, y: np.ndarray, group: np.ndarray, numeric: int = 0) -> Observations:
-    """Return observations with noise of unknown size."""
-    return Observations(phi, y, group, numeric, np.zeros(len(y)))
+    """Return observations of a smooth function, with noise of unknown size."""
+    return Observations(phi, y, group, numeric, np.zeros(len(y)), smooth=True)
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,11 @@ class View:
 
     Z: np.ndarray
     U: np.ndarray | None
+    smooth: bool
 
     def covariance(self, other: View, s2: np.ndarray) -> np.ndarray:
         """Return the covariances of the function at two sets of points, shape (M, q, r)."""
-        k = correlation(squared_distances(self.Z, other.Z))
+        k = correlation(squared_distances(self.Z, other.Z), self.smooth)
         k *= s2[:, None, None]
         if self.U is not None and other.U is not None:
             k += self.U @ np.swapaxes(other.U, 1, 2)
@@ -122,7 +126,7 @@ class View:
 
     def only(self, members: slice | list[int]) -> View:
         """Return what some of the processes see."""
-        return View(self.Z[members], None if self.U is None else self.U[members])
+        return View(self.Z[members], None if self.U is None else self.U[members], self.smooth)
 
     def variance(self, s2: np.ndarray) -> np.ndarray:
         """Return the diagonal of the covariances of the points with themselves, shape (M, q) or (M, 1)."""
@@ -184,7 +188,8 @@ class Prior:
         if k:
             V = np.repeat(V, len(self), axis=0)
             V[:, :, :k] = warp.kumaraswamy(phi[None, :, :k], *self.warps)
-        return View(V * self.w, trend(V, self.data) * self.steepness if self.layout.trend else None)
+        U = trend(V, self.data) * self.steepness if self.layout.trend else None
+        return View(V * self.w, U, self.data.smooth)
 
     def matrices(self) -> np.ndarray:
         """Return the covariances of the observations, noise included, shape (M, n, n)."""
@@ -333,7 +338,7 @@ class Slopes:
         p = self.posterior = posterior
         self.phi = phi
         self.at = p.view(phi)
-        k, dk = matern52(squared_distances(self.at.Z, p.seen.Z))
+        k, dk = matern(squared_distances(self.at.Z, p.seen.Z), p.data.smooth)
         s2 = p.s2[:, None, None]
         self.k, self.dk = k * s2, dk * (2.0 * s2)
         if self.at.U is not None and p.seen.U is not None:

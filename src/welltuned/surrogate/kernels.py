@@ -1,4 +1,4 @@
-"""The Matérn 5/2 kernel on stacks of feature matrices, and a Cholesky factor that does not give up.
+"""Matérn kernels on stacks of feature matrices, and a Cholesky factor that does not give up.
 
 Every function takes a stack: M processes are evaluated at once, one slice each, because for the few dozen trials of a
 typical study the calls cost more than the arithmetic.
@@ -39,28 +39,39 @@ def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     return np.maximum(r2, 0.0, out=r2)
 
 
-def matern52(r2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return k(r²) = (1 + q + q²/3) e^-q with q = √(5 r²), and dk/dr² = -(5/6)(1 + q) e^-q, which is finite at 0."""
-    q = np.sqrt(5.0 * r2)
+def matern(r2: np.ndarray, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return k(r²) and dk/dr², which is finite at 0.
+
+    Matérn 3/2: (1 + q) e^-q with q = √(3 r²), and -(3/2) e^-q. Where ``smooth``, Matérn 5/2: (1 + q + q²/3) e^-q with
+    q = √(5 r²), and -(5/6)(1 + q) e^-q.
+    """
+    q = np.sqrt((5.0 if smooth else 3.0) * r2)
     e = np.exp(-q)
-    slope = q + 1.0
-    slope *= e
+    k = (1.0 + q) * e
+    if not smooth:
+        e *= -1.5
+        return k, e
+    slope = k * (-5.0 / 6.0)
     e *= r2
     e *= 5.0 / 3.0
-    e += slope
-    slope *= -5.0 / 6.0
-    return e, slope
+    k += e
+    return k, slope
 
 
-def correlation(r2: np.ndarray) -> np.ndarray:
+def correlation(r2: np.ndarray, smooth: bool = False) -> np.ndarray:
     """Return k(r²) alone; ``r2`` is overwritten."""
-    r2 *= 5.0
+    r2 *= 5.0 if smooth else 3.0
     q = np.sqrt(r2)
-    r2 *= 1.0 / 3.0
-    r2 += q
-    r2 += 1.0
-    np.negative(q, out=q)
-    r2 *= np.exp(q, out=q)
+    if smooth:
+        r2 *= 1.0 / 3.0
+        r2 += q
+        r2 += 1.0
+        np.negative(q, out=q)
+        r2 *= np.exp(q, out=q)
+        return r2
+    np.exp(np.negative(q, out=r2), out=r2)
+    q += 1.0
+    r2 *= q
     return r2
 
 

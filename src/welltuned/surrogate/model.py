@@ -293,8 +293,9 @@ class _Fits:
         if near is not None:
             promised = (near[1] - centre) / scale
             inside = promised < scaled.max()  # the bad tail may be clipped
-            data = believed(data, embed(near[0][inside]), promised[inside])
-        found = self.thetas(embed, data, look)
+            data = replace(believed(data, embed(near[0][inside]), promised[inside]), smooth=True)
+        found, smooth = self.thetas(embed, data, look)
+        data = replace(data, smooth=smooth)
         if feigned is not None:
             data = replace(
                 data,
@@ -304,8 +305,8 @@ class _Fits:
             )
         return Quantity(condition(found, data), centre, scale)
 
-    def thetas(self, embed: Embedding, data: Observations, look: _Looks) -> np.ndarray:
-        """Return hyperparameters for the observations of an objective; beyond a hundred, from some of them."""
+    def thetas(self, embed: Embedding, data: Observations, look: _Looks) -> tuple[np.ndarray, bool]:
+        """Return hyperparameters and the kernel for an objective; beyond a hundred observations, from some of them."""
         layout = Layout(data.n_groups, data.numeric if self.warps else 0, self.trend)
         n = len(look.y)
         if n <= EVERY_TIME:
@@ -315,6 +316,7 @@ class _Fits:
         most = FIT_POINTS if not embed.partial else FIT_POINTS // MILESTONES
         rows = informative(look.unit[:m], look.y[:m], most)
         past = look.data(embed, rows, *self.output(look.y[:m]), data.noise_rate)
+        past = replace(past, smooth=data.smooth)
         past = past if embed.partial else replace(past, known=np.zeros(len(rows)))
         few = self.members if n <= 200 else min(self.members, 2) if n <= MODEL_POINTS else 1
         return thetas(past, layout, few, study_rng(self.rng, f"theta {m}"))
@@ -333,7 +335,7 @@ class _Fits:
 
     def _one(self, data: Observations) -> np.ndarray:
         some = np.unique(np.linspace(0, len(data.y) - 1, min(len(data.y), FIT_POINTS)).astype(int))
-        return thetas(data.subset(some), Layout(data.n_groups, 0), 1, self.rng)
+        return thetas(data.subset(some), Layout(data.n_groups, 0), 1, self.rng)[0]
 
 
 def pace(n: int) -> int:
@@ -354,23 +356,27 @@ def _doubt(success: Posterior, failures: int) -> np.ndarray:
     return np.full(failures, 10.0 ** (-6.0 * foreseen(success)))
 
 
-_CACHE: OrderedDict[bytes, np.ndarray] = OrderedDict()
+_CACHE: OrderedDict[bytes, tuple[np.ndarray, bool]] = OrderedDict()
 _CACHED = 16
 
 
-def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Generator) -> np.ndarray:
-    """Return fitted hyperparameters, shape (members, t), remembered for data that were seen before.
+def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """Return fitted hyperparameters, shape (members, t), and the kernel; remembered for data that were seen before.
 
     ``rng`` must follow from the data: then remembering changes nothing.
     """
-    settings = layout, members, data.noise_rate, data.bowl, rng.bit_generator.state["state"]
+    settings = layout, members, data.noise_rate, data.bowl, data.smooth, rng.bit_generator.state["state"]
     digest = hashlib.blake2b(repr(settings).encode())
     for part in (data.phi, data.y, data.known, data.group):
         digest.update(np.ascontiguousarray(part).tobytes())
     key = digest.digest()
     found = _CACHE.get(key)  # looked up once: in the threads of a server, another one may evict it meanwhile
     if found is None:
-        found = _CACHE[key] = fitting.thetas(data, layout, members, rng)
+        if data.smooth:
+            found = fitting.thetas(data, layout, members, rng), True
+        else:
+            found = fitting.fitted(data, layout, members, rng)
+        _CACHE[key] = found
         while len(_CACHE) > _CACHED:
             _CACHE.popitem(last=False)
     return found
