@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 # two processes, of which one that has finished takes over half of what the other has not come to: however long its files
 # take, both end at about the same time; names of cases must be the same in both
-HASHES := PYTHONHASHSEED=0
+# more threads of linear algebra than processes there are wait for each other: on matrices as small as those of tests, that is
+# most of the time
+SETTINGS := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PARALLEL := -n 2 --dist worksteal
 minutes ?= 5
 # what needs the newest releases, or takes long and depends on no release
@@ -24,10 +26,10 @@ demo: $(VENV)/.demo
 	$(BIN)/welltuned demo
 
 test: $(VENV)/.test
-	$(HASHES) $(BIN)/python -m pytest $(PARALLEL)
+	$(SETTINGS) $(BIN)/python -m pytest $(PARALLEL)
 
 test-oldest: $(OLDEST)/.test
-	$(HASHES) $(OLDEST)/bin/python -m pytest $(PARALLEL) $(NEWEST:%=--ignore=tests/%) -W default
+	$(SETTINGS) $(OLDEST)/bin/python -m pytest $(PARALLEL) $(NEWEST:%=--ignore=tests/%) -W default
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -50,7 +52,7 @@ chaos: $(VENV)/.test
 	$(BIN)/python -m chaos --minutes $(minutes)
 
 docs: $(VENV)/.test
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(SETTINGS) $(BIN)/python -m pytest tests/test_docs.py
 
 reference: $(VENV)/.test
 	$(BIN)/python -m pdoc --docformat numpy --no-show-source --output-directory build/reference $(PARTS)

@@ -18,3 +18,10 @@ def sleepy(trial):
             trial.prune()
         time.sleep(random.random() * 0.005)
     return trial["x"] ** 2 + trial["y"]
+
+
+def by_run(trial):
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    if kind == "a":
+        return trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+    return trial.suggest_int("n", 1, 9) + trial.suggest_float("f", 0.0, 1.0, step=0.25)

@@ -16,8 +16,10 @@ from fractions import Fraction
 import cloudpickle
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import welltuned as wt
+from objectives import by_run
 from welltuned.live import LiveTrial, Task
 from welltuned.storage import SQLiteStorage
 from welltuned.study import Added
@@ -537,15 +539,7 @@ def test_an_objective_must_be_callable():
 # define by run
 
 
-def by_run(trial):
-    kind = trial.suggest_categorical("kind", ["a", "b"])
-    if kind == "a":
-        return trial.suggest_float("lr", 1e-5, 1e-1, log=True)
-    return trial.suggest_int("n", 1, 9) + trial.suggest_float("f", 0.0, 1.0, step=0.25)
-
-
-@pytest.mark.parametrize("sampler", ["auto", "bayes", "random"])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("sampler", "workers"), [("auto", 1), ("bayes", 2), ("random", 1)])
 def test_define_by_run(sampler, workers):
     study = wt.Study(sampler=sampler, seed=0)
     study.optimize(by_run, 25, workers=workers)
@@ -1432,3 +1426,35 @@ def test_asking_beyond_the_budget_says_how_to_go_on():
         study.ask()
     study.n_trials = 6
     assert study.ask().number == 3
+
+
+class Threads:
+    """Draws at random, and notes with how many threads linear algebra would be done meanwhile."""
+
+    model_based, several_objectives = True, True
+
+    def __init__(self):
+        self.seen = []
+
+    def suggest(self, space, history, n, rng):
+        self.seen += blas_threads()
+        return wt.Random().suggest(space, history, n, rng)
+
+
+def blas_threads():
+    return [library.num_threads for library in ThreadpoolController().select(user_api="blas").lib_controllers]
+
+
+def test_suggestions_take_one_thread_and_leave_objectives_theirs():
+    if not blas_threads():
+        pytest.skip("no library of linear algebra whose threads can be told")
+    sampler, evaluating = Threads(), []
+
+    def objective(trial):
+        evaluating.extend(blas_threads())
+        return trial["x"]
+
+    with threadpool_limits(2, user_api="blas"):
+        study = wt.Study({"x": (0.0, 1.0)}, sampler=sampler, seed=0)
+        study.optimize(objective, n_trials=2)
+    assert set(sampler.seen) == {1} and set(evaluating) == {2}
