@@ -240,8 +240,11 @@ def test_a_saved_study_goes_on(tmp_path):
     assert len(again.trials) == 12
 
 
-@pytest.mark.parametrize("header", ["whole", "wiped"])
-@pytest.mark.parametrize("n", [1, 8, 30, 100, 300])
+@pytest.mark.parametrize(
+    ("n", "header"),
+    # the larger ones without what states the size: after it is found, both are read alike
+    [(1, "whole"), (30, "whole"), (1, "wiped"), (8, "wiped"), (30, "wiped"), (100, "wiped"), (300, "wiped")],
+)
 def test_the_size_of_pages_is_found(tmp_path, n, header):
     """By chance leaves begin at many multiples of twice the size, which was then taken for it."""
     path = tmp_path / "study.db"

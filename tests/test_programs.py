@@ -50,11 +50,11 @@ class Network(ClassifierMixin, BaseEstimator):
 
 @pytest.fixture(scope="module")
 def default_score():
-    return cross_val_score(Network(), X, y, cv=5).mean()
+    return cross_val_score(Network(), X, y, cv=3).mean()
 
 
 def test_grid(default_score):
-    grid_search = GridSearchCV(Network(), param_grid, cv=5, n_jobs=2)
+    grid_search = GridSearchCV(Network(), param_grid, cv=3, n_jobs=2)
     grid_search.fit(X, y)
     assert len(grid_search.cv_results_["params"]) == 48
     assert grid_search.best_score_ > default_score + 0.01
@@ -63,7 +63,7 @@ def test_grid(default_score):
 
 
 def test_random(default_score):
-    random_search = RandomizedSearchCV(Network(), param_grid, n_iter=10, cv=5, n_jobs=2, random_state=42)
+    random_search = RandomizedSearchCV(Network(), param_grid, n_iter=10, cv=3, n_jobs=2, random_state=42)
     random_search.fit(X, y)
     assert len(random_search.cv_results_["params"]) == 10
     assert random_search.best_score_ > default_score + 0.01
@@ -91,7 +91,7 @@ def test_bayes(default_score):
         "batch_size": Int(uniform(loc=32, scale=96)),
         "epochs": Int(uniform(loc=10, scale=10)),
     }
-    bayes_search = BayesSearchCV(Network(), search_spaces, n_iter=15, cv=5, n_jobs=2, random_state=42)
+    bayes_search = BayesSearchCV(Network(), search_spaces, n_iter=15, cv=3, n_jobs=2, random_state=42)
     bayes_search.fit(X, y)
     assert bayes_search.best_score_ > default_score + 0.01
     assert 0.001 <= bayes_search.best_params_["learning_rate"] <= 0.01

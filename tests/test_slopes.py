@@ -270,9 +270,11 @@ def test_a_pruned_trial_leaves_the_others_their_derivatives():
     assert len(both[0].posterior.data.y) > len(both[1].posterior.data.y)
 
 
-@pytest.mark.parametrize("sampler", ["bayes", "auto"])
-def test_searches_are_faster_with_derivatives(sampler):
-    """Of ten searches of 12 trials on a bowl in six dimensions, the median with derivatives is far ahead."""
+def test_searches_are_faster_with_derivatives():
+    """Of five searches of 12 trials on a bowl in six dimensions, the median with derivatives is far ahead.
+
+    0.01 of either against 0.8 without any, where auto is bayes.
+    """
     space = {f"x{i}": (-1.0, 1.0) for i in range(6)}
     scale = np.array([1, 4, 0.5, 2, 1, 3])
 
@@ -281,10 +283,10 @@ def test_searches_are_faster_with_derivatives(sampler):
         value = float((scale * x * x).sum())
         return (value, dict(zip(space, 2 * scale * x, strict=True))) if derivatives else value
 
-    best = np.array(
-        [
-            [wt.minimize(lambda t: f(t, d), space, n_trials=12, sampler=sampler, seed=s).best.value for d in (0, 1)]  # noqa: B023
-            for s in range(10)
+    def typical(sampler, derivatives):
+        studies = [
+            wt.minimize(lambda t: f(t, derivatives), space, n_trials=12, sampler=sampler, seed=s) for s in range(5)
         ]
-    )
-    assert np.median(best[:, 1]) < np.median(best[:, 0]) / 4
+        return np.median([study.best.value for study in studies])
+
+    assert max(typical("bayes", True), typical("auto", True)) < typical("bayes", False) / 4

@@ -204,9 +204,8 @@ def test_nothing_to_recommend():
 
 def test_the_expected_gain_shrinks_as_the_optimum_is_found():
     """On average of four searches: in a single one, eight trials may know less of what is left to gain than sixteen."""
-    gains = []
+    gains, studies = [], [wt.Study(SPACE, seed=seed) for seed in range(4)]
     for n in (8, 16, 30):
-        studies = [wt.Study(SPACE, seed=seed) for seed in range(4)]
         for study in studies:
             study.optimize(bowl, n_trials=n)
         gains.append(np.mean([expected_gain(study.history) for study in studies]))
