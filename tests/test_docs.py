@@ -43,7 +43,8 @@ def usual_precision():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+# the Chinese page has the same blocks as the English one, see below
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "README.zh-CN.md"], ids=lambda p: p.name)
 @pytest.mark.usefixtures("usual_precision")
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -96,9 +97,9 @@ def test_every_option_is_documented(option):
 def test_the_chinese_readme_has_the_same_code_as_the_english_one():
     english, chinese = (
         [
-            re.sub(r"  # .*", "", b)
-            for _, language, b in BLOCK.findall(p.read_text(encoding="utf-8"))
-            if language in ("python", "console")
+            (needs, language, re.sub(r"  # .*", "", block))
+            for needs, language, block in BLOCK.findall(p.read_text(encoding="utf-8"))
+            if language != "text"
         ]
         for p in PAGES[:2]
     )
