@@ -1442,7 +1442,7 @@ class Threads:
 
 
 def blas_threads():
-    return [library.num_threads for library in ThreadpoolController().select(user_api="blas").lib_controllers]
+    return [library.get_num_threads() for library in ThreadpoolController().select(user_api="blas").lib_controllers]
 
 
 def test_suggestions_take_one_thread_and_leave_objectives_theirs():
