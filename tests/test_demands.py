@@ -232,7 +232,7 @@ def play(sampler, seed, n=30):
 def test_d6_conditional_spaces_are_modelled():
     """On three branches bayes is better than random search after start-up, and inactive parameters are absent."""
     start = wt.Bayes().n_initial(wt.Space(BRANCHES))
-    found, randoms = ([play(name, seed)[start:] for seed in range(12)] for name in ("bayes", "random"))
+    found, randoms = ([play(name, seed)[start:] for seed in range(20)] for name in ("bayes", "random"))
     assert mannwhitneyu([min(v) for v in found], [min(v) for v in randoms], alternative="less").pvalue < 0.05
     # a random fallback would be lost among the bests, but not among the typical proposals
     assert (

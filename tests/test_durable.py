@@ -276,9 +276,9 @@ SPACE = {"x": (-1.0, 1.0), "y": (0.0, 1.0), "z": ["a", "b"]}
     ("sampler", "scheduler", "n"), [("auto", None, 24), ("tpe", "median", 40), ("random", "median", 40)]
 )
 def test_d17_timing_decides_nothing(sampler, scheduler, n):
-    """Eight workers, random sleeps, failures and pruning, three times: the same table, and it can be derived again."""
+    """Eight workers, random sleeps, failures and pruning, five times: the same table, and it can be derived again."""
     tables = []
-    for _ in range(3):
+    for _ in range(5):
         study = wt.Study(SPACE, seed=0, sampler=sampler, scheduler=scheduler)
         study.optimize(sleepy, n_trials=n, workers=8, deterministic=True, progress=False)
         tables.append(table(study))
@@ -416,7 +416,7 @@ def test_d25_writers_see_no_lock_errors_while_many_trials_are_browsed(tmp_path):
     path = tmp_path / "study.db"
     study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0)
     storage, number = study._ledger.storage, study._ledger.row.id
-    rows = [finished(i / 20_000).but(key=str(i)) for i in range(20_000)]
+    rows = [finished(i / 50_000).but(key=str(i)) for i in range(50_000)]
     storage.add(number, rows)
     errors, stop = [], threading.Event()
 
@@ -424,7 +424,7 @@ def test_d25_writers_see_no_lock_errors_while_many_trials_are_browsed(tmp_path):
         reader = wt.storage.SQLiteStorage(path)
         while not stop.is_set():
             try:
-                assert len(reader.read(number).trials) >= 20_000
+                assert len(reader.read(number).trials) >= 50_000
             except BaseException as error:
                 errors.append(error)
         reader.close()
