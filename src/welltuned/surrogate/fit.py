@@ -22,7 +22,6 @@ LOG_S2 = (-3.0, 3.0)
 LOG_NZ = (np.log(1e-6), 0.0)
 LOG_V = (-9.0, 2.0)
 LOG_WARP = (-1.6, 1.6)
-WARP_SD = 0.35
 FLATNESS = 6.0  # rate of the prior of a trend's variance
 TREND_ODDS = 2.0  # how much likelier than none a trend is before anything is known
 STIFFEST = 0.25  # draws of hyperparameters stay within two standard deviations of at most 1/√0.25 log units
@@ -73,8 +72,8 @@ def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np
         value += np.log(TREND_ODDS * FLATNESS) + thetas[:, g + 2] - FLATNESS * v
         d[:, g + 2] = 1.0 - FLATNESS * v
     bend = thetas[:, layout.bends :]
-    value -= 0.5 * (bend * bend).sum(1) / WARP_SD**2
-    d[:, layout.bends :] = -bend / WARP_SD**2
+    value -= 0.5 * (bend * bend).sum(1) / layout.bend**2
+    d[:, layout.bends :] = -bend / layout.bend**2
     return value, d
 
 

@@ -20,6 +20,7 @@ from welltuned.surrogate import warp
 from welltuned.surrogate.kernels import JITTER, cholesky, correlation, exp, matern, squared_distances
 
 QUIET, NOISY = 30.0, 3.0
+STIFF, BENT = 0.35, 0.75
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,15 @@ def observations(phi: np.ndarray, y: np.ndarray, group: np.ndarray, numeric: int
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in theta = (log l, log s2, log nz[, log v][, log a, log b]): g length scales, k warped ones."""
+    """Where things are in theta = (log l, log s2, log nz[, log v][, log a, log b]): g length scales, k warped ones.
+
+    ``bend`` is the standard deviation of log a and log b before anything is known.
+    """
 
     g: int
     k: int
     trend: bool = False
+    bend: float = BENT
 
     @property
     def size(self) -> int:

@@ -14,7 +14,7 @@ from welltuned.streams import study_rng
 from welltuned.surrogate import fit as fitting
 from welltuned.surrogate.acquisition import LogProbability
 from welltuned.surrogate.embedding import Embedding, embedding
-from welltuned.surrogate.gp import NOISY, QUIET, Layout, Observations, Posterior, condition, observations
+from welltuned.surrogate.gp import BENT, NOISY, QUIET, STIFF, Layout, Observations, Posterior, condition, observations
 from welltuned.surrogate.kernels import squared_distances
 from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
 from welltuned.surrogate.slopes import believed, beside
@@ -289,11 +289,13 @@ class _Fits:
         """
         scaled, centre, scale = self.output(look.y)
         data = look.data(embed, kept, scaled, centre, scale, self.noise_rate)
-        data = replace(data, bowl=float(len(look.y) >= BOWL))
+        # a rough process forgets soon: how parts of trainings go on, and that failures are near, is told from afar
+        told = near is not None or feigned is not None or embed.partial
+        data = replace(data, bowl=float(len(look.y) >= BOWL), smooth=told)
         if near is not None:
             promised = (near[1] - centre) / scale
             inside = promised < scaled.max()  # the bad tail may be clipped
-            data = replace(believed(data, embed(near[0][inside]), promised[inside]), smooth=True)
+            data = believed(data, embed(near[0][inside]), promised[inside])
         found, smooth = self.thetas(embed, data, look)
         data = replace(data, smooth=smooth)
         if feigned is not None:
@@ -307,7 +309,8 @@ class _Fits:
 
     def thetas(self, embed: Embedding, data: Observations, look: _Looks) -> tuple[np.ndarray, bool]:
         """Return hyperparameters and the kernel for an objective; beyond a hundred observations, from some of them."""
-        layout = Layout(data.n_groups, data.numeric if self.warps else 0, self.trend)
+        bend = BENT if data.smooth else STIFF
+        layout = Layout(data.n_groups, data.numeric if self.warps else 0, self.trend, bend)
         n = len(look.y)
         if n <= EVERY_TIME:
             return thetas(data, layout, self.members, study_rng(self.rng, f"theta {n}"))
