@@ -186,7 +186,7 @@ def fit_model(
     rate = (NOISY if history.wishes.noisy else QUIET) if noise_rate is None else noise_rate
     unit = history.unit[observed]
     warps = bool((unit == unit).sum(axis=1).max() <= MOST_WARPED)
-    fits = _Fits(rng, warps, members, plain, winsor, trend and len(y) <= EARLY, rate)
+    fits = _Fits(rng, warps, members, plain, winsor, trend and len(y) <= EARLY, rate, bool(history.space.conditional))
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
     sems = history.sems[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
@@ -265,6 +265,7 @@ class _Fits:
     winsor: bool
     trend: bool
     noise_rate: float
+    conditional: bool
 
     def output(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
         unit = max(float(np.abs(y).max(initial=0.0)), np.finfo(float).tiny)  # differences of huge values overflow
@@ -289,8 +290,8 @@ class _Fits:
         """
         scaled, centre, scale = self.output(look.y)
         data = look.data(embed, kept, scaled, centre, scale, self.noise_rate)
-        # a rough process forgets soon: how parts of trainings go on, and that failures are near, is told from afar
-        told = near is not None or feigned is not None or embed.partial
+        # a rough process forgets soon what branches share, how trainings go on, and where failures were
+        told = self.conditional or near is not None or feigned is not None or embed.partial
         data = replace(data, bowl=float(len(look.y) >= BOWL), smooth=told)
         if near is not None:
             promised = (near[1] - centre) / scale
