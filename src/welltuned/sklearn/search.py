@@ -34,7 +34,7 @@ from welltuned.space import Space
 from welltuned.space.labels import stable_repr
 from welltuned.study import Study
 from welltuned.study.progress import Progress
-from welltuned.study.rules import make_rules
+from welltuned.study.rules import first_reason, make_rules
 from welltuned.trial import Outcome, Reason, Report, State, Trial
 
 Evaluate = Callable[[int], bool]
@@ -263,8 +263,7 @@ class _Search:
         if self.study.stop_reason is not None:
             self.reason = self.study.stop_reason
             return False
-        history = self.study.history
-        if (why := next(filter(None, (rule.reason(history) for rule in self.rules)), None)) is not None:
+        if (why := first_reason(self.rules, self.study.history)) is not None:
             self.reason = why
             return False
         try:

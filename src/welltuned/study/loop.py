@@ -17,7 +17,7 @@ from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits,
 from welltuned.live import Task
 from welltuned.study.progress import Progress
 from welltuned.study.reasons import BROKEN, BUDGET, TIMEOUT, concerns_all
-from welltuned.study.rules import Rule
+from welltuned.study.rules import Rule, first_reason
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
 if TYPE_CHECKING:
@@ -196,10 +196,7 @@ class _Run:
         if (broken := self._broken()) is not None:
             return broken
         history = self.study.coordinator.judged() if self.options.rules else None
-        if history is None:
-            return None
-        reasons = (rule.reason(history) for rule in self.options.rules)
-        return next((why for why in reasons if why is not None), None)
+        return None if history is None else first_reason(self.options.rules, history)
 
     def _broken(self) -> str | None:
         """Say that the objective seems to be: the rest of the budget would teach nothing."""

@@ -174,3 +174,9 @@ def make_rules(spec: Any) -> tuple[Rule, ...]:
                 f"stop={rule!r} is no rule; write Patience(20), Target(0.99), MaxCost(3600) or ExpectedGain(0.001)"
             )
     return rules
+
+
+def first_reason(rules: Iterable[Rule], history: History) -> str | None:
+    """Return why the first of the rules that does so ends a study; later ones are not asked."""
+    reasons = (rule.reason(history) for rule in rules)
+    return next((why for why in reasons if why is not None), None)
