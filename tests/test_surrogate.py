@@ -217,7 +217,7 @@ def test_the_evidence_has_to_be_for_the_smooth_kernel():
         K = kernels.matern(kernels.squared_distances(phi / 0.4, phi / 0.4), smooth)[0]
         y = np.linalg.cholesky(K + 1e-10 * np.eye(50)) @ rng.standard_normal(50)
         for n in (50, 8):
-            d = gp.observations(phi[:n], outputs.standardise(y[:n])[0], np.arange(2), 2)
+            d = gp.Observations(phi[:n], outputs.standardise(y[:n])[0], np.arange(2), 2, np.zeros(n))
             thetas, chosen = fit.fitted(d, gp.Layout(2, 0))
             found.append(chosen)
             climbed, d = fit.thetas(replace(d, smooth=chosen), gp.Layout(2, 0)), replace(d, smooth=chosen)

@@ -226,20 +226,21 @@ def principal(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fitted(
     data: Observations, layout: Layout, members: int = 1, rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, bool]:
-    """Return hyperparameters as :func:`thetas` does, shape (members, t), and whether the smooth kernel fits better.
+    """Return hyperparameters as :func:`thetas` does, shape (members, t), and whether the kernel is the smooth one.
 
-    Of a dozen results a process with the smooth kernel makes too much: it is sure of what lies far from them, and leads
-    there. So the evidence has to be for it.
+    It is where the data say so. Else the evidence has to be for it: of a dozen results a process with the smooth kernel
+    makes too much, is sure of what lies far from them, and leads there.
     """
-    rough = replace(data, smooth=False)
-    best = most_probable(rough, layout)
+    if data.smooth:
+        return thetas(data, layout, members, rng), True
+    best = most_probable(data, layout)
     # from one peak the climb to the other takes a third of the time
     smooth = replace(data, smooth=True)
     other = maximum(smooth, layout, best[None])
-    odds = log_posterior(other[None], smooth, layout)[0][0] - log_posterior(best[None], rough, layout)[0][0]
+    odds = log_posterior(other[None], smooth, layout)[0][0] - log_posterior(best[None], data, layout)[0][0]
     if odds > SMOOTH_ODDS:
         return thetas(smooth, layout, members, rng, other), True
-    return thetas(rough, layout, members, rng, best), False
+    return thetas(data, layout, members, rng, best), False
 
 
 def thetas(

@@ -376,11 +376,7 @@ def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Gene
     key = digest.digest()
     found = _CACHE.get(key)  # looked up once: in the threads of a server, another one may evict it meanwhile
     if found is None:
-        if data.smooth:
-            found = fitting.thetas(data, layout, members, rng), True
-        else:
-            found = fitting.fitted(data, layout, members, rng)
-        _CACHE[key] = found
+        found = _CACHE[key] = fitting.fitted(data, layout, members, rng)
         while len(_CACHE) > _CACHED:
             _CACHE.popitem(last=False)
     return found
