@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import welltuned as wt
-from welltuned.boosting import for_lightgbm, for_xgboost
+from welltuned.boosting import for_catboost, for_lightgbm, for_xgboost
 from welltuned.live import LiveTrial, Task
 from welltuned.trial import State
 
@@ -61,15 +61,32 @@ def lightgbm_train(trial, metric):
     return found["validation_0"]
 
 
-KINDS = [xgboost_model, xgboost_train, lightgbm_train]
+def catboost_model(trial, metric):
+    catboost = pytest.importorskip("catboost")
+    settings = {"iterations": ROUNDS, "learning_rate": trial["rate"], "depth": 2, "thread_count": 1}
+    model = catboost.CatBoostClassifier(
+        **settings, custom_metric=["Logloss", "AUC"], verbose=False, allow_writing_files=False, use_best_model=False
+    )
+    several = [VALID, (X[: N // 2], Y[: N // 2])]  # with one, it is called "validation"
+    model.fit(*FIT, eval_set=several, callbacks=[for_catboost(trial, metric)])
+    return {name.lower(): values for name, values in model.get_evals_result()["validation_0"].items()}
+
+
+KINDS = [xgboost_model, xgboost_train, lightgbm_train, catboost_model]
+LOGLOSS = {lightgbm_train: "binary_logloss", catboost_model: "Logloss"}
+
+
+def auc(train):
+    return f"validation_0-{'AUC' if train is catboost_model else 'auc'}"
+
 
 
 @pytest.mark.parametrize("train", KINDS)
 def test_each_round_is_a_report(train):
-    curves, name = {}, "binary_logloss" if train is lightgbm_train else "logloss"
+    curves, name = {}, LOGLOSS.get(train, "logloss")
 
     def objective(trial):
-        curves[trial.number] = train(trial, f"validation_0-{name}")[name]
+        curves[trial.number] = train(trial, f"validation_0-{name}")[name.lower()]
         return curves[trial.number][-1]
 
     study = wt.Study({"rate": (0.05, 0.5)}, seed=0, sampler="random")
@@ -87,14 +104,14 @@ def test_training_ends_when_the_trial_is_to_stop(train):
             return wt.schedulers.Stop("enough") if report.step == 3 else wt.schedulers.Continue()
 
     study = wt.Study({"rate": (0.05, 0.5)}, seed=0, sampler="random", direction="maximize", scheduler=AtThree())
-    study.optimize(lambda trial: train(trial, "validation_0-auc")["auc"][-1], n_trials=2)
+    study.optimize(lambda trial: train(trial, auc(train))["auc"][-1], n_trials=2)
     assert [(t.state, len(t.reports)) for t in study.trials] == [(State.PRUNED, 3)] * 2
 
 
 @pytest.mark.parametrize("train", KINDS)
 def test_several_objectives_are_reported_by_name(train):
     study = wt.Study({"rate": (0.05, 0.5)}, seed=0, direction={"auc": "maximize", "rate": "minimize"})
-    wanted = {"auc": "validation_0-auc", "other": "validation_0-auc"}
+    wanted = {"auc": auc(train), "other": auc(train)}
     study.optimize(lambda t: {"auc": train(t, wanted)["auc"][-1], "rate": t["rate"]}, n_trials=1)
     record = study.trials[0]
     assert set(record.reports[-1].metrics) == {"auc", "other"}
@@ -104,7 +121,9 @@ def test_several_objectives_are_reported_by_name(train):
 @pytest.mark.parametrize("train", KINDS)
 def test_a_metric_that_is_not_there(train):
     trial = LiveTrial(Task(0, 1, {"rate": 0.1}))
-    with pytest.raises(wt.InvalidValue, match=r"metric='validation_0-rmse'.*validation_0-auc"):
+    # CatBoost raises what its callbacks raise as an error of its own that quotes it
+    kind = wt.InvalidValue if train is not catboost_model else pytest.importorskip("catboost").CatBoostError
+    with pytest.raises(kind, match=rf"metric='validation_0-rmse'.*{auc(train)}"):
         train(trial, "validation_0-rmse")
 
 
@@ -133,7 +152,7 @@ def test_cross_validation():
     assert len(reported) == 4 and reported[0] > reported[-1] > 0
 
 
-@pytest.mark.parametrize("callback", [for_xgboost, for_lightgbm])
+@pytest.mark.parametrize("callback", [for_xgboost, for_lightgbm, for_catboost])
 @pytest.mark.parametrize("metric", [None, 3, {}, {"auc": None}, ["validation_0-auc"]])
 def test_what_is_no_metric(callback, metric):
     pytest.importorskip(callback.__name__.removeprefix("for_"))

@@ -511,12 +511,16 @@ def test_d9_another_share_is_another_search(tmp_path):
 
 
 @pytest.mark.parametrize("piped", [False, True])
-@pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("package", ["xgboost", "lightgbm", "catboost"])
 def test_d9_real_boosting_stops_on_rows_of_its_own(package, piped):
     module, rounds = pytest.importorskip(package), 200
     if package == "xgboost":
         model = module.XGBClassifier(n_estimators=rounds, learning_rate=0.5, early_stopping_rounds=3, n_jobs=1)
         fit, name = {}, "best_iteration"
+    elif package == "catboost":
+        settings = {"iterations": rounds, "learning_rate": 0.5, "early_stopping_rounds": 3, "thread_count": 1}
+        model = module.CatBoostClassifier(**settings, verbose=False, allow_writing_files=False)
+        fit, name = {}, "best_iteration_"
     else:
         model = module.LGBMClassifier(n_estimators=rounds, learning_rate=0.5, n_jobs=1, verbose=-1)
         fit, name = {"callbacks": [module.early_stopping(3, verbose=False)]}, "best_iteration_"
@@ -524,7 +528,7 @@ def test_d9_real_boosting_stops_on_rows_of_its_own(package, piped):
     step = f"{type(model).__name__.lower()}__" if piped else ""
     estimator = make_pipeline(StandardScaler(), model) if piped else model
     found = RandomizedSearchCV(
-        estimator, {f"{step}max_depth": [2, 3]}, n_iter=2, cv=3, early_stopping=0.2, random_state=0
+        estimator, {f"{step}max_depth": [2, 3]}, n_iter=2, cv=3, early_stopping=0.2, scoring="accuracy", random_state=0
     ).fit(*data, **{f"{step}{k}": v for k, v in {**fit, "sample_weight": weight}.items()})
     best = found.best_estimator_[-1] if piped else found.best_estimator_
     assert getattr(best, name) < rounds - 5

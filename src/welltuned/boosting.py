@@ -1,4 +1,4 @@
-"""Boosted trees that report to a trial as they grow and stop with it: callbacks for XGBoost and LightGBM."""
+"""Boosted trees that report to a trial as they grow and stop with it: callbacks for XGBoost, LightGBM and CatBoost."""
 
 from __future__ import annotations
 
@@ -100,3 +100,42 @@ def for_lightgbm(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
 
     relay = Relay(trial, metric)
     return report
+
+
+def for_catboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
+    """Return a callback for ``fit`` of CatBoost's models, on a processor: on a graphics card CatBoost calls none.
+
+    Parameters
+    ----------
+    trial
+        What the objective received.
+    metric
+        As in :func:`for_xgboost`, with CatBoost's names: ``"validation-AUC"`` with one evaluation set,
+        ``"validation_0-AUC"`` with several; ``"learn-Logloss"`` is of the data that is learned from.
+
+    Raises
+    ------
+    InvalidValue
+        In the first round, when there is no such metric; the message names those that are there. CatBoost quotes it in
+        an error of its own.
+
+    Examples
+    --------
+    ::
+
+        def objective(trial):
+            model = catboost.CatBoostClassifier(**trial, verbose=False)
+            model.fit(X, y, eval_set=(X_valid, y_valid), callbacks=[for_catboost(trial, "validation-Logloss")])
+            return model.get_best_score()["validation"]["Logloss"]
+    """
+    relay = Relay(trial, metric)
+
+    class Report:
+        """Reports each round; training ends when the trial is to stop."""
+
+        def after_iteration(self, info: Any) -> bool:
+            # all rounds so far, of the metrics that CatBoost was told to compute
+            values = {f"{data}-{name}": v[-1] for data, log in info.metrics.items() for name, v in log.items()}
+            return not relay(values, info.iteration, "" if values else NO_DATA)
+
+    return Report()
