@@ -12,7 +12,7 @@ import pytest
 
 import welltuned as wt
 from welltuned.live import LiveTrial, Task
-from welltuned.networks import for_keras, for_lightning, for_transformers
+from welltuned.networks import for_keras, for_lightning, for_skorch, for_transformers
 from welltuned.trial import State
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -149,9 +149,33 @@ def with_transformers(trial, metric, *, epochs=EPOCHS, validated=True, kept=Fals
     return {what: [log[f"eval_{what}"] for log in logs] for what in ("loss", "accuracy")}
 
 
-KINDS = [with_keras, with_lightning, with_pytorch_lightning, with_transformers]
-PREFIX = {with_transformers: "eval"}
-CALLBACKS = {"keras": for_keras, "lightning": for_lightning, "transformers": for_transformers}
+def with_skorch(trial, metric, *, epochs=EPOCHS, validated=True, kept=False):
+    skorch, torch = pytest.importorskip("skorch"), pytest.importorskip("torch")
+    held_out = pytest.importorskip("skorch.helper").predefined_split(skorch.dataset.Dataset(*VALID))
+    torch.manual_seed(0)
+    accuracy = skorch.callbacks.EpochScoring("accuracy", name="valid_accuracy", lower_is_better=False)
+    callbacks = [accuracy, for_skorch(trial, metric)]
+    if kept:
+        last = skorch.callbacks.Checkpoint(monitor=None, dirname=trial.checkpoint, f_criterion=None)
+        callbacks += [last]
+    net = skorch.NeuralNetBinaryClassifier(
+        torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Flatten(0)),
+        lr=trial["rate"],
+        optimizer=torch.optim.Adam,
+        batch_size=8,
+        train_split=held_out if validated else None,
+        callbacks=callbacks,
+        verbose=0,
+    ).initialize()
+    if kept and (trial.checkpoint / "params.pt").exists():
+        net.load_params(checkpoint=last)
+    net.partial_fit(*FIT, epochs=epochs - len(net.history))
+    return {what: net.history[:, f"valid_{what}"] for what in ("loss", "accuracy")}
+
+
+KINDS = [with_keras, with_lightning, with_pytorch_lightning, with_transformers, with_skorch]
+PREFIX = {with_transformers: "eval", with_skorch: "valid"}
+CALLBACKS = {"keras": for_keras, "lightning": for_lightning, "transformers": for_transformers, "skorch": for_skorch}
 
 
 def name_of(train, what):
@@ -179,7 +203,7 @@ def steps_of(train, metric, **settings):
 @pytest.fixture(scope="module")
 def objectives():
     """The functions of the page on networks."""
-    for package in ("torch", "sklearn", "keras", "lightning", "transformers"):
+    for package in ("torch", "sklearn", "keras", "lightning", "skorch", "transformers"):
         pytest.importorskip(package)
     found = {"__name__": "__main__"}
     for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
@@ -250,6 +274,7 @@ def test_a_metric_that_is_not_there(train):
         (with_keras, r"it has \['accuracy', 'loss'\]; give fit\(\) validation data"),
         (with_lightning, r"it has \['train_loss'\]; log it"),
         (with_transformers, "eval_strategy='epoch'"),
+        (with_skorch, r"it has \['train_loss'\]; the network has no train_split"),
     ],
 )
 def test_a_training_without_validation(train, advice):
@@ -271,7 +296,7 @@ def test_a_training_that_died_goes_on_from_its_checkpoint(train, tmp_path):
     assert [r.metrics["value"] for r in first + second] == pytest.approx([r.metrics["value"] for r in whole], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["train", "fit", "train_net", "finetune"])
+@pytest.mark.parametrize("name", ["train", "fit", "train_net", "fit_net", "finetune"])
 def test_the_objectives_of_the_documentation_go_on_from_their_checkpoints(name, objectives, tmp_path):
     def attempt(die_at=None):
         reports, size = [], {"batch": 32} if name == "finetune" else {"units": 32}
@@ -283,7 +308,8 @@ def test_the_objectives_of_the_documentation_go_on_from_their_checkpoints(name, 
 
     _, first = attempt(die_at=3)
     value, second = attempt()
-    assert [r.step for r in first] == [1, 2] and second[0].step == 3
+    # what ends a training of skorch ends it at once, so an epoch is saved before it is reported
+    assert [r.step for r in first] == [1, 2] and second[0].step == (4 if name == "fit_net" else 3)
     assert value == pytest.approx(second[-1].metrics["value"], rel=1e-5)
     losses = [r.metrics["value"] * (-1 if name == "fit" else 1) for r in first[:1] + second[:1]]
     assert losses[0] > losses[1]  # what was learnt is not lost
@@ -382,7 +408,8 @@ def test_what_is_no_metric(package, metric):
 
 @pytest.mark.parametrize("package", CALLBACKS)
 def test_says_what_to_install(package, monkeypatch):
-    for name in ("keras", "keras.callbacks", "lightning.pytorch", "pytorch_lightning", "transformers"):
+    names = ("keras", "keras.callbacks", "lightning.pytorch", "pytorch_lightning", "transformers", "skorch.callbacks")
+    for name in names:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(wt.MissingDependency, match=rf"welltuned\[{package}\]"):
         CALLBACKS[package](trial_of([]), "val_loss")

@@ -1,4 +1,4 @@
-"""Neural networks that report to a trial as they train and stop with it: Keras, Lightning, transformers."""
+"""Neural networks that report to a trial as they train and stop with it: Keras, Lightning, transformers, skorch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 from welltuned.errors import InvalidType, InvalidValue, require
 from welltuned.live import LiveTrial
 from welltuned.relay import Relay
+
+SKORCH_OWN = ("batches", "epoch", "dur", "_best", "_batch_count")  # ends of names of what is no metric in its history
 
 
 def for_keras(trial: LiveTrial, metric: str | Mapping[str, str], *, validation_freq: int | Collection[int] = 1) -> Any:
@@ -251,3 +253,54 @@ def for_transformers(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
 def _step_of(args: Any, state: Any) -> int:
     # epochs are sums of fractions
     return math.ceil(round(state.epoch, 3)) if args.eval_strategy == "epoch" else int(state.global_step)
+
+
+def for_skorch(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
+    """Return a callback for the networks of skorch.
+
+    Each epoch is a report, whose step is skorch's number of the epoch: those from before a checkpoint count, if its
+    history was loaded.
+
+    Parameters
+    ----------
+    trial
+        What the objective received.
+    metric
+        The name of a column of the network's history: ``"valid_loss"``. With several objectives a dict of them, by
+        objective. It has to be what the objective returns, or at least better where that is. A scoring of your own
+        has to come before this one in the list of callbacks.
+
+    Raises
+    ------
+    InvalidType
+        When ``metric`` is something else.
+    InvalidValue
+        In the first epoch, when there is no such column; the message names those that are there.
+    MissingDependency
+        When skorch is not installed.
+
+    Examples
+    --------
+    ::
+
+        def objective(trial):
+            net = NeuralNetClassifier(Net, lr=trial["rate"], callbacks=[for_skorch(trial, "valid_loss")], verbose=0)
+            net.fit(X, y)
+            return net.history[-1, "valid_loss"]
+    """
+    try:
+        from skorch.callbacks import Callback
+    except ImportError as error:
+        raise require("skorch", "skorch", "for_skorch()") from error
+
+    class Report(Callback):
+        """Reports each epoch; training ends when the trial is to stop."""
+
+        def on_epoch_end(self, net: Any, **_: Any) -> None:
+            row = net.history[-1]
+            known = {name: row[name] for name in row if not name.endswith(SKORCH_OWN)}
+            if relay(known, row["epoch"], "" if "valid_loss" in known else "the network has no train_split"):
+                raise KeyboardInterrupt  # skorch ends a training so, its own early stopping too
+
+    relay = Relay(trial, metric)
+    return Report()
