@@ -455,12 +455,14 @@ def test_d25_nothing_stored_is_ever_executed(tmp_path, monkeypatch):
     study = wt.Study({"x": (0.0, 1.0)}, storage="study.db", sampler="random", seed=0)
     study.optimize(lambda t: t["x"], n_trials=3, progress=False)
     payload = pickle.dumps(Malicious())
+    schema = sqlite3.connect("study.db")
     columns = [
         (table, column)
         for table in ("study", "space", "trial")
-        for _, column, *_ in sqlite3.connect("study.db").execute(f"PRAGMA table_info({table})")
+        for _, column, *_ in schema.execute(f"PRAGMA table_info({table})")
         if column not in ("id", "name", "study", "number", "version", "step", "revision")
     ]
+    schema.close()
     for table_name, column in columns:
         for value in (payload, payload.decode("latin-1"), "__import__('os').system('touch pwned')"):
             db = sqlite3.connect("study.db")

@@ -353,6 +353,7 @@ def test_a_damaged_study_is_no_obstacle_to_another_one(path):
     new(path, name="two").optimize(x, n_trials=2)
     with sqlite3.connect(path) as db:
         db.execute("UPDATE study SET attributes = '{}' WHERE name = 'one'")
+    db.close()
     assert len(wt.Study(storage=path, name="two").trials) == 2
     wt.Study(storage=path, name="three")
 

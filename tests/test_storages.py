@@ -89,18 +89,18 @@ class SideBySide(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = Path(tempfile.mkdtemp())
         self.storages = [MemoryStorage(), *self.others()]
         self.seen = [(0, {}), (0, {})]
         self.study = 1
 
     def others(self):
-        return [SQLiteStorage(Path(self.folder.name) / "study.db")]
+        return [SQLiteStorage(self.folder / "study.db")]
 
     def teardown(self):
         for storage in self.storages:
             storage.close()
-        self.folder.cleanup()
+        shutil.rmtree(self.folder)
 
     def both(self, call):
         memory, file = (call(storage) for storage in self.storages)

@@ -101,7 +101,7 @@ class SQLiteStorage(SQLStorage):
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._queues: list[int] = []
-        weakref.finalize(self, _close, self._queues)
+        weakref.finalize(self, _close, self._connections, self._queues)
         self._lock = threading.Lock()
         self._settle_at = 0.0  # by the monotonic clock
         self._identity: tuple[int, int] | None = None  # which file it is, whatever its name
@@ -384,10 +384,7 @@ class SQLiteStorage(SQLStorage):
         with self._lock:
             if getattr(self._local, "pid", None) == os.getpid():
                 self._settle(self._local.db, now=True)  # SQLite does it for the last process only
-            for db in self._connections:
-                db.close()
-            _close(self._queues)
-            self._connections.clear()
+            _close(self._connections, self._queues)
             self._local = threading.local()
 
 
@@ -404,7 +401,10 @@ def _expanded(path: str | os.PathLike[str]) -> Path:
         raise InvalidValue(f"storage {str(path)!r}: there is no such user; write the whole path") from None
 
 
-def _close(descriptors: list[int]) -> None:
+def _close(connections: list[Connection], descriptors: list[int]) -> None:
+    """Close what a storage had open; since Python 3.13, a connection that is only forgotten leaves a warning."""
+    while connections:
+        connections.pop().close()
     while descriptors:
         os.close(descriptors.pop())
 
