@@ -435,7 +435,10 @@ def test_d9_routed_weights_are_divided_too():
     weight = np.arange(120) + 0.5
     with sklearn.config_context(enable_metadata_routing=True):
         stopper = Stopper().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-        for estimator in (stopper, make_pipeline(Shift(), stopper)):
+        piped = make_pipeline(Shift(), stopper)
+        if hasattr(piped, "set_score_request"):  # some releases of scikit-learn want it said of the pipeline too
+            piped.set_score_request(sample_weight=True)
+        for estimator in (stopper, piped):
             seen = stop(estimator, {"sample_weight": weight})
             assert_disjoint(seen)
             assert all(np.array_equal(one["weight"], one["fit"] + 0.5) for one in seen)

@@ -271,7 +271,8 @@ class SQLiteStorage(SQLStorage):
         try:
             yield
         except sqlite3.Error as error:
-            text = str(error)
+            # before Python 3.11, some rows that cannot be read are an error without a word
+            text = str(error) or "a row is malformed"
             advice = next((a for part, a in HINTS.items() if part in text), "everything stored so far is kept")
             kind = DamagedStorage if SALVAGE in advice else StorageError
             raise kind(f"{self.where}: {text}; {advice}") from error
