@@ -493,6 +493,33 @@ def test_defaults_make_an_allowed_configuration():
     assert Space({"x": Float(0.0, 1.0, default=0.1)}, forbidden=[{"x": "< 0.5"}]).defaults is None
 
 
+def test_each_branch_starts_with_its_own_defaults():
+    """One without any, such as ``plain``, has nothing to say, nor has another kernel of the same machine."""
+    space = Space(
+        {
+            "model": ["forest", "svm", "plain"],
+            "trees": Int(5, 100, default=50, when={"model": "forest"}),
+            "C": Float(1e-3, 1e3, log=True, default=1.0, when={"model": "svm"}),
+            "kernel": Categorical(["linear", "rbf", "poly"], default="rbf", when={"model": "svm"}),
+            "gamma": Float(1e-5, 10.0, log=True, default=0.1, when={"kernel": ["rbf", "poly"]}),
+            "degree": Int(2, 5, default=3, when={"kernel": "poly"}),
+            "shift": Float(0.0, 1.0, when={"model": "plain"}),
+        }
+    )
+    forest, svm = space.starts
+    assert forest == space.defaults == {"model": "forest", "trees": 50}
+    assert svm == {"model": "svm", "C": 1.0, "kernel": "rbf", "gamma": 0.1}
+    assert Space(dict(space), forbidden=[{"kernel": "rbf"}]).starts == (forest,)
+    by_way = Space({n: p for n, p in space.items() if n not in ("C", "shift")})  # of its own parent
+    assert by_way.starts == (forest, {"model": "svm", "kernel": "rbf", "gamma": 0.1})
+    grids = Space.parse([{"x": Float(0, 1, default=0.3)}, {"x": Float(0, 1, default=0.7), "y": ["a"]}, {"z": [1, 2]}])
+    assert grids.starts == ({"x": 0.3}, {"x": 0.7, "y": "a"})
+    # what only adds to the defaults is no other branch: ten switches would be ten trials
+    switch = {"dropout": [False, True], "rate": Float(0.1, 0.9, default=0.5, when={"dropout": True})}
+    assert Space(switch).starts == ({"dropout": False},)
+    assert Space({"model": ["a", "b"], "x": Float(0, 1, when={"model": "b"})}).starts == ()
+
+
 @pytest.mark.parametrize("kind", [Categorical, Ordinal])
 @pytest.mark.parametrize(
     "values", [["l1", None, "l2"], {"some": "l1", "none": None}, {None: "l1", "l1": None}], ids=repr

@@ -739,6 +739,31 @@ def test_a_search_begins_with_settings_that_are_none(cls, tmp_path):
     assert wt.Space.from_json(row.spaces[-1]).defaults == {"b": None}, "whoever opens the file begins there, too"
 
 
+def test_models_among_the_choices_come_with_their_own_settings():
+    """What the estimator has in their place, and under the same name, is none of theirs."""
+    spaces = [
+        {"a": [SVC(C=2.0)], "a__C": (0.1, 9.0)},
+        {"a": [KNN, KNeighborsClassifier(7)], "a__n_neighbors": (1, 9)},
+        {"a": [LogisticRegression()], "a__C": (0.1, 9.0)},
+        {"a": [None]},
+    ]
+    starts = with_own_settings(read_space("space", spaces), Memo(a=SVC(C=3.0))).starts
+    assert [{k: v for k, v in s.items() if k != "a"} for s in starts] == [
+        {"a__C": 3.0},
+        {"a__n_neighbors": KNN.n_neighbors},
+        {"a__C": 3.0},  # one parameter of two grids has one default
+    ]
+    one = wt.Space(
+        {
+            "a": [spaces[0]["a"][0], KNN],
+            "a__C": wt.Float(0.1, 9.0, when={"a": spaces[0]["a"][0]}),
+            "a__n_neighbors": wt.Int(1, 9, when={"a": KNN}),
+        }
+    )
+    first, second = with_own_settings(one, Memo(a=None)).starts
+    assert (first["a__C"], second["a__n_neighbors"]) == (2.0, KNN.n_neighbors)
+
+
 def test_settings_that_the_space_lacks_change_nothing():
     space = read_space("space", [{"a": [1, 2]}, {"b": [3.0, 4.0]}])
     assert with_own_settings(space, SVC()) == space

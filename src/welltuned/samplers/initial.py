@@ -1,4 +1,4 @@
-"""What comes before a model: the defaults once and first, then points spread evenly over the space."""
+"""What comes before a model: the defaults once and first, of all branches, then points spread evenly over the space."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from welltuned.streams import origin
 
 
 def initial_design(space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
-    """Return the configuration of all defaults, unless it was tried, and then points of the study's Sobol sequence."""
+    """Return the configurations of defaults that were not tried, and then points of the study's Sobol sequence."""
     if n == 0:
         return []
     seed, number = origin(rng)
     spreads = space.decode(spread(space, seed, number, n, rng), activated=True)
-    defaults = space.defaults
-    return spreads if defaults is None or history.knows(space.key(defaults)) else [defaults, *spreads]
+    return [*(params for params in space.starts if not history.knows(space.key(params))), *spreads]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -74,13 +74,16 @@ def _read(name: Any, values: Any, pairs_are_values: bool) -> Parameter:
 def with_own_settings(space: Space, estimator: Any) -> Space:
     """Return a space in which an estimator's own settings are the defaults of the parameters that have none.
 
-    A number out of bounds becomes the nearest one within them; what is of another kind says nothing, such as
-    ``gamma="scale"`` where numbers are searched, a count where shares are, or -1 where nothing is below 0. Of a list of
-    grids, the default is the one that has most of the settings, the first of equals.
+    Where another model is searched in the place of its own one, as a step of a pipeline, that model's are those of its
+    parameters. A number out of bounds becomes the nearest one within them; what is of another kind says nothing, such
+    as ``gamma="scale"`` where numbers are searched, a count where shares are, or -1 where nothing is below 0. Of a list
+    of grids, the default is the one that has most of the settings, the first of equals.
     """
     own = estimator.get_params(deep=True)
-    values = {column: own[public(column)] for column in space if public(column) in own}
-    named = {n: _with_default(p, values[n]) if n in values else p for n, p in space.items()}
+    others = _settings_of_choices(space, own)
+    values = {column: own[public(column)] for column in space if public(column) in own and column not in others}
+    settings = values | others
+    named = {n: _with_default(p, settings[n]) if n in settings else p for n, p in space.items()}
     for hidden in space.hidden:
         held = {n for n, value in values.items() if _holds(named[n], value)}
         grids = [{n for n in space if n != hidden and _stands_in(space[n], hidden, i)} for i in space[hidden].choices]  # type: ignore[union-attr]
@@ -90,6 +93,34 @@ def with_own_settings(space: Space, estimator: Any) -> Space:
         if grids[nearest] & held:
             named[hidden] = replace(space[hidden], default=nearest)
     return Space(named, forbidden=space.forbidden, constraints=space.constraints, grids=bool(space.hidden))
+
+
+def _settings_of_choices(space: Space, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by column what models that may stand in the place of the estimator's own ones are, and their settings."""
+    found: dict[str, Any] = {}
+    for column in space:
+        for step, models in _models(space, column):
+            rest = public(column)[len(step) :].removeprefix("__")
+            settings = [{"": model, **model.get_params(deep=True)} for model in models]
+            known = [values[rest] for values in settings if rest in values]
+            if known and not any(type(own.get(step)) is type(model) for model in models):
+                found[column] = known[0]
+    return found
+
+
+def _models(space: Space, column: str) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the steps that a column is, or is a setting of, with the models that they have where it exists."""
+    when = space[column].when
+    for other, parameter in space.items():
+        step = public(other)
+        if not (step and isinstance(parameter, Choice) and f"{public(column)}__".startswith(f"{step}__")):
+            continue
+        condition = space.conditions[column]
+        tests = [] if condition is None else [t for c in condition.clauses for t in c if t.parent == other]
+        if tests or parameter.when in (None, when):
+            among = {i for t in tests for i in t.indices} or range(len(parameter.choices))
+            models = [parameter.choices[i] for i in sorted(among)]
+            yield step, [model for model in models if hasattr(model, "get_params") and not isinstance(model, type)]
 
 
 def _stands_in(parameter: Parameter, hidden: str, grid: int) -> bool:

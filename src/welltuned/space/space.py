@@ -158,15 +158,59 @@ class Space(Mapping[str, Parameter]):
         """
         if all(p.default is NO_DEFAULT for p in self.values()):
             return None
-        unit = [_usual(p) for p in self.values()]
-        params = self.decode(np.array([unit]))[0]
-        # exactly the default, not its image through the codec, which of a choice is the choice itself
-        params |= {
-            n: p.default
-            for n, p in self.items()
-            if n in params and p.default is not NO_DEFAULT and not isinstance(p, Choice)
-        }
+        params = self._defaults_at(self._usual())
         return params if self.allows(params) else None
+
+    @cached_property
+    def starts(self) -> tuple[Params, ...]:
+        """What is worth trying before anything is known: :attr:`defaults`, and the same in each other branch.
+
+        A branch is a set of parameters that exist together, as each model of a choice among models has its own. One
+        that only adds parameters to those of another is none here, and one whose parameters have no default says
+        nothing new.
+        """
+        found = [] if self.defaults is None else [self.defaults]
+        known = [~np.isnan(self._usual())]
+        has_default = np.array([p.default is not NO_DEFAULT for p in self.values()])
+        for parent, parameter in self.items():
+            for choice in range(len(parameter.choices)) if isinstance(parameter, Categorical) else ():
+                unit = self._usual(self._leading_to(parent, choice))
+                active = ~np.isnan(unit)
+                if all((k & ~active).any() and (active & ~k & has_default).any() for k in known):
+                    params = self._defaults_at(unit)
+                    found += [params] if self.allows(params) else []
+                    known.append(active)
+        return tuple(found)
+
+    def _leading_to(self, name: str, choice: int) -> dict[str, int]:
+        """Return the choice that a category is to have, and those of others without which it would not exist."""
+        chosen, behind = {}, [(name, choice)]
+        while behind:
+            name, choice = behind.pop()
+            chosen[name] = choice
+            condition = self.conditions[name]
+            tests = () if condition is None else condition.clauses[0]
+            behind += [(t.parent, t.indices[0]) for t in tests if t.indices and t.parent not in chosen]
+        return chosen
+
+    def _usual(self, chosen: Mapping[str, int] | None = None) -> np.ndarray:
+        """Return a row of defaults, middles and first choices, but for the ``chosen`` ones, by position; activated."""
+        chosen = chosen or {}
+        row = [
+            (chosen[n] + 0.5) / len(p.choices) if n in chosen and isinstance(p, Choice) else _usual(p)
+            for n, p in self.items()
+        ]
+        return self.activate(np.array([row]))[0]
+
+    def _defaults_at(self, unit: np.ndarray) -> Params:
+        """Decode a row of defaults: exactly, not to their images through the codec; of a choice that is the choice."""
+        params = self.decode(unit[None], activated=True)[0]
+        active = ~np.isnan(unit)
+        return params | {
+            public(n): p.default
+            for j, (n, p) in enumerate(self.items())
+            if active[j] and p.default is not NO_DEFAULT and not isinstance(p, Choice) and public(n)
+        }
 
     @cached_property
     def columns(self) -> codec.Columns:
