@@ -1,4 +1,10 @@
-"""What it brings a search to begin with a model's own settings: small real tasks, with and without them."""
+"""What it brings a search to begin with a model's own settings: small real tasks, with and without them.
+
+    python benchmarks/defaults.py --seeds 0-2
+    python benchmarks/defaults.py --suite choices --seeds 0-2
+
+In a choice among models, it begins with those of each of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse  # noqa: E402
 import warnings  # noqa: E402
+from dataclasses import replace  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -16,7 +23,7 @@ import welltuned as wt  # noqa: E402
 from peers import welltuned_space  # noqa: E402
 from problems import Config, Problem, draw  # noqa: E402
 from regret import markdown, seeds  # noqa: E402
-from tasks import KINDS, POINTS, REGRESSION, tasks  # noqa: E402
+from tasks import KINDS, POINTS, REGRESSION, Kind, choice_models, choices, tasks  # noqa: E402
 from welltuned.sklearn.spaces import with_own_settings  # noqa: E402
 
 MARKS = (1, 4, 8, 16, 24, 32)
@@ -24,11 +31,26 @@ WORST = 3.0  # regrets count as that at most: a first trial may be as bad as it 
 
 
 def with_defaults(title: str, problem: Problem) -> wt.Space:
-    """Return the task's space with the defaults of its model's class."""
-    kind, _, score = title.split(":")[-1].split("-")
-    model = KINDS[kind].make(dict(draw(problem.space, np.random.default_rng(0))), score not in REGRESSION)
+    """Return the task's space with the defaults of its model's class, or of the classes that it chooses among."""
+    suite, name = title.split(":")
+    *_, score = name.split("-")
+    if suite == "tasks":
+        return as_it_stands(KINDS[name.split("-")[0]], score, welltuned_space(problem), "")
+    space = welltuned_space(problem)
+    for kind, model in choice_models(score).items():
+        space = as_it_stands(model, score, space, f"{kind}_")
+    return space
+
+
+def as_it_stands(kind: Kind, score: str, space: wt.Space, prefix: str) -> wt.Space:
+    """Return a space whose parameters with a ``prefix`` have the defaults of a kind of model."""
+    model = kind.make(dict(draw(kind.space, np.random.default_rng(0))), score not in REGRESSION)
     last = model[-1] if hasattr(model, "steps") else model
-    return with_own_settings(welltuned_space(problem), type(last)())
+    # without conditions, whose parents may have another name here
+    own = {n: replace(space[f"{prefix}{n}"], when=None) for n in kind.space}
+    found = with_own_settings(wt.Space(own), type(last)())
+    given = {f"{prefix}{n}": replace(space[f"{prefix}{n}"], default=found[n].default) for n in own}
+    return wt.Space({**space, **given})
 
 
 def trace(space: wt.Space, problem: Problem, seed: int, budget: int) -> list[float]:
@@ -54,14 +76,15 @@ def regrets(problem: Problem, first: wt.Space, chosen: list[int], budget: int) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--suite", choices=["tasks", "choices"], default="tasks")
     parser.add_argument("--seeds", type=seeds, default=seeds("0-2"), help="0-4 or 0,3,7")
     parser.add_argument("--budget", type=int, default=max(MARKS), help="trials per run")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     marks = [m for m in MARKS if m <= given.budget]
     by_task = []
-    for title, make in tasks().items():
+    for title, make in (tasks() if given.suite == "tasks" else choices()).items():
         problem = make()
         first = with_defaults(title, problem)
         if first.defaults is None:

@@ -343,11 +343,16 @@ def tasks() -> dict[str, Callable[[], Problem]]:
     return {f"tasks:{name}": functools.partial(_task, name) for name in TASKS}
 
 
+def choice_models(score: str) -> dict[str, Kind]:
+    """Return the kinds of model that there is a choice among."""
+    svm = "svr" if score in REGRESSION else "svc"
+    return {"svm": KINDS[svm], "forest": KINDS["forest"], "boosting": KINDS["boost"]}
+
+
 def _choice(name: str) -> Problem:
     """Make the choice among a support vector machine, a forest and boosting, each with parameters of its own."""
     data, score = name.split("-")
-    svm = "svr" if score in REGRESSION else "svc"
-    models = {"svm": KINDS[svm], "forest": KINDS["forest"], "boosting": KINDS["boost"]}
+    models = choice_models(score)
 
     def make(config: Config, classes: bool) -> Any:
         kind = config["kind"]
