@@ -724,6 +724,13 @@ def test_show(studies):
     assert not re.findall(r"^\d+\s+(complete|failed)", run("show", "first", "--trials", 0), re.MULTILINE)
 
 
+def test_show_has_the_notes_of_the_study(studies):
+    assert "notes" not in run("show", "first")
+    studies["first"].note(data="[v3]")
+    assert "notes: data = [v3]\n" in run("show", "first")
+    assert run_json("show", "first", "--json")["notes"] == {"data": "[v3]"}
+
+
 def test_show_json(studies):
     found = run_json("show", "first", "--json")
     assert len(found["trials"]) == 12

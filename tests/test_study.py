@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 import welltuned as wt
 from objectives import by_run
 from welltuned.live import LiveTrial, Task
+from welltuned.report import Subject, summary
 from welltuned.storage import SQLiteStorage
 from welltuned.study import Added
 from welltuned.trial import Origin, State
@@ -1121,6 +1122,20 @@ def test_a_range_of_one_value_is_that_value():
     assert study.best_value == 2.5 and study.history.fits.all()
     with pytest.raises(wt.InvalidValue, match="not an active parameter"):
         wt.Study({"x": (0.0, 1.0)}).ask().suggest_int("n", 1, 1)
+
+
+def test_a_study_has_notes_of_its_own(tmp_path):
+    """Of two who write at once neither loses anything, and what belongs to the study itself stays as it is."""
+    path = str(tmp_path / "study.db")
+    one, other = (wt.Study({"x": (0.0, 1.0)}, storage=path, n_trials=3, scheduler="median", seed=0) for _ in range(2))
+    assert one.notes == {}
+    one.note(data="v3", size=np.int64(7), scheduler="mine", self="me")
+    other.set_user_attr("commit", "3f2a")
+    other.note(data="v4")
+    assert one.notes == one.user_attrs == {"data": "v4", "size": 7, "scheduler": "mine", "self": "me", "commit": "3f2a"}
+    again = wt.Study(storage=path)
+    assert (again.notes, again.scheduler) == (one.notes, wt.Median())
+    assert "Notes: data = v4, size = 7, " in summary(Subject.of(again))
 
 
 def test_to_frame_holds_what_was_noted():

@@ -8,8 +8,8 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from welltuned.stats import (
     regret_bound,
 )
 from welltuned.study.breeding import lineage
+from welltuned.study.notes import in_words
 from welltuned.study.progress import duration
 from welltuned.trial import State, Trial
 
@@ -148,6 +149,8 @@ class Subject:
         What proposes its configurations, or the name of a sampler that is a user's own.
     has_space
         Whether it has a space: not before the first trial of an objective that suggests its own parameters.
+    notes
+        What was noted of the study itself.
     """
 
     name: str
@@ -156,12 +159,13 @@ class Subject:
     history: History
     sampler: Sampler | str
     has_space: bool = True
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study) -> Subject:
         """Return a study as it is now."""
         seen = study.history
-        return cls(study.name, study.seed, study.stop_reason, seen, study.sampler, study.has_space)
+        return cls(study.name, study.seed, study.stop_reason, seen, study.sampler, study.has_space, study.notes)
 
 
 @dataclass(frozen=True)
@@ -319,8 +323,12 @@ def summary(subject: Subject) -> str:
     goals = ", ".join(f"{name} is {direction}d" for name, direction in seen.directions.items())
     return (
         f"{len(seen)} trials ({', '.join(states) or 'none yet'}), {duration(seconds)} of evaluation; {goals}. Sampler "
-        f"{_sampler(subject)}; seed {subject.seed}.{stop}"
+        f"{_sampler(subject)}; seed {subject.seed}.{stop}{_notes(subject)}"
     )
+
+
+def _notes(subject: Subject) -> str:
+    return f" Notes: {in_words(subject.notes)}." if subject.notes else ""
 
 
 def _sampler(subject: Subject) -> str:

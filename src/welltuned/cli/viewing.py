@@ -26,6 +26,7 @@ from welltuned.samplers import describe_sampler
 from welltuned.schedulers import describe_scheduler
 from welltuned.stats import SPOKEN_OF, importance, interactions
 from welltuned.study import Study, stored_study
+from welltuned.study.notes import in_words
 from welltuned.study.progress import duration
 from welltuned.study.table import rows
 from welltuned.trial import State
@@ -77,6 +78,7 @@ def _summary(study: Study) -> dict[str, Any]:
         "directions": dict(study.directions),
         "seed": study.seed,
         "stop_reason": study.stop_reason,
+        "notes": study.notes,
         "states": {s.value: sum(t.state is s for t in seen.trials) for s in State},
         "best": trial_json(seen.best) if single and seen.best else None,
         "front": None if single else [trial_json(t) for t in seen.front],
@@ -124,6 +126,8 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
     judge = "no scheduler" if found.scheduler is None else f"scheduler {_settings(describe_scheduler(found.scheduler))}"
     out.print(f"sampler {_settings(describe_sampler(found.sampler))}, {judge}")
     out.print(f"stopped because: {found.stop_reason or '–'}")
+    if notes := found.notes:
+        out.print(f"notes: {in_words(notes)}", markup=False)
     out.print()
     _print_space(found, importance(seen), interactions(seen))
     print_trials(found, list(seen.trials)[len(seen) - min(n, len(seen)) :])

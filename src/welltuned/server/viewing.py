@@ -55,7 +55,7 @@ UNDER_WAY = record(
 )
 COUNTS = record(" ".join(s.value for s in State), **{s.value: COUNT for s in State})
 SUMMARY = record(
-    "name directions seed sampler scheduler space stop_reason counts best front n_trials spent running revision "
+    "name directions seed sampler scheduler space stop_reason notes counts best front n_trials spent running revision "
     "created time",
     name=NAME,
     directions=DIRECTIONS,
@@ -64,6 +64,7 @@ SUMMARY = record(
     scheduler=maybe(FREE),
     space=maybe(FREE),
     stop_reason=maybe(TEXT),
+    notes=FREE,
     counts=COUNTS,
     best=maybe(TRIAL),
     front=maybe(several(TRIAL)),

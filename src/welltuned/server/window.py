@@ -25,6 +25,7 @@ from welltuned.storage import Changes, Storage, StudyRow
 from welltuned.storage.wire import report_to_json, to_json
 from welltuned.study.checks import SCHEDULER
 from welltuned.study.ledger import BUDGET, Ledger
+from welltuned.study.notes import notes_of
 from welltuned.trial import State, Trial
 
 log = logging.getLogger("welltuned")
@@ -130,7 +131,8 @@ class View:
     def subject(self, row: StudyRow) -> tuple[Subject, int]:
         """Return what a report is about, and its revision."""
         seen, revision = self.look(row)
-        return Subject(row.name, row.seed, self.stop_reason, seen, _sampler(row), bool(row.spaces)), revision
+        there = bool(row.spaces)
+        return Subject(row.name, row.seed, self.stop_reason, seen, _sampler(row), there, notes_of(row)), revision
 
     def _opened(self, row: StudyRow) -> Ledger:
         ledger = Ledger(cast(Storage, self._storage), row, None)
@@ -255,6 +257,7 @@ class Window:
             "scheduler": row.attributes.get(SCHEDULER),
             "space": history.space.to_json() if row.spaces else None,
             "stop_reason": row.stop_reason,
+            "notes": notes_of(row),
             "counts": dict(digest.counts),
             "best": to_json(_cut(history.best, reports)) if single and history.best else None,
             "front": None if single else [to_json(_cut(trial, reports)) for trial in history.front],

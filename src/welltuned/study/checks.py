@@ -16,7 +16,8 @@ import numpy as np
 from welltuned.errors import InvalidType, InvalidValue, StorageError
 from welltuned.history import History, Wishes
 from welltuned.live import Task
-from welltuned.samplers import Auto, Bayes, Sampler
+from welltuned.samplers import Auto, Bayes, Grid, Sampler
+from welltuned.samplers.novel import size
 from welltuned.schedulers import NONE, SCHEDULERS, Scheduler, describe_scheduler, make_scheduler, pauses
 from welltuned.settings import real, whole
 from welltuned.space import Categorical, Ordinal, Space, public
@@ -367,3 +368,9 @@ def check_deterministic(deterministic: Any, per: str | None, pauses: bool) -> bo
             "use scheduler='halving', or one worker without deterministic="
         )
     return bool(deterministic)
+
+
+def check_ends(sampler: Sampler, space: Space | None, noisy: bool) -> None:
+    """Refuse a run without a limit that no end of the space would end: a noisy one goes round it again and again."""
+    if not isinstance(sampler, Grid) and (space is None or noisy or size(space) is None):
+        raise InvalidValue("optimize: nothing would end the search; give n_trials=, timeout= or stop=")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,25 @@ def record_of(history: History, number: Any, what: str = "tell") -> Trial:
     if (trial := history.trials_by_number.get(int(number))) is None:
         raise InvalidValue(f"{what}: there is no trial {number}; the study has {len(history.trials)}")
     return trial
+
+
+def as_enqueued(params: Any, space: Space | None, objectives: tuple[str, ...]) -> list[Trial]:
+    """Return a configuration, or a list of them, as waiting trials.
+
+    Raises
+    ------
+    InvalidType, InvalidValue
+        When one is not a configuration of the space.
+    """
+    if not isinstance(params, Iterable) or isinstance(params, (str, bytes)):
+        raise InvalidType(f"enqueue: {params!r} is neither a configuration nor a list of them")
+    rows: list[Any] = [params] if is_one(params, space) else list(params)
+    found = [dict(p) if space is None or space.partial else space.validate(p) for p in rows]
+    keys = [None if space is None else space.key(p) for p in found]
+    return [
+        Trial(0, State.WAITING, p, origin=Origin.ENQUEUED, key=key, objectives=objectives)
+        for p, key in zip(found, keys, strict=True)
+    ]
 
 
 def already_there(asked: Sequence[Trial], history: History) -> dict[int, int]:

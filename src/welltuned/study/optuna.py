@@ -154,9 +154,10 @@ def from_optuna(
     found = _Found(tuple(directions))
     for frozen in _trials(source):
         found.take(frozen, origin)
-    found.without["attributes of the study"] += len(getattr(source, "user_attrs", None) or {})
     where, called = open_storage(storage), check_name(origin or "study" if name is None else name)
     study = _study(found, space, where, {"direction": directions, "storage": where, "name": called, **options})
+    for key, value in (getattr(source, "user_attrs", None) or {}).items():
+        study.set_user_attr(key, value)
     _add(study, found)
     _warn(study.name, found)
     return study

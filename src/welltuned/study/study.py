@@ -19,9 +19,8 @@ from welltuned.executors import check_executor, check_limits, check_workers, cou
 from welltuned.history import History
 from welltuned.live import LiveTrial, folder_of
 from welltuned.samplers import SAMPLERS, Grid, Sampler, describe_sampler, make_sampler
-from welltuned.samplers.novel import size
 from welltuned.schedulers import Scheduler, make_scheduler
-from welltuned.space import Params, Space
+from welltuned.space import Space
 from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
 from welltuned.study.breeding import check_folders, lineage
@@ -34,6 +33,7 @@ from welltuned.study.checks import (
     check_count,
     check_deterministic,
     check_directions,
+    check_ends,
     check_lease,
     check_name,
     check_objective,
@@ -56,14 +56,15 @@ from welltuned.study.checks import (
     warn_of_unused,
 )
 from welltuned.study.coordinator import MOST_DEATHS, Coordinator, checkpoint_folder
-from welltuned.study.incoming import Added, already_there, firsts, is_one, read_row, record_of, rows_of
+from welltuned.study.incoming import Added, already_there, as_enqueued, firsts, is_one, read_row, record_of, rows_of
 from welltuned.study.keywords import checks_keywords
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
+from welltuned.study.notes import as_attributes
 from welltuned.study.replay import Replay, replay
 from welltuned.study.rules import Rule, make_rules
 from welltuned.study.table import rows as flat_rows
-from welltuned.trial import Origin, Outcome, Reason, State, Trial
+from welltuned.trial import Outcome, Reason, State, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -341,6 +342,13 @@ class Study:
         number = record_of(self.history, getattr(trial, "number", trial), "checkpoint").number
         return folder_of(number, self.coordinator.folder(number))
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was noted of the study itself, by anybody who works on it."""
+        return self._ledger.notes()
+
+    user_attrs = notes
+
     def recommend(self) -> Recommendation:
         """Return the configuration to use, what to expect of it, and the observed best without its selection bias.
 
@@ -515,7 +523,8 @@ class Study:
             check_deterministic(deterministic, self._ledger.wishes.per, self.coordinator.promotion.possible),
             bool(stay),
         )
-        self._check_ends(total, options)
+        if total is None and options.timeout is None and not options.rules:
+            check_ends(self.sampler, self._ledger.space, self._ledger.wishes.noisy)
         check_folders(self.scheduler, self.coordinator.folders)
         warn_of_lacking(self._ledger.row, self.scheduler)
         with self.coordinator.alone():
@@ -528,13 +537,6 @@ class Study:
             if isinstance(self.sampler, Grid) and self._ledger.space is not None:
                 log.info("study %r: the whole grid takes %d evaluations", self.name, self.sampler.size(self.space))
             run(self, objective, options)
-
-    def _check_ends(self, total: int | None, options: Options) -> None:
-        if total is not None or options.timeout is not None or options.rules or isinstance(self.sampler, Grid):
-            return
-        # a noisy one goes round a finite space again and again
-        if self._ledger.space is None or self._ledger.wishes.noisy or size(self.space) is None:
-            raise InvalidValue("optimize: nothing would end the search; give n_trials=, timeout= or stop=")
 
     def stop(self, reason: str = "stopped by the user") -> None:
         """End the study after the trials that are running, in every process that works on it; a call of
@@ -576,14 +578,7 @@ class Study:
         InvalidValue
             When one is not a configuration of the space; none is enqueued then.
         """
-        if not isinstance(params, Iterable) or isinstance(params, (str, bytes)):
-            raise InvalidType(f"enqueue: {params!r} is neither a configuration nor a list of them")
-        rows: list[Any] = [params] if is_one(params, self._ledger.space) else list(params)
-        found = [dict(p) if self._ledger.space is None or self.space.partial else self.space.validate(p) for p in rows]
-        asked = [
-            Trial(0, State.WAITING, p, origin=Origin.ENQUEUED, key=self._key(p), objectives=self.objectives)
-            for p in found
-        ]
+        asked = as_enqueued(params, self._ledger.space, self.objectives)
         anew = again or self._ledger.wishes.noisy
         known = {} if anew else already_there(asked, self.history)
         first = list(range(len(asked))) if anew else firsts(asked)
@@ -621,13 +616,19 @@ class Study:
                 refused.append((row, str(error)))
         return Added(tuple(self._ledger.append(taken)), tuple(refused))
 
-    def _key(self, params: Params) -> str | None:
-        return self.space.key(params) if self._ledger.space is not None else None
+    def note(self, /, **notes: Any) -> None:
+        """Keep values that JSON can hold with the study, such as ``data="2026-11"`` or ``commit="3f2a"``.
+
+        What is noted under the same name later takes its place. Reports and ``welltuned show`` have them.
+        """
+        self._ledger.keep(as_attributes(jsonable(notes)))
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Keep one value with the study; the name that users of Optuna know for :meth:`note`."""
+        self._ledger.keep(as_attributes(jsonable({key: value})))
 
     def to_frame(self) -> pd.DataFrame:
-        """Return all trials as a pandas DataFrame: one row a trial, one column a parameter, a metric, or a
-        fact about it. When it started is a time in UTC.
-        """
+        """Return all trials as a pandas DataFrame: a row each, a column a parameter, metric or fact; times in UTC."""
         try:
             import pandas as pd
         except ImportError as error:
