@@ -384,6 +384,23 @@ def test_a_forked_child_opens_its_own_connection(path, opened):
     assert [t.owner for t in storage.read(study).trials] == ["child"]
 
 
+def test_a_forked_child_closes_its_own_connection_only(path, opened, monkeypatch):
+    """Where a thread of its parent is using the other one, whoever closes that waits for ever."""
+    storage, closed = opened(path), []
+    study = storage.open(study_row()).id
+    close = Connection.close
+    monkeypatch.setattr(Connection, "close", lambda db: (closed.append(db), close(db)))
+    pid = os.fork()
+    if pid == 0:
+        storage.claim(study, "child", LEASE)
+        storage.close()
+        os._exit(len(closed))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert [t.owner for t in storage.read(study).trials] == ["child"]
+    storage.close()
+    assert len(closed) == 1
+
+
 def test_a_file_stays_where_it_is_when_the_folder_changes(tmp_path, opened, monkeypatch):
     """An objective may change the folder; threads and processes that open the file later still find it."""
     here, there = tmp_path / "here", tmp_path / "there"

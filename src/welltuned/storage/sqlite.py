@@ -52,12 +52,14 @@ LOG_PAGES = 4000
 SETTLE, SETTLE_SHARE = 1.0, 0.02  # seconds between copies of the log into the file, and their share of the time
 TURN = 0.0003  # seconds between two looks of the one whose turn is next
 CHECKED = 256 << 20  # bytes up to which a file is read through when it is opened
+INHERITED: list[sqlite3.Connection] = []  # connections of the process that this one was forked from
 
 
 class Connection(sqlite3.Connection):
     """A connection that knows which of its transactions is open."""
 
     turn = 0
+    pid = 0  # of the process that opened it
 
     def begin_turn(self) -> int:
         """Return the number of the transaction that is about to begin."""
@@ -160,6 +162,7 @@ class SQLiteStorage(SQLStorage):
         db = sqlite3.connect(
             name, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection, uri=uri
         )
+        db.pid = os.getpid()
         try:
             prepare(db)
         except BaseException:
@@ -403,9 +406,17 @@ def _expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def _close(connections: list[Connection], descriptors: list[int]) -> None:
-    """Close what a storage had open; since Python 3.13, a connection that is only forgotten leaves a warning."""
-    while connections:
-        connections.pop().close()
+    """Close what a storage had open; since Python 3.13, a connection that is only forgotten leaves a warning.
+
+    A forked child leaves those of its parent alone, and keeps them: where another thread was using one, its lock is
+    never released here, and whoever closes it waits for ever.
+    """
+    here = os.getpid()
+    INHERITED.extend(db for db in connections if db.pid != here)
+    for db in connections:
+        if db.pid == here:
+            db.close()
+    connections.clear()
     while descriptors:
         os.close(descriptors.pop())
 
