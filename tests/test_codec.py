@@ -520,6 +520,16 @@ def test_each_branch_starts_with_its_own_defaults():
     assert Space({"model": ["a", "b"], "x": Float(0, 1, when={"model": "b"})}).starts == ()
 
 
+def test_many_branches_are_looked_at_together(monkeypatch):
+    """One by one, a few hundred of them take a minute."""
+    models, rows = [f"m{i}" for i in range(40)], []
+    space = Space({"model": models, **{f"x_{m}": Float(0, 1, default=0.5, when={"model": m}) for m in models}})
+    activate = Space.activate
+    monkeypatch.setattr(Space, "activate", lambda space, unit: (rows.append(len(unit)), activate(space, unit))[1])
+    assert [s["model"] for s in space.starts] == models
+    assert rows == [1, 41]  # the defaults, and all others with them
+
+
 @pytest.mark.parametrize("kind", [Categorical, Ordinal])
 @pytest.mark.parametrize(
     "values", [["l1", None, "l2"], {"some": "l1", "none": None}, {None: "l1", "l1": None}], ids=repr

@@ -158,7 +158,7 @@ class Space(Mapping[str, Parameter]):
         """
         if all(p.default is NO_DEFAULT for p in self.values()):
             return None
-        params = self._defaults_at(self._usual())
+        params = self._defaults_at(self._usual()[0])
         return params if self.allows(params) else None
 
     @cached_property
@@ -170,16 +170,21 @@ class Space(Mapping[str, Parameter]):
         nothing new.
         """
         found = [] if self.defaults is None else [self.defaults]
-        known = [~np.isnan(self._usual())]
-        has_default = np.array([p.default is not NO_DEFAULT for p in self.values()])
-        for parent, parameter in self.items():
-            for choice in range(len(parameter.choices)) if isinstance(parameter, Categorical) else ():
-                unit = self._usual(self._leading_to(parent, choice))
-                active = ~np.isnan(unit)
-                if all((k & ~active).any() and (active & ~k & has_default).any() for k in known):
-                    params = self._defaults_at(unit)
-                    found += [params] if self.allows(params) else []
-                    known.append(active)
+        asked = {parent for condition in self.conditions.values() if condition for parent in condition.parents}
+        led = [
+            self._leading_to(name, choice)
+            for name, parameter in self.items()
+            if isinstance(parameter, Categorical) and (name in asked or self.conditions[name])
+            for choice in range(len(parameter.choices))
+        ]
+        rows = self._usual([{}, *led])  # all at once, since there may be hundreds of branches
+        active = ~np.isnan(rows)
+        known, has_default = active[:1], np.array([p.default is not NO_DEFAULT for p in self.values()])
+        for unit, here in zip(rows, active, strict=True):
+            if ((known & ~here).any(axis=1) & (here & ~known & has_default).any(axis=1)).all():
+                params = self._defaults_at(unit)
+                found += [params] if self.allows(params) else []
+                known = np.vstack([known, here])
         return tuple(found)
 
     def _leading_to(self, name: str, choice: int) -> dict[str, int]:
@@ -193,14 +198,13 @@ class Space(Mapping[str, Parameter]):
             behind += [(t.parent, t.indices[0]) for t in tests if t.indices and t.parent not in chosen]
         return chosen
 
-    def _usual(self, chosen: Mapping[str, int] | None = None) -> np.ndarray:
-        """Return a row of defaults, middles and first choices, but for the ``chosen`` ones, by position; activated."""
-        chosen = chosen or {}
-        row = [
-            (chosen[n] + 0.5) / len(p.choices) if n in chosen and isinstance(p, Choice) else _usual(p)
-            for n, p in self.items()
-        ]
-        return self.activate(np.array([row]))[0]
+    def _usual(self, chosen: Sequence[Mapping[str, int]] = ({},)) -> np.ndarray:
+        """Return rows of defaults, middles and first choices, but for the ``chosen`` ones, by position; activated."""
+        rows = np.tile([_usual(p) for p in self.values()], (len(chosen), 1))
+        for row, choices in zip(rows, chosen, strict=True):
+            for name, choice in choices.items():
+                row[self.column[name]] = (choice + 0.5) / len(self[name].choices)  # type: ignore[union-attr]
+        return self.activate(rows)
 
     def _defaults_at(self, unit: np.ndarray) -> Params:
         """Decode a row of defaults: exactly, not to their images through the codec; of a choice that is the choice."""
