@@ -764,6 +764,19 @@ def test_models_among_the_choices_come_with_their_own_settings():
     assert (first["a__C"], second["a__n_neighbors"]) == (2.0, KNN.n_neighbors)
 
 
+def test_models_that_depend_on_an_array():
+    """Whether two conditions are the same is no question to the arrays in them."""
+    first, second = np.array([1.0, 2.0]), np.array([2.0, 1.0])
+    space = wt.Space(
+        {
+            "w": wt.Categorical([first, second]),
+            "a": wt.Categorical([KNN, SVC(C=2.0)], when={"w": first}),
+            "a__C": wt.Float(0.1, 9.0, when={"w": second}),
+        }
+    )
+    assert with_own_settings(space, Memo(a=SVC(C=3.0)))["a__C"].default == 3.0
+
+
 def test_settings_that_the_space_lacks_change_nothing():
     space = read_space("space", [{"a": [1, 2]}, {"b": [3.0, 4.0]}])
     assert with_own_settings(space, SVC()) == space

@@ -110,14 +110,13 @@ def _settings_of_choices(space: Space, own: Mapping[str, Any]) -> dict[str, Any]
 
 def _models(space: Space, column: str) -> Iterator[tuple[str, list[Any]]]:
     """Yield the steps that a column is, or is a setting of, with the models that they have where it exists."""
-    when = space[column].when
+    condition = space.conditions[column]
     for other, parameter in space.items():
         step = public(other)
         if not (step and isinstance(parameter, Choice) and f"{public(column)}__".startswith(f"{step}__")):
             continue
-        condition = space.conditions[column]
         tests = [] if condition is None else [t for c in condition.clauses for t in c if t.parent == other]
-        if tests or parameter.when in (None, when):
+        if tests or space.conditions[other] in (None, condition):
             among = {i for t in tests for i in t.indices} or range(len(parameter.choices))
             models = [parameter.choices[i] for i in sorted(among)]
             yield step, [model for model in models if hasattr(model, "get_params") and not isinstance(model, type)]
