@@ -108,6 +108,27 @@ def test_training_ends_when_the_trial_is_to_stop(train):
     assert [(t.state, len(t.reports)) for t in study.trials] == [(State.PRUNED, 3)] * 2
 
 
+def test_rounds_in_which_catboost_computes_no_metric_are_no_reports():
+    """It leaves the last value there, which is none of these rounds'."""
+    catboost, reports = pytest.importorskip("catboost"), []
+    trial = LiveTrial(Task(0, 1, {}), lambda task, report: bool(reports.append(report)))  # noqa: ARG005
+
+    def model_with(**more):
+        settings = {"iterations": 8, "depth": 2, "thread_count": 1, "verbose": False, "allow_writing_files": False}
+        return catboost.CatBoostClassifier(**settings, **more)
+
+    model = model_with(metric_period=3)
+    callback = for_catboost(trial, "validation-Logloss")
+    model.fit(*FIT, eval_set=VALID, callbacks=[callback])
+    assert [r.step for r in reports] == [1, 4, 7, 8]
+    values = model.get_evals_result()["validation"]["Logloss"]
+    assert [r.metrics["value"] for r in reports] == pytest.approx(values)
+    model_with().fit(*FIT, eval_set=VALID, callbacks=[callback])
+    assert sorted(r.step for r in reports) == list(range(1, 9))
+    with pytest.raises(catboost.CatBoostError, match=r"it has \['learn-Logloss'\]; give an evaluation set"):
+        model_with().fit(*FIT, callbacks=[callback])
+
+
 @pytest.mark.parametrize("train", KINDS)
 def test_several_objectives_are_reported_by_name(train):
     study = wt.Study({"rate": (0.05, 0.5)}, seed=0, direction={"auc": "maximize", "rate": "minimize"})

@@ -111,7 +111,8 @@ def for_catboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
         What the objective received.
     metric
         As in :func:`for_xgboost`, with CatBoost's names: ``"validation-AUC"`` with one evaluation set,
-        ``"validation_0-AUC"`` with several; ``"learn-Logloss"`` is of the data that is learned from.
+        ``"validation_0-AUC"`` with several; ``"learn-Logloss"`` is of the data that is learned from. With
+        ``metric_period``, rounds in which it is not computed are no reports.
 
     Raises
     ------
@@ -133,9 +134,17 @@ def for_catboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
     class Report:
         """Reports each round; training ends when the trial is to stop."""
 
+        lengths: Mapping[str, int] = {}  # of the logs after the round before
+
         def after_iteration(self, info: Any) -> bool:
-            # all rounds so far, of the metrics that CatBoost was told to compute
-            values = {f"{data}-{name}": v[-1] for data, log in info.metrics.items() for name, v in log.items()}
-            return not relay(values, info.iteration, "" if values else NO_DATA)
+            # all rounds so far, of the metrics that CatBoost was told to compute, and in which it did
+            logs = {f"{data}-{name}": v for data, log in info.metrics.items() for name, v in log.items()}
+            before = self.lengths if info.iteration > 1 else {}
+            fresh = {name for name, log in logs.items() if len(log) > before.get(name, info.iteration - 1)}
+            self.lengths = {name: len(log) for name, log in logs.items()}
+            if relay.found_in(logs) and not relay.found_in(fresh):
+                return True  # by metric_period, it comes in another round
+            has_data = any(not name.startswith("learn-") for name in logs)
+            return not relay({name: v[-1] for name, v in logs.items()}, info.iteration, "" if has_data else NO_DATA)
 
     return Report()

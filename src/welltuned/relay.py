@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Relay:
         """The training's names of what is wanted."""
         return list(self.metric.values()) if isinstance(self.metric, Mapping) else [self.metric]
 
-    def found_in(self, values: Mapping[str, Any]) -> bool:
+    def found_in(self, values: Container[str]) -> bool:
         """Tell whether everything that is wanted is there."""
         return all(name in values for name in self.names)
 
