@@ -1,7 +1,9 @@
 """Neural networks that report to a trial."""
 
+import copy
 import importlib
 import os
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -396,6 +398,23 @@ def test_what_transformers_evaluate_outside_of_the_training_is_no_report():
 
     by_steps = {"eval_strategy": "steps", "eval_steps": 3, "max_steps": 6}
     assert steps_of(with_transformers, "eval_loss", around=evaluate, **by_steps) == [3, 6]
+
+
+def test_a_network_of_skorch_is_saved_with_its_callbacks():
+    """What is loaded reports nothing; what is copied does, a metric whose name ends like one of skorch's own too."""
+    skorch, torch = pytest.importorskip("skorch"), pytest.importorskip("torch")
+    scoring = skorch.callbacks.EpochScoring("accuracy", name="by_epoch", lower_is_better=False)
+    settings = {"criterion": torch.nn.CrossEntropyLoss, "max_epochs": 1, "verbose": 0, "batch_size": 8}
+
+    def fit(change):
+        callbacks = [scoring, for_skorch(trial_of(reports := []), "by_epoch")]
+        change(skorch.NeuralNetClassifier(torch.nn.Linear(4, 2), callbacks=callbacks, **settings)).fit(
+            FIT[0], FIT[1].astype(np.int64)
+        )
+        return [r.step for r in reports]
+
+    assert fit(copy.deepcopy) == [1]
+    assert fit(lambda net: pickle.loads(pickle.dumps(net))) == []
 
 
 @pytest.mark.parametrize("package", CALLBACKS)

@@ -12,7 +12,8 @@ from welltuned.errors import InvalidType, InvalidValue, require
 from welltuned.live import LiveTrial
 from welltuned.relay import Relay
 
-SKORCH_OWN = ("batches", "epoch", "dur", "_best", "_batch_count")  # ends of names of what is no metric in its history
+# what is no metric in its history
+SKORCH_OWN = frozenset(("batches", "epoch", "dur", "train_batch_count", "valid_batch_count"))
 
 
 def for_keras(trial: LiveTrial, metric: str | Mapping[str, str], *, validation_freq: int | Collection[int] = 1) -> Any:
@@ -259,7 +260,7 @@ def for_skorch(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
     """Return a callback for the networks of skorch.
 
     Each epoch is a report, whose step is skorch's number of the epoch: those from before a checkpoint count, if its
-    history was loaded.
+    history was loaded. A network that is pickled has lost its trial: what is loaded again reports nothing.
 
     Parameters
     ----------
@@ -298,9 +299,15 @@ def for_skorch(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
 
         def on_epoch_end(self, net: Any, **_: Any) -> None:
             row = net.history[-1]
-            known = {name: row[name] for name in row if not name.endswith(SKORCH_OWN)}
+            known = {name: row[name] for name in row if name not in SKORCH_OWN and not name.endswith("_best")}
             if relay(known, row["epoch"], "" if "valid_loss" in known else "the network has no train_split"):
                 raise KeyboardInterrupt  # skorch ends a training so, its own early stopping too
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            return self
+
+        def __reduce__(self) -> Any:
+            return Callback, ()  # callbacks are part of a network, which is saved by pickling it
 
     relay = Relay(trial, metric)
     return Report()
