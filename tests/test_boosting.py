@@ -111,7 +111,7 @@ def test_training_ends_when_the_trial_is_to_stop(train):
 def test_rounds_in_which_catboost_computes_no_metric_are_no_reports():
     """It leaves the last value there, which is none of these rounds'."""
     catboost, reports = pytest.importorskip("catboost"), []
-    trial = LiveTrial(Task(0, 1, {}), lambda task, report: bool(reports.append(report)))  # noqa: ARG005
+    trial = LiveTrial(Task(0, 1, {}), lambda task, report: bool(reports.append(report)))
 
     def model_with(**more):
         settings = {"iterations": 8, "depth": 2, "thread_count": 1, "verbose": False, "allow_writing_files": False}

@@ -415,6 +415,25 @@ def test_keyboard_interrupt_leaves_nothing_running(path):
     assert params(again)[3] == interrupted[3]
 
 
+def test_an_interrupt_that_a_library_keeps_to_itself(path):
+    """skorch takes Ctrl-C for the end of a training, Lightning for that of the process, CatBoost for an error."""
+
+    def objective(p):
+        try:
+            if p.number == 2:
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.exit(1)
+        return value(p)
+
+    before, study = signal.getsignal(signal.SIGINT), new(storage=path)
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(objective, 6)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 2 + [State.WAITING]
+    assert study.stop_reason == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 INTERRUPTED = """
 import os, sys, time
 import welltuned as wt
