@@ -764,6 +764,22 @@ def test_models_among_the_choices_come_with_their_own_settings():
     assert (first["a__C"], second["a__n_neighbors"]) == (2.0, KNN.n_neighbors)
 
 
+@pytest.mark.parametrize("own", ["passthrough", None])
+def test_a_step_that_is_no_model_stays_one(own):
+    """Where it is among the choices, the search begins with the estimator as it stands."""
+    space = {"a": [KNN, own], "a__n_neighbors": (1, 9)}
+    named = with_own_settings(read_space("space", space), Memo(a=own))
+    assert named.defaults == {"a": own, "a__n_neighbors": KNN.n_neighbors}
+    assert with_own_settings(read_space("space", space), Memo(a="drop"))["a"].default is KNN
+
+
+@pytest.mark.parametrize("names", [["a", "a__b"], ["a__b", "a"]])
+def test_a_model_within_another_one_has_the_settings(names):
+    choices = {"a": [Memo(b=SVC(C=7.0))], "a__b": [LogisticRegression(C=0.5)]}
+    space = read_space("space", {**{name: choices[name] for name in names}, "a__b__C": (0.1, 9.0)})
+    assert with_own_settings(space, Memo(a=KNN)).defaults["a__b__C"] == 0.5
+
+
 def test_models_that_depend_on_an_array():
     """Whether two conditions are the same is no question to the arrays in them."""
     first, second = np.array([1.0, 2.0]), np.array([2.0, 1.0])

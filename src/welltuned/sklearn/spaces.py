@@ -103,15 +103,20 @@ def _settings_of_choices(space: Space, own: Mapping[str, Any]) -> dict[str, Any]
             rest = public(column)[len(step) :].removeprefix("__")
             settings = [{"": model, **model.get_params(deep=True)} for model in models]
             known = [values[rest] for values in settings if rest in values]
-            if known and not any(type(own.get(step)) is type(model) for model in models):
+            # what stays may be no model at all, such as "passthrough"
+            stays = not rest and step in own and _holds(space[column], own[step])
+            if known and not stays and not any(type(own.get(step)) is type(model) for model in models):
                 found[column] = known[0]
     return found
 
 
 def _models(space: Space, column: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the steps that a column is, or is a setting of, with the models that they have where it exists."""
+    """Yield the steps that a column is, or is a setting of, with the models that they have where it exists.
+
+    A step within a model of another one comes after it, and so do its settings when they are set.
+    """
     condition = space.conditions[column]
-    for other, parameter in space.items():
+    for other, parameter in sorted(space.items(), key=lambda item: len(public(item[0]))):
         step = public(other)
         if not (step and isinstance(parameter, Choice) and f"{public(column)}__".startswith(f"{step}__")):
             continue
