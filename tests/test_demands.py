@@ -675,13 +675,13 @@ def test_d24_defaults_run_once_and_first():
 def test_d24_defaults_of_each_branch_come_first():
     """A few draws say little of a model; what is known to work for it is a fair start."""
     space = {
-        "model": ["a", "b", "c"],
-        **{f"x_{m}": wt.Float(0.0, 1.0, default=0.25, when={"model": m}) for m in "abc"},
+        "model": list("abcdef"),
+        **{f"x_{m}": wt.Float(0.0, 1.0, default=0.25, when={"model": m}) for m in "abcdef"},
     }
     for sampler in ("auto", "bayes", "tpe", "nsga2"):
         study = wt.Study(space, sampler=sampler, seed=0)
         study.optimize(lambda p: (p[f"x_{p['model']}"] - 0.9) ** 2, n_trials=8)
-        assert [t.params for t in study.trials][:3] == [{"model": m, f"x_{m}": 0.25} for m in "abc"], sampler
+        assert [t.params for t in study.trials][:6] == [{"model": m, f"x_{m}": 0.25} for m in "abcdef"], sampler
 
 
 def like(shift):

@@ -53,7 +53,7 @@ class Bayes:
     ----------
     initial
         Trials that are spread over the space before the model takes over: half as many as there are parameters, four
-        at least and ten at most, unless given. The defaults of the parameters, where there are any, come first.
+        at least and ten at most, and up to ten one for each branch that has defaults, unless given. These come first.
     fantasies
         How many joint draws of the running trials' results are averaged; even.
     members
@@ -131,7 +131,7 @@ class Bayes:
 
     def n_initial(self, space: Space) -> int:
         """Return how many trials precede the model."""
-        return self.initial if self.initial is not None else min(max(len(space) // 2, 4), 10)
+        return self.initial if self.initial is not None else min(max(len(space) // 2, len(space.starts), 4), 10)
 
 
 @dataclass(frozen=True)
