@@ -76,21 +76,41 @@ def test_the_count_notices_what_is_wrong():
 
 
 CROWD = """
-import sys, time
+import os, random, signal, sys, time
 import welltuned as wt
-study = wt.Study({"x": (0.0, 1.0)}, storage=sys.argv[1], sampler="random", seed=0)
-study.optimize(lambda t: t["x"], n_trials=int(sys.argv[2]), progress=False)
+path, n_trials, pause, kills = sys.argv[1], *map(eval, sys.argv[2:])
+def work(path, n_trials):
+    study = wt.Study({"x": (0.0, 1.0)}, storage=path, sampler="random", seed=0)
+    study.optimize(lambda t: time.sleep(pause) or t["x"], n_trials=n_trials, progress=False)
+def start():
+    if pid := os.fork():
+        return pid
+    work(path, n_trials)
+    os._exit(0)
+work(path + ".first", 1)  # imports what all of them need
+crowd, chance = [start() for _ in range(8)], random.Random(0)
+for _ in range(kills):
+    time.sleep(chance.random() * 0.3)
+    i = chance.randrange(8)
+    os.kill(crowd[i], signal.SIGKILL)
+    os.waitpid(crowd[i], 0)
+    crowd[i] = start()
+sys.exit(any([os.waitpid(pid, 0)[1] for pid in crowd]))
 """
+
+
+def run_crowd(path, n_trials, pause=0.0, kills=0):
+    """Run eight processes, forked where all is imported, and kill so many of them, which are started again."""
+    arguments = map(str, (path, n_trials, pause, kills))
+    command = [sys.executable, "-c", CROWD, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_d2_processes_on_one_file(tmp_path):
     """Eight processes, 1,600 trials: no errors, none lost, no number twice."""
     path = tmp_path / "study.db"
-    crowd = [
-        subprocess.Popen([sys.executable, "-c", CROWD, str(path), "1600"], stderr=subprocess.PIPE) for _ in range(8)
-    ]
-    errors = [p.communicate(timeout=240)[1] for p in crowd]
-    assert [p.returncode for p in crowd] == [0] * 8, errors
+    run_crowd(path, 1600)
     trials = wt.Study(storage=path).trials
     assert [t.number for t in trials] == list(range(1600))
     assert all(t.state is State.COMPLETE and t.value == t.params["x"] and t.attempts == 1 for t in trials)
@@ -192,20 +212,12 @@ def test_d8_the_budget_is_exact_on_every_storage(storage, tmp_path):
 
 def test_d8_many_workers_one_budget(tmp_path):
     """Eight processes that are killed at random and started again: exactly 100 trials, and no more when run again."""
-    path, chance = tmp_path / "study.db", random.Random(0)
-    code = CROWD.replace('lambda t: t["x"]', 'lambda t: time.sleep(0.02) or t["x"]')
-    command = [sys.executable, "-c", code, str(path), "100"]
-    crowd = [subprocess.Popen(command) for _ in range(8)]
-    for _ in range(10):
-        time.sleep(chance.random() * 0.6)
-        i = chance.randrange(8)
-        crowd[i].kill()
-        crowd[i].wait()
-        crowd[i] = subprocess.Popen(command)
-    assert [p.wait(120) for p in crowd] == [0] * 8
-    assert subprocess.run(command, check=True).returncode == 0
+    path = tmp_path / "study.db"
+    run_crowd(path, 100, pause=0.15, kills=10)
+    run_crowd(path, 100)
     storage = SQLiteStorage(path)
     trials = storage.read(1).trials
     storage.close()
     assert len(trials) == 100
     assert all(t.state is State.COMPLETE for t in trials)
+    assert any(t.attempts > 1 for t in trials)
