@@ -107,26 +107,27 @@ def objective(p):
     time.sleep(0.004)
     return (p["x"] - 0.3) ** 2 + p["n"] / 50 + (p["act"] == "relu")
 space = {"x": (0.0, 1.0), "n": wt.Int(1, 50), "act": wt.Categorical(["relu", "tanh"])}
+first = wt.Study(space, sampler="bayes", storage=sys.argv[1], seed=0)
+first.optimize(lambda p: p["x"], n_trials=14, progress=False)  # imports what all of them need
 for line in sys.stdin:
-    path, sampler = line.split()
+    path, sampler, n = line.split()
     if not (pid := os.fork()):
         print(os.getpid(), flush=True)
-        wt.Study(space, sampler=sampler, storage=path, seed=7).optimize(objective, n_trials=100, progress=False)
+        wt.Study(space, sampler=sampler, storage=path, seed=7).optimize(objective, n_trials=int(n), progress=False)
         os._exit(0)
     print("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
 @pytest.fixture
-def runs():
+def runs(tmp_path):
     """Run a study in a process of its own, forked where all is imported; return its exit code."""
-    with subprocess.Popen(
-        [sys.executable, "-c", RESUMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as forks:
+    command = [sys.executable, "-c", RESUMED, str(tmp_path / "first.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forks:
 
-        def run(path, sampler, evaluations=None, pause=0.0):
+        def run(path, sampler, n, evaluations=None, pause=0.0):
             """Kill it some time after it has begun so many evaluations, if a number is given."""
-            print(path, sampler, file=forks.stdin, flush=True)
+            print(path, sampler, n, file=forks.stdin, flush=True)
             pid = int(forks.stdout.readline())
             for _ in range(evaluations or 0):
                 if (line := forks.stdout.readline()) != "evaluating\n":
@@ -141,26 +142,26 @@ def runs():
         yield run
 
 
-@pytest.mark.parametrize(("sampler", "kills"), [("bayes", 20), ("random", 30)])
-def test_d3_fifty_kills_change_nothing(tmp_path, runs, sampler, kills):
+@pytest.mark.parametrize(("sampler", "n", "kills"), [("bayes", 60, 20), ("random", 100, 30)])
+def test_d3_fifty_kills_change_nothing(tmp_path, runs, sampler, n, kills):
     """A seeded run that is killed again and again ends as the run that never was, with none left running.
 
     Each process gets about as far as its share of the run, whatever the machine has to do besides.
     """
     whole, cut = str(tmp_path / "whole.db"), str(tmp_path / "cut.db")
-    assert runs(whole, sampler) == 0
+    assert runs(whole, sampler, n) == 0
     delays, killed = random.Random(sampler), 0
     for _ in range(kills):
-        ended = runs(cut, sampler, delays.randrange(160 // kills), delays.uniform(0.0, 0.015))
+        ended = runs(cut, sampler, n, delays.randrange(8 * n // (5 * kills)), delays.uniform(0.0, 0.015))
         killed += ended == -signal.SIGKILL
         assert ended in (0, -signal.SIGKILL)
     assert killed >= kills // 2
-    assert runs(cut, sampler) == 0
+    assert runs(cut, sampler, n) == 0
     expected, found = (wt.Study(storage=path).trials for path in (whole, cut))
     assert [t.params for t in found] == [t.params for t in expected]
     assert [t.value for t in found] == [t.value for t in expected]
-    assert len(found) == 100 and all(t.state is State.COMPLETE for t in found)
-    assert sum(t.attempts for t in found) > 100
+    assert len(found) == n and all(t.state is State.COMPLETE for t in found)
+    assert sum(t.attempts for t in found) > n
 
 
 # D5
@@ -178,24 +179,37 @@ def train_two(trial, steps):
     return {"error": error * slack, "size": size * slack}
 
 
-def front_volume(seed, scheduler):
+class Unheard(dict):
+    """Parameters of a trial whose reports nobody reads."""
+
+    def report(self, metrics, step):
+        pass
+
+    def should_stop(self):
+        return False
+
+
+def front_volume(seed):
+    """The share of the steps that are run when pruned, and the share of the hypervolume that this keeps."""
     directions, steps = {"error": "minimize", "size": "minimize"}, []
     study = wt.Study(
-        {"x": (0.0, 1.0), "y": (0.0, 1.0)}, direction=directions, sampler="random", seed=seed, scheduler=scheduler
+        {"x": (0.0, 1.0), "y": (0.0, 1.0)}, direction=directions, sampler="random", seed=seed, scheduler="median"
     )
     study.optimize(lambda trial: train_two(trial, steps), n_trials=60)
     done = np.array([t.values for t in study.trials if t.state is State.COMPLETE])
-    return len(steps) / (20 * 60), hypervolume(done, np.array([1.0, 1.5]))
+    corner = np.array([1.0, 1.5])
+    # a random search proposes the same whatever was pruned
+    whole = np.array([list(train_two(Unheard(t.params), []).values()) for t in study.trials])
+    return len(steps) / (20 * 60), hypervolume(done, corner) / hypervolume(whole, corner)
 
 
 def test_d5_pruning_with_several_objectives_keeps_the_front():
     """Several metrics a report, two objectives, 20 seeds: at most 60 % of the steps keep 95 % of the hypervolume."""
     steps, kept = [], []
     for seed in range(20):
-        all_of_it = front_volume(seed, None)[1]
-        share, volume = front_volume(seed, "median")
+        share, volume = front_volume(seed)
         steps.append(share)
-        kept.append(volume / all_of_it)
+        kept.append(volume)
     assert np.mean(steps) <= 0.6
     assert min(kept) >= 0.95
 
@@ -230,9 +244,12 @@ def play(sampler, seed, n=30):
 
 
 def test_d6_conditional_spaces_are_modelled():
-    """On three branches bayes is better than random search after start-up, and inactive parameters are absent."""
+    """On three branches bayes is better than random search after start-up, and inactive parameters are absent.
+
+    Eight of its searches are enough: of 2,000 draws of as many out of twenty, none had a level above 0.00001.
+    """
     start = wt.Bayes().n_initial(wt.Space(BRANCHES))
-    found, randoms = ([play(name, seed)[start:] for seed in range(20)] for name in ("bayes", "random"))
+    found, randoms = ([play(name, seed)[start:] for seed in range(n)] for name, n in (("bayes", 8), ("random", 40)))
     assert mannwhitneyu([min(v) for v in found], [min(v) for v in randoms], alternative="less").pvalue < 0.05
     # a random fallback would be lost among the bests, but not among the typical proposals
     assert (
@@ -377,10 +394,10 @@ def test_d11_failures_are_recorded_and_never_repeated(optimum):
 def test_d11_failures_teach_the_sampler(optimum):
     """40 % of the space raises, with the optimum inside or at the edge: at most 15 % of trials 51-100 fail.
 
-    Of 48 runs the worst had 8 %; without the model of success, each of six with the optimum inside had 18 % or more.
+    Of 48 runs the worst had 8 %; without the model of success, each of six with the optimum inside had 18 % or more,
+    so that one run tells them apart.
     """
-    shares = [sum(t.number >= 50 for t in run_fragile("bayes", optimum, seed)[1]) / 50 for seed in range(2)]
-    assert max(shares) <= 0.15
+    assert sum(t.number >= 50 for t in run_fragile("bayes", optimum, 0)[1]) / 50 <= 0.15
 
 
 def test_d11_random_search_learns_nothing():
@@ -436,13 +453,15 @@ def test_d15_batches_lose_little_against_one_after_the_other():
         x = np.array([p[f"x{i}"] for i in range(4)])
         return float((10 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum())
 
-    ends = {1: [], 16: []}
-    for at_once, found in ends.items():
-        for seed in range(3):
-            study = wt.Study(space, sampler=wt.Bayes(members=1), seed=seed, n_trials=96)
+    def end(at_once):
+        studies = [wt.Study(space, sampler=wt.Bayes(members=1), seed=seed, n_trials=96) for seed in range(3)]
+        for study in studies:
             rounds(study, rosenbrock, at_once)
-            found.append(study.best.value)
-    assert np.median(ends[16]) <= max(1.3 * np.median(ends[1]), 1.0), ends
+        return np.median([study.best.value for study in studies])
+
+    batches = end(16)
+    # below 1 they are good enough, wherever single ones end
+    assert batches <= 1.0 or batches <= 1.3 * end(1), batches
 
 
 # D21
@@ -688,7 +707,8 @@ def like(shift):
     return lambda p: (p["x"] - 0.3 - shift) ** 2 + (np.log10(p["lr"]) + 3 + shift) ** 2 / 4 + (p["c"] != "b") * 0.3
 
 
-def transfer_regrets(prior, seeds=6, n=12):
+def transfer_regrets(prior, n=12, seeds=6):
+    """The medians of the best of six and of n trials."""
     space = {"x": (0.0, 1.0), "lr": wt.Float(1e-5, 1e-1, log=True), "c": wt.Categorical(["a", "b", "d"])}
     found = []
     for seed in range(seeds):
@@ -705,7 +725,7 @@ def transfer_regrets(prior, seeds=6, n=12):
 
 def test_d24_a_related_study_helps_and_an_unrelated_one_costs_little():
     """After six trials a search that knows a related study is ahead; an unrelated one costs little by the twelfth."""
-    alone, helped = transfer_regrets(None), transfer_regrets(like(0.05))
+    alone, helped = transfer_regrets(None), transfer_regrets(like(0.05), 6)
     misled = transfer_regrets(lambda p: -like(0.0)(p))
     assert helped[0] < 0.7 * alone[0], (helped, alone)
     assert misled[1] <= alone[1] + 0.05, (misled, alone)
@@ -728,14 +748,13 @@ def test_d24_a_belief_helps_when_right_and_costs_little_when_wrong():
     """Priors of parameters: the right one finds the optimum sooner, the wrong one is overcome."""
     from scipy.stats import norm
 
-    def run(prior, seed):
+    def found(prior, n, enough):
+        """The median of the best of n trials; what is enough ends a search, since no answer changes after it."""
         space = {f"x{i}": wt.Float(0.0, 1.0, prior=prior) for i in range(4)}
-        study = wt.Study(space, sampler="bayes", seed=seed)
-        study.optimize(lambda p: sum((v - 0.8) ** 2 for v in p.values()), n_trials=25)
-        return [min(t.value for t in study.trials[:k]) for k in (8, 25)]
+        studies = [wt.Study(space, sampler="bayes", seed=seed) for seed in range(4)]
+        for study in studies:
+            study.optimize(lambda p: sum((v - 0.8) ** 2 for v in p.values()), n_trials=n, stop=wt.Target(enough))
+        return np.median([study.best.value for study in studies])
 
-    right, none, wrong = (
-        np.median([run(p, s) for s in range(4)], axis=0) for p in (norm(0.8, 0.1), None, norm(0.2, 0.1))
-    )
-    assert right[0] < none[0]
-    assert wrong[1] < 0.1, (wrong, none)
+    assert found(norm(0.8, 0.1), 8, 0.0) < found(None, 8, 0.0)
+    assert found(norm(0.2, 0.1), 25, 0.09) < 0.1
