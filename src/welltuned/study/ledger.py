@@ -448,10 +448,9 @@ class Ledger:
         """Return an attribute of the study as it is stored now, whoever stored it; None without it."""
         return self.stored_row().attributes.get(name)
 
-    @_by_name
     def notes(self) -> dict[str, Any]:
-        """Return what was noted of the study, whoever noted it."""
-        return notes_of(self.stored_row())
+        """Return what was noted of the study, whoever noted it; also where nothing may be written."""
+        return notes_of(next((row for row in self.storage.studies() if row.id == self.row.id), self.row))
 
     def close(self) -> None:
         """Stop renewing and let go of the storage."""
