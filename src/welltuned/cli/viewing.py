@@ -26,7 +26,7 @@ from welltuned.samplers import describe_sampler
 from welltuned.schedulers import describe_scheduler
 from welltuned.stats import SPOKEN_OF, importance, interactions
 from welltuned.study import Study, stored_study
-from welltuned.study.notes import in_words
+from welltuned.study.notes import in_words, notes_of
 from welltuned.study.progress import duration
 from welltuned.study.table import rows
 from welltuned.trial import State
@@ -43,9 +43,10 @@ def list_studies(storage: str, as_json: bool) -> None:
     from rich.table import Table
 
     store = existing_storage(storage)
-    studies = [stored_study(store, row) for row in store.studies()]
+    kept = store.studies()
+    studies = [stored_study(store, row) for row in kept]
     if as_json:
-        echo_json([_summary(study) for study in studies])
+        echo_json([_summary(study, notes_of(row)) for study, row in zip(studies, kept, strict=True)])
         return
     table = Table(
         "study",
@@ -70,7 +71,7 @@ def _directions(study: Study) -> str:
     return ", ".join(d if n == "value" else f"{d} {n}" for n, d in study.directions.items())
 
 
-def _summary(study: Study) -> dict[str, Any]:
+def _summary(study: Study, notes: dict[str, Any]) -> dict[str, Any]:
     seen = study.history
     single = len(seen.directions) == 1
     return {
@@ -78,7 +79,7 @@ def _summary(study: Study) -> dict[str, Any]:
         "directions": dict(study.directions),
         "seed": study.seed,
         "stop_reason": study.stop_reason,
-        "notes": study.notes,
+        "notes": notes,
         "states": {s.value: sum(t.state is s for t in seen.trials) for s in State},
         "best": trial_json(seen.best) if single and seen.best else None,
         "front": None if single else [trial_json(t) for t in seen.front],
@@ -103,11 +104,11 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
     STUDY is a name, a file, or file:name; without it, the only study of the storage.
     """
     found = find_study(study, storage)
-    seen = found.history
+    seen, notes = found.history, found.notes
     if as_json:
         echo_json(
             {
-                **_summary(found),
+                **_summary(found, notes),
                 "sampler": describe_sampler(found.sampler),
                 "scheduler": describe_scheduler(found.scheduler),
                 "space": found.space.to_json() if found.has_space else None,
@@ -126,7 +127,7 @@ def show(study: str | None, n: int, storage: str, as_json: bool) -> None:
     judge = "no scheduler" if found.scheduler is None else f"scheduler {_settings(describe_scheduler(found.scheduler))}"
     out.print(f"sampler {_settings(describe_sampler(found.sampler))}, {judge}")
     out.print(f"stopped because: {found.stop_reason or '–'}")
-    if notes := found.notes:
+    if notes:
         out.print(f"notes: {in_words(notes)}", markup=False)
     out.print()
     _print_space(found, importance(seen), interactions(seen))
