@@ -34,11 +34,10 @@ def with_defaults(title: str, problem: Problem) -> wt.Space:
     """Return the task's space with the defaults of its model's class, or of the classes that it chooses among."""
     suite, name = title.split(":")
     *_, score = name.split("-")
-    if suite == "tasks":
-        return as_it_stands(KINDS[name.split("-")[0]], score, welltuned_space(problem), "")
+    models = {f"{kind}_": model for kind, model in choice_models(score).items()}
     space = welltuned_space(problem)
-    for kind, model in choice_models(score).items():
-        space = as_it_stands(model, score, space, f"{kind}_")
+    for prefix, model in (models if suite == "choices" else {"": KINDS[name.split("-")[0]]}).items():
+        space = as_it_stands(model, score, space, prefix)
     return space
 
 

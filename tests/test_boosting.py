@@ -80,7 +80,6 @@ def auc(train):
     return f"validation_0-{'AUC' if train is catboost_model else 'auc'}"
 
 
-
 @pytest.mark.parametrize("train", KINDS)
 def test_each_round_is_a_report(train):
     curves, name = {}, LOGLOSS.get(train, "logloss")

@@ -382,8 +382,7 @@ def home(history: History, columns: Sequence[int]) -> History:
 
 def branching(space: Space) -> tuple[int, ...]:
     """Return the columns of categories that decide which other parameters exist."""
-    parents = set().union(*(c.parents for c in space.conditions.values() if c is not None))
-    return tuple(sorted(space.column[name] for name in parents if isinstance(space[name], Categorical)))
+    return tuple(sorted(space.column[name] for name in space.parents if isinstance(space[name], Categorical)))
 
 
 def branches(history: History, columns: Sequence[int]) -> list[np.ndarray]:

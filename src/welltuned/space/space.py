@@ -170,11 +170,10 @@ class Space(Mapping[str, Parameter]):
         nothing new.
         """
         found = [] if self.defaults is None else [self.defaults]
-        asked = {parent for condition in self.conditions.values() if condition for parent in condition.parents}
         led = [
             self._leading_to(name, choice)
             for name, parameter in self.items()
-            if isinstance(parameter, Categorical) and (name in asked or self.conditions[name])
+            if isinstance(parameter, Categorical) and (name in self.parents or self.conditions[name])
             for choice in range(len(parameter.choices))
         ]
         rows = self._usual([{}, *led])  # all at once, since there may be hundreds of branches
@@ -225,6 +224,11 @@ class Space(Mapping[str, Parameter]):
     def conditional(self) -> tuple[str, ...]:
         """The parameters that have a condition, parents before their children."""
         return tuple(name for name in self.order if self.conditions[name] is not None)
+
+    @cached_property
+    def parents(self) -> frozenset[str]:
+        """The parameters that decide by their conditions whether others exist."""
+        return frozenset().union(*(c.parents for c in self.conditions.values() if c is not None))
 
     # arrays over the unit cube: one row a configuration, one column a parameter, NaN where inactive
 

@@ -93,7 +93,7 @@ class Ledger:
             changes = self.storage.read(self.row.id, self._revision)
             self.stop_reason = changes.stop_reason
             if changes.n_spaces > len(self.row.spaces) and (self.is_open or self.space is None):
-                self.row = self.stored_row()
+                self.row = self._stored_row()
                 self.wishes = _wishes(self.row, self.wishes.earlier)
                 self.use_stored_space()
             for number in changes.dropped:
@@ -122,7 +122,7 @@ class Ledger:
             f"study {self.row.name!r} is gone: somebody has deleted it with its trials; nothing more of it is stored"
         )
 
-    def stored_row(self) -> StudyRow:
+    def _stored_row(self) -> StudyRow:
         """Return what is stored of the study now. To open it again would make one that was deleted anew."""
         return self.storage.update(self.row.id)
 
@@ -234,7 +234,7 @@ class Ledger:
             before = self.row, self.space
             try:
                 with self.storage.together(self.row.id):
-                    self.row = self.stored_row()
+                    self.row = self._stored_row()
                     if self.row.spaces:
                         self.use_stored_space()
                     space = Space(widened(self._declared, domains))
@@ -446,7 +446,7 @@ class Ledger:
     @_by_name
     def kept(self, name: str) -> Any:
         """Return an attribute of the study as it is stored now, whoever stored it; None without it."""
-        return self.stored_row().attributes.get(name)
+        return self._stored_row().attributes.get(name)
 
     def notes(self) -> dict[str, Any]:
         """Return what was noted of the study, whoever noted it; also where nothing may be written."""

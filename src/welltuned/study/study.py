@@ -625,7 +625,7 @@ class Study:
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Keep one value with the study; the name that users of Optuna know for :meth:`note`."""
-        self._ledger.keep(as_attributes(jsonable({key: value})))
+        self.note(**{str(key): value})
 
     def to_frame(self) -> pd.DataFrame:
         """Return all trials as a pandas DataFrame: a row each, a column a parameter, metric or fact; times in UTC."""
