@@ -331,14 +331,14 @@ def test_what_others_stored_while_a_trial_was_told_is_read(path):
     assert [t.state for t in mine.trials] == [State.COMPLETE] * 6 == [t.state for t in other.trials]
 
 
-@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("method", ["row", "update"])
 @pytest.mark.parametrize("error", [StorageError("disk full"), KeyboardInterrupt()])
-def test_a_space_that_could_not_be_stored_is_stored_with_the_next_trial(path, at, error, monkeypatch):
+def test_a_space_that_could_not_be_stored_is_stored_with_the_next_trial(path, method, error, monkeypatch):
     study = wt.Study(storage=path, seed=0, sampler="random")
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(study._ledger.storage, "update", broken(study._ledger.storage.update, at, error))
+        patch.setattr(study._ledger.storage, method, broken(getattr(study._ledger.storage, method), 1, error))
         with pytest.raises(type(error)):
             study.tell(trial, 0.5)
     study.tell(trial, 0.5)

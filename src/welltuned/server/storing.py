@@ -48,10 +48,14 @@ def _studies(storage: Storage, a: Arguments) -> Any:  # noqa: ARG001 - one signa
     return [to_json(row) for row in storage.studies()]
 
 
+def _row(storage: Storage, a: Arguments) -> Any:
+    return to_json(storage.row(a["study"]))
+
+
 def _update(storage: Storage, a: Arguments) -> Any:
     space = a.get("space")
     if space is not None and a["doubtful"]:
-        stored = next(row for row in storage.studies() if row.id == a["study"])
+        stored = storage.row(a["study"])
         if stored.spaces and stored.spaces[-1] == space:
             space = None  # it was stored before the server was started anew
     return to_json(
@@ -127,14 +131,13 @@ def _remove(hub: Hub, a: Arguments) -> Any:
     study = a["study"]
     try:
         hub.desk.check_id(study, a.get("name"), a.get("created"))
-        rows = [row for row in hub.storage.studies() if row.id == study]
-        trials = delete_stored(hub.storage, rows[0]) if rows else hub.storage.delete(study)
+        row = hub.storage.row(study)
+        trials = delete_stored(hub.storage, row)
     except (NotFound, UnknownStudy):
         if a["doubtful"] and all(row.id != study for row in hub.storage.studies()):
             return 0  # it was deleted before the server was started anew
         raise
-    for row in rows:
-        hub.desk.forget(study, row.name)
+    hub.desk.forget(study, row.name)
     return trials
 
 
@@ -182,6 +185,7 @@ HELD = {**ONE, "number": COUNT, "token": COUNT}
 OPERATIONS = (
     _operation("open", "Find a study by its name, or create it.", _open, record("study", study=STUDY), STUDY),
     _operation("studies", "List the studies.", _studies, record(), several(STUDY), changes=False),
+    _operation("row", "Read what is stored of a study.", _row, record("study", **ONE), STUDY, changes=False),
     _operation(
         "update",
         "Append a version of the space, set or clear the reason to stop, set some attributes.",

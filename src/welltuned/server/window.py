@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from welltuned import report
-from welltuned.errors import InvalidValue, StorageError, UnknownStudy, WelltunedError
+from welltuned.errors import InvalidValue, StorageError, WelltunedError
 from welltuned.history import History
 from welltuned.report import Section, Subject
 from welltuned.samplers import SAMPLERS, Sampler, make_sampler
@@ -49,18 +49,13 @@ class ReadOnly:
         """See :meth:`Storage.studies`."""
         return self._storage.studies()
 
+    def row(self, study: int) -> StudyRow:
+        """See :meth:`Storage.row`."""
+        return self._storage.row(study)
+
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
         """See :meth:`Storage.read`."""
         return self._storage.read(study, since, wait=wait)
-
-    def update(self, study: int, **changes: Any) -> StudyRow:
-        """Return what is stored of a study, without the writing of :meth:`Storage.update`."""
-        if not changes:
-            for row in self.studies():
-                if row.id == study:
-                    return row
-            raise UnknownStudy(f"there is no study {study}")
-        raise StorageError(f"whoever looks on cannot change {list(changes)!r} of study {study}")
 
     def __getattr__(self, name: str) -> Any:
         raise StorageError(f"whoever looks on cannot {name}")

@@ -91,6 +91,10 @@ class HTTPStorage:
         """See :meth:`Storage.studies`."""
         return [self._row(row) for row in self._look("studies")]
 
+    def row(self, study: int) -> StudyRow:
+        """See :meth:`Storage.row`."""
+        return self._row(self._look("row", study=study))
+
     def update(
         self,
         study: int,

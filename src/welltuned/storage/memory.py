@@ -66,6 +66,11 @@ class MemoryStorage:
         with self._lock:
             return [s.row for s in self._studies if s is not None]
 
+    def row(self, study: int) -> StudyRow:
+        """See :meth:`Storage.row`."""
+        with self._lock:
+            return self._study(study).row
+
     def _study(self, study: int) -> _Study:
         found = self._studies[study - 1] if 1 <= study <= len(self._studies) else None
         if found is None:

@@ -255,6 +255,11 @@ class PostgresStorage(SQLStorage):
         """See :meth:`Storage.studies`."""
         return self._again(super().studies)
 
+    def row(self, study: int) -> StudyRow:
+        """See :meth:`Storage.row`."""
+        action = super().row
+        return self._again(lambda: action(study))
+
     def update(
         self,
         study: int,
@@ -265,11 +270,11 @@ class PostgresStorage(SQLStorage):
         attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
         """See :meth:`Storage.update`."""
-        action = super().update
+        action, look = super().update, super().row
 
         def once() -> StudyRow:
             if space is not None and not self._fresh:
-                stored = next(row for row in super(PostgresStorage, self).studies() if row.id == study)
+                stored = look(study)
                 if stored.spaces and stored.spaces[-1] == space:
                     return stored
             return action(

@@ -73,6 +73,9 @@ class Storage(Protocol):
     def studies(self) -> list[StudyRow]:
         """Return all studies, oldest first."""
 
+    def row(self, study: int) -> StudyRow:
+        """Return what is stored of one study now. It changes nothing, so nothing need be writable."""
+
     def update(
         self,
         study: int,
@@ -83,7 +86,7 @@ class Storage(Protocol):
         attributes: Mapping[str, Any] | None = None,
     ) -> StudyRow:
         """Append a version of the space, set or clear the reason for which the study stopped, set some attributes;
-        return what is stored then, with nothing to change too."""
+        return what is stored then."""
 
     def delete(self, study: int) -> int:
         """Delete a study with its trials, their reports and the versions of its space; return how many trials it had.

@@ -218,10 +218,21 @@ class SQLStorage:
             records.row_of(row, [(v, b, d) for v, b, d in run(spaces, {"study": row[0]})], self.where) for row in found
         ]
 
+    def _row(self, run: Run, study: int) -> StudyRow:
+        found = self._rows(run, "WHERE id = :study", {"study": study})
+        if not found:
+            raise self._unknown(study)
+        return found[0]
+
     def studies(self) -> list[StudyRow]:
         """See :meth:`Storage.studies`."""
         with self._read() as run:
             return self._rows(run)
+
+    def row(self, study: int) -> StudyRow:
+        """See :meth:`Storage.row`."""
+        with self._read() as run:
+            return self._row(run, study)
 
     def update(
         self,
@@ -234,7 +245,7 @@ class SQLStorage:
     ) -> StudyRow:
         """See :meth:`Storage.update`."""
         with self._write(study) as writing:
-            row = self._rows(writing.run, "WHERE id = :study", {"study": study})[0]
+            row = self._row(writing.run, study)
             if space is not None:
                 self._put_space(writing.run, study, len(row.spaces) + 1, space)
             if stop_reason is not None or clear_stop:
@@ -247,7 +258,7 @@ class SQLStorage:
                 {"study": study, **changed},
             )
             self._tell(writing, study)
-            return self._rows(writing.run, "WHERE id = :study", {"study": study})[0]
+            return self._row(writing.run, study)
 
     def delete(self, study: int) -> int:
         """See :meth:`Storage.delete`."""

@@ -93,7 +93,7 @@ class Ledger:
             changes = self.storage.read(self.row.id, self._revision)
             self.stop_reason = changes.stop_reason
             if changes.n_spaces > len(self.row.spaces) and (self.is_open or self.space is None):
-                self.row = self._stored_row()
+                self.row = self.storage.row(self.row.id)
                 self.wishes = _wishes(self.row, self.wishes.earlier)
                 self.use_stored_space()
             for number in changes.dropped:
@@ -121,10 +121,6 @@ class Ledger:
         return UnknownStudy(
             f"study {self.row.name!r} is gone: somebody has deleted it with its trials; nothing more of it is stored"
         )
-
-    def _stored_row(self) -> StudyRow:
-        """Return what is stored of the study now. To open it again would make one that was deleted anew."""
-        return self.storage.update(self.row.id)
 
     @property
     def identity(self) -> tuple[str, float]:
@@ -234,7 +230,7 @@ class Ledger:
             before = self.row, self.space
             try:
                 with self.storage.together(self.row.id):
-                    self.row = self._stored_row()
+                    self.row = self.storage.row(self.row.id)
                     if self.row.spaces:
                         self.use_stored_space()
                     space = Space(widened(self._declared, domains))
@@ -446,11 +442,12 @@ class Ledger:
     @_by_name
     def kept(self, name: str) -> Any:
         """Return an attribute of the study as it is stored now, whoever stored it; None without it."""
-        return self._stored_row().attributes.get(name)
+        return self.storage.row(self.row.id).attributes.get(name)
 
+    @_by_name
     def notes(self) -> dict[str, Any]:
-        """Return what was noted of the study, whoever noted it; also where nothing may be written."""
-        return notes_of(next((row for row in self.storage.studies() if row.id == self.row.id), self.row))
+        """Return what was noted of the study, whoever noted it."""
+        return notes_of(self.storage.row(self.row.id))
 
     def close(self) -> None:
         """Stop renewing and let go of the storage."""

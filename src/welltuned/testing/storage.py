@@ -19,6 +19,7 @@ LEASE = 600.0
 NO_STUDY = 987_654
 #: what needs a study: called with its number and a token of its first trial
 CALLS: dict[str, Callable[[Storage, int, int], Any]] = {
+    "row": lambda storage, study, _: storage.row(study),
     "update": lambda storage, study, _: storage.update(study, stop_reason="x", space=SPACE),
     "delete": lambda storage, study, _: storage.delete(study),
     "read": lambda storage, study, _: storage.read(study),
@@ -112,10 +113,17 @@ class StorageContract:
         assert storage.read(study).n_spaces == 2
         assert storage.claim(study, "me", LEASE)[0].space_version == 2
 
-    def test_update_nothing(self, storage: Storage, study: int) -> None:
-        """With nothing to change, what is stored is returned as it is."""
+    def test_row(self, storage: Storage, study: int) -> None:
+        """What is stored of one study is read as it is now, and reading it is no news to anybody."""
+        other = storage.open(study_row("other")).id
         stored = storage.update(study, space=SPACE, stop_reason="enough", attributes={"a": 1})
-        assert storage.update(study) == stored == storage.open(study_row())
+        before = storage.read(study).revision
+        assert storage.row(study) == stored == storage.open(study_row())
+        assert storage.row(other).name == "other"
+        assert storage.read(study).revision == before
+        with storage.together(study):
+            storage.update(study, attributes={"a": 2})
+            assert storage.row(study).attributes["a"] == 2
 
     def test_update_attributes(self, storage: Storage, study: int) -> None:
         """Attributes that are named change as a whole; the others stay."""
