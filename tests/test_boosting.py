@@ -107,6 +107,68 @@ def test_training_ends_when_the_trial_is_to_stop(train):
     assert [(t.state, len(t.reports)) for t in study.trials] == [(State.PRUNED, 3)] * 2
 
 
+class AtFirst:
+    def decide(self, history, number, report):
+        return wt.schedulers.Stop("enough")
+
+
+def lightgbm_early(trial):
+    lightgbm = pytest.importorskip("lightgbm")
+    data = lightgbm.Dataset(*FIT)
+    model = lightgbm.train(
+        {"objective": "binary", "metric": "auc", "num_leaves": 4, "num_threads": 1, "verbose": -1, **trial},
+        data,
+        ROUNDS,
+        valid_sets=[lightgbm.Dataset(*VALID, reference=data)],
+        callbacks=[for_lightgbm(trial, "valid_0-auc"), lightgbm.early_stopping(5, verbose=False)],
+    )
+    return model.best_score["valid_0"]["auc"], model.best_iteration
+
+
+def xgboost_early(trial):
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.train(
+        {"eta": trial["rate"], "max_depth": 2, "nthread": 1, "objective": "binary:logistic", "eval_metric": "auc"},
+        xgboost.DMatrix(*FIT),
+        ROUNDS,
+        evals=[(xgboost.DMatrix(*VALID), "valid")],
+        verbose_eval=False,
+        early_stopping_rounds=5,
+        callbacks=[for_xgboost(trial, "valid-auc")],
+    )
+    assert model.num_boosted_rounds() == 1
+    return model.best_score, model.best_iteration + 1
+
+
+def xgboost_early_model(trial):
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(
+        n_estimators=ROUNDS,
+        max_depth=2,
+        n_jobs=1,
+        eval_metric="auc",
+        early_stopping_rounds=5,
+        callbacks=[for_xgboost(trial, "validation_0-auc")],
+    )
+    model.fit(*FIT, eval_set=[VALID], verbose=False)
+    return model.best_score, model.best_iteration + 1
+
+
+@pytest.mark.parametrize("train", [lightgbm_early, xgboost_early, xgboost_early_model])
+def test_a_trial_that_is_stopped_has_what_early_stopping_says_of_it(train):
+    """A trial that asks for ``best_score`` was a failure in place of a pruned one, and the search kept away from it."""
+
+    def objective(trial):
+        value, rounds = train(trial)
+        trial.note(rounds=rounds)
+        return value
+
+    study = wt.Study({"rate": (0.05, 0.5)}, seed=0, sampler="random", direction="maximize", scheduler=AtFirst())
+    study.optimize(objective, n_trials=2)
+    assert [(t.state, t.error, t.attributes["rounds"]) for t in study.trials] == [(State.PRUNED, None, 1)] * 2
+    assert [t.value for t in study.trials] == pytest.approx([t.reports[0].metrics["value"] for t in study.trials])
+
+
 def test_rounds_in_which_catboost_computes_no_metric_are_no_reports():
     """It leaves the last value there, which is none of these rounds'."""
     catboost, reports = pytest.importorskip("catboost"), []

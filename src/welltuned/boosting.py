@@ -44,16 +44,27 @@ def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
         raise require("xgboost", "xgboost", "for_xgboost()") from error
 
     class Report(TrainingCallback):
-        """Reports each round; training ends when the trial is to stop."""
+        """Reports each round; training ends before the next one when the trial is to stop.
+
+        XGBoost asks no further callback about a round after one that ends the training, and its early stopping, which
+        comes last, would not have seen the round: ``best_score`` would be an error, or that of the round before.
+        """
+
+        stop = False
+
+        def before_training(self, model: Any) -> Any:
+            self.stop = False
+            return model
+
+        def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            return self.stop
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, Any]]) -> bool:
             last = {f"{data}-{name}": v[-1] for data, log in evals_log.items() for name, v in log.items()}
             # of xgboost.cv, the mean of the folds and its standard deviation
             values = {name: v[0] if isinstance(v, tuple) else v for name, v in last.items()}
-            stop = relay(values, epoch + 1, "" if values else NO_DATA)
-            if stop:  # cross-validation asks for it
-                model.set_attr(best_iteration=str(epoch))
-            return stop
+            self.stop = relay(values, epoch + 1, "" if values else NO_DATA)
+            return False
 
     relay = Relay(trial, metric)
     return Report()
