@@ -327,6 +327,30 @@ def test_an_error_without_words_still_has_its_name():
     assert "RuntimeError" in raising(RuntimeError()).error
 
 
+def test_what_optuna_calls_pruned_is_pruned():
+    """An objective that was written for Optuna raises it: each of its pruned trials was a failure to keep away from."""
+    optuna = pytest.importorskip("optuna")
+
+    class Enough(optuna.TrialPruned):
+        pass
+
+    assert [raising(error()).state for error in (optuna.TrialPruned, Enough)] == [State.PRUNED] * 2
+    mine = type("TrialPruned", (Exception,), {"__module__": "optunaesque"})
+    assert raising(mine()).state is State.FAILED
+
+
+@pytest.mark.parametrize("several", [[0.9, 0.8], (0.9, 0.8, 0.7), np.array([0.9, 0.8])], ids=plain)
+def test_the_scores_of_folds_are_no_value(several):
+    assert "return the mean of several, or (mean, standard_error)" in outcome_of(several).error
+
+
+@pytest.mark.parametrize("value", [True, np.bool_(False), np.array(True)], ids=plain)
+def test_a_constraint_is_no_truth(value):
+    """``constrain("fits", size < limit)`` was 1 where it holds, which violates it."""
+    with pytest.raises(InvalidType, match="constrain: fits=.* is no number; .*size - limit"):
+        LiveTrial(task()).constrain("fits", value)
+
+
 def test_an_interruption_gets_out():
     with pytest.raises(KeyboardInterrupt):
         raising(KeyboardInterrupt())
@@ -402,7 +426,7 @@ def test_a_live_trial_is_a_mapping_of_its_parameters():
     assert list(trial.items()) == [("x", 1.5), ("kind", "a")]
     assert trial.number == 3
     assert repr(trial) == "LiveTrial(3, {'x': 1.5, 'kind': 'a'})"
-    with pytest.raises(KeyError, match="y"):
+    with pytest.raises(KeyError, match=r"^'y' is not an active parameter here; active are \['x', 'kind'\].*trial.get\('y'\)"):
         trial["y"]
     with pytest.raises(TypeError):
         trial["x"] = 2.0

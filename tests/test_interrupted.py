@@ -445,7 +445,7 @@ def test_an_objective_that_never_works_does_not_use_up_the_budget(path, workers,
     study = new(path)
     study.optimize(lambda t: t["y"], n_trials=99, workers=workers)
     assert 10 <= len(study.trials) < 50  # trials of no time are stored by the dozen
-    assert "KeyError" in study.stop_reason and "failed in the same way" in study.stop_reason
+    assert "'y' is not an active parameter" in study.stop_reason and "failed in the same way" in study.stop_reason
     assert [r.levelname for r in caplog.records if "no trial has succeeded" in r.message] == ["ERROR"]
     study.optimize(x, n_trials=50, workers=workers)
     assert len(study.trials) == 50 and study.best.state is State.COMPLETE
@@ -453,6 +453,27 @@ def test_an_objective_that_never_works_does_not_use_up_the_budget(path, workers,
     other = new(None)
     other.optimize(lambda t: 1 / 0 if t.number else 1.0, n_trials=30)
     assert len(other.trials) == 30
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [lambda t: [t["x"], 2.0, 3.0], lambda t: t.suggest_float("y", 0.0, 1.0), lambda t: f"{t['x']}"],
+    ids=["scores", "suggest", "text"],
+)
+def test_an_objective_at_fault_is_given_up_whatever_numbers_its_errors_hold(objective):
+    """The scores of folds in the place of their mean were an error of other words in each trial, up to the last one."""
+    study = new(None)
+    study.optimize(objective, n_trials=40)
+    assert 10 <= len(study.trials) < 40 and "failed in the same way" in study.stop_reason
+
+
+def test_errors_of_a_users_own_words_are_not_alike():
+    def objective(trial):
+        raise ValueError(f"trial {trial.number}: no such place as {trial['x']}")
+
+    study = new(None)
+    study.optimize(objective, n_trials=12)
+    assert len(study.trials) == 12
 
 
 def test_a_trial_that_was_pruned_has_worked():

@@ -26,6 +26,7 @@ _HOMES = {
     "welltuned.live": ("LiveTrial",),
     "welltuned.trial": ("Reason", "State", "Trial"),
     "welltuned.errors": (
+        "InactiveParameter",
         "Infeasible",
         "InvalidType",
         "InvalidValue",
@@ -46,6 +47,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 if TYPE_CHECKING:
     from welltuned.errors import (
         DamagedStorage,
+        InactiveParameter,
         Infeasible,
         InvalidType,
         InvalidValue,
@@ -124,6 +126,7 @@ __all__ = [
     "Infeasible",
     "Pruned",
     "WelltunedError",
+    "InactiveParameter",
     "InvalidValue",
     "InvalidType",
     "NoCompletedTrial",

@@ -19,6 +19,13 @@ class InvalidType(WelltunedError, TypeError):
     """A value of a type that cannot be used; the message names it and says what was expected."""
 
 
+class InactiveParameter(WelltunedError, KeyError):
+    """A trial was asked for a parameter that it does not have: there is none of the name, or its condition does not hold."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would quote it
+
+
 class MissingDependency(WelltunedError, ImportError):
     """A feature needs an optional package; the message holds the command that installs it."""
 

@@ -115,8 +115,15 @@ def _attempt(call: Callable[[], Outcome], what: str) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if _is_optunas_pruned(error):
+            return Outcome(State.PRUNED)
         log.debug("%s", what, exc_info=True)
         return failure(Reason.ERROR, error)
+
+
+def _is_optunas_pruned(error: BaseException) -> bool:
+    """Tell whether an objective that was written for Optuna says that it ends pruned."""
+    return any(k.__name__ == "TrialPruned" and k.__module__.partition(".")[0] == "optuna" for k in type(error).__mro__)
 
 
 def _completed(outcome: Outcome, trial: LiveTrial, seconds: float) -> Outcome:
@@ -239,8 +246,16 @@ def _number(name: str, value: Any) -> float:
             return float(item)
         except (TypeError, ValueError, OverflowError):
             pass
-    how = "; end it with 'return' and the value" if value is None else ""
-    raise InvalidType(f"the objective returned {name}={_short(value)}, which is not a number{how}")
+    raise InvalidType(f"the objective returned {name}={_short(value)}, which is not a number{_instead_of(value)}")
+
+
+def _instead_of(value: Any) -> str:
+    """Return what to write in the place of something that is not a number, where that can be told."""
+    if value is None:
+        return "; end it with 'return' and the value"
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1):  # such as scores of folds
+        return "; return the mean of several, or (mean, standard_error)"
+    return ""
 
 
 def _metrics(value: Any, objectives: Sequence[str]) -> tuple[dict[str, float], dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue, Pruned
+from welltuned.errors import InactiveParameter, InvalidType, InvalidValue, Pruned
 from welltuned.settings import whole
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, codec
 from welltuned.space.labels import find
@@ -111,7 +111,13 @@ class LiveTrial(Mapping[str, Any]):
         return cls(Task(number, 0, dict(given), checkpoint=folder))
 
     def __getitem__(self, name: str) -> Any:
-        return self._params[name]
+        try:
+            return self._params[name]
+        except KeyError:
+            raise InactiveParameter(
+                f"{name!r} is not an active parameter here; active are {list(self._params)!r}; of one that has a "
+                f"condition, trial.get({name!r}) is None where that does not hold"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._params)
@@ -234,6 +240,10 @@ class LiveTrial(Mapping[str, Any]):
             When ``value`` is not a finite number.
         """
         item = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+        if isinstance(item, (bool, np.bool_)):  # True would be 1, and so a violation
+            raise InvalidType(
+                f"constrain: {name}={value!r} is no number; write by how much it is above its limit, such as size - limit"
+            )
         try:
             number = math.nan if isinstance(item, (str, bytes)) else float(item)
         except (TypeError, ValueError, OverflowError):

@@ -16,7 +16,7 @@ from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
 from welltuned.study.progress import Progress
-from welltuned.study.reasons import BROKEN, BUDGET, TIMEOUT, concerns_all
+from welltuned.study.reasons import BROKEN, BUDGET, TIMEOUT, concerns_all, fault
 from welltuned.study.rules import Rule, first_reason
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
@@ -245,7 +245,7 @@ class _Run:
                 "trial %d failed (%s): %s", task.number, outcome.reason.value if outcome.reason else "?", outcome.error
             )
             self._maybe_raise(outcome)
-            same = outcome.reason is Reason.ERROR and outcome.error == self.last_error
+            same = outcome.reason is Reason.ERROR and fault(outcome.error) == fault(self.last_error)
             self.alike, self.last_error = self.alike + 1 if same else 1, outcome.error or ""
         else:
             self.alike = 0

@@ -16,6 +16,14 @@ _OWN = [
 ]
 
 
+def fault(error: str | None) -> str:
+    """Return an error without what differs from trial to trial where the objective is at fault in the same way.
+
+    Only of errors of our own: what a user's error holds may be what tells one failure from another.
+    """
+    return re.sub(r"^(Invalid\w+: )(?:(the objective returned \w+)=.*|trial \d+)", r"\1\2", error or "", flags=re.DOTALL)
+
+
 def concerns_all(reason: str | None) -> bool:
     """Tell whether a stored reason ends the work of every process on the study.
 
