@@ -538,6 +538,23 @@ def test_d9_real_boosting_stops_on_rows_of_its_own(package, piped):
     assert found.best_score_ > 0.9
 
 
+@pytest.mark.parametrize("piped", [False, True])
+def test_d9_lightgbm_that_would_never_stop_is_refused(piped):
+    """It held out rows of each fold, and grew all of its trees without a look at them."""
+    lightgbm = pytest.importorskip("lightgbm")
+
+    def search(**settings):
+        model = lightgbm.LGBMClassifier(n_estimators=2, n_jobs=1, verbose=-1, **settings)
+        step = "lgbmclassifier__" if piped else ""
+        whole = make_pipeline(StandardScaler(), model) if piped else model
+        return RandomizedSearchCV(whole, {f"{step}max_depth": [2]}, n_iter=1, cv=2, early_stopping=True)
+
+    with pytest.raises(InvalidValue, match="LGBMClassifier has no early_stopping_round, .*lightgbm.early_stopping"):
+        search().fit(X, y)
+    search(early_stopping_round=5).fit(X, y)
+    search(n_iter_no_change=5).fit(X, y)
+
+
 def test_d9_xgboost_that_would_never_stop_is_refused():
     xgboost = pytest.importorskip("xgboost")
     with pytest.raises(InvalidValue, match="early_stopping_rounds=None"):

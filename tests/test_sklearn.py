@@ -470,6 +470,15 @@ def test_scores_that_an_estimator_cannot_give_at_all_raise_as_in_sklearn():
             search(SVC(), {"C": [1, 2]}, scoring=["accuracy", "neg_log_loss"], refit="accuracy", cv=2).fit(X, y)
 
 
+@pytest.mark.parametrize("refit", [False, lambda found: 0], ids=["none", "callable"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_without_a_name_in_refit_the_first_metric_is_searched_by(refit, stored, tmp_path):
+    search = TunedSearchCV(SVC(), {"C": wt.Float(1e-4, 1.0)}, n_trials=3, cv=2, random_state=0, refit=refit)
+    search.set_params(scoring=["f1_macro", "accuracy"], storage=str(tmp_path / "fits.db") if stored else None).fit(X, y)
+    means = search.cv_results_["mean_test_f1_macro"]
+    assert [t.value for t in search.study_.trials] == pytest.approx(list(means))
+
+
 def test_a_search_of_choices_can_be_pickled():
     space = wt.Space({"C": wt.Float(0.1, 10.0, log=True), "kernel": ["rbf", "linear"]})
     search = TunedSearchCV(SVC(), space, n_trials=3, cv=2).fit(X, y)

@@ -89,7 +89,7 @@ def fit_fold(plan: Plan, params: Mapping[str, Any], index: int) -> Fold:
     # parameters may be estimators themselves, which must not be fitted twice; a wrong name is an error of the grid
     estimator.set_params(**{k: clone(v, safe=False) for k, v in params.items()})
     if plan.holdout is not None:
-        check_stops(estimator, plan.holdout.share)
+        check_stops(estimator, plan.holdout.share, plan.fit_params)
     try:
         X, y, fitted_rows = plan.fit(estimator, train, index)
     except Exception:

@@ -182,7 +182,7 @@ class StudySearchCV(BaseSearchCV):
         best = clone(plan.estimator).set_params(**{k: clone(v, safe=False) for k, v in self.best_params_.items()})
         began = time.time()
         if plan.holdout is not None:
-            check_stops(best, plan.holdout.share)
+            check_stops(best, plan.holdout.share, plan.fit_params)
             plan.fit(best, np.arange(_num_samples(plan.X)), len(plan.splits))
             self.best_estimator_ = best
         else:  # the data as they were given

@@ -20,6 +20,7 @@ from welltuned.sklearn.compat import check_method_params, safe_split
 
 SHARE = 0.1
 DRAWS = 20  # of groups, of which the one counts whose classes are most like those of all
+LIGHTGBM_STOPS = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
 # what ``fit`` calls values of the eval rows that stand beside values of the rows it fits
 BESIDE_EVAL = {
     "sample_weight": ("sample_weight_eval_set", "eval_sample_weight"),
@@ -132,8 +133,8 @@ def final_step(estimator: Any) -> Any:
     return final_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
 
 
-def check_stops(estimator: Any, share: float) -> None:
-    """Refuse an estimator that takes no ``eval_set``, or would not stop on it.
+def check_stops(estimator: Any, share: float, fit_params: Mapping[str, Any]) -> None:
+    """Refuse an estimator that takes no ``eval_set``, or would not stop on it when it is fitted with these parameters.
 
     Raises
     ------
@@ -155,6 +156,16 @@ def check_stops(estimator: Any, share: float) -> None:
         raise InvalidValue(
             f"early_stopping={share:g}: {name} has early_stopping_rounds=None, so it would never stop; give it a number"
         )
+    calls_back = any(key == "callbacks" or key.endswith("__callbacks") for key in fit_params)
+    if _is_lightgbm(last) and not calls_back and not any(settings.get(alias) for alias in LIGHTGBM_STOPS):
+        raise InvalidValue(
+            f"early_stopping={share:g}: {name} has no early_stopping_round, so it would never stop; give it a number, "
+            "or fit(X, y, callbacks=[lightgbm.early_stopping(10)])"
+        )
+
+
+def _is_lightgbm(estimator: Any) -> bool:
+    return any(k.__module__.partition(".")[0] == "lightgbm" for k in type(estimator).__mro__)
 
 
 def fit_and_stop(
