@@ -794,6 +794,10 @@ def test_export_json(studies):
     assert [t["number"] for t in found] == list(range(12))
     assert run("export", "first", "--format", "json", "-o", "all.json").strip() == "wrote all.json"
     assert json.loads(Path("all.json").read_text()) == found
+    run("export", "first", "-o", "again.JSON")  # CSV was in it
+    assert json.loads(Path("again.JSON").read_text()) == found
+    run("export", "first", "--format", "csv", "-o", "table.data")
+    assert Path("table.data").read_text().startswith("number,")
 
 
 @pytest.mark.parametrize(
@@ -1086,6 +1090,7 @@ REFUSED = [
     ("'/nowhere/e.csv'", ["export", "good.db:one", "-o", "/nowhere/e.csv"]),
     ("'.'", ["export", "good.db:one", "-o", "."]),
     ("no trials", ["export", "good.db:two"]),
+    ("'e.parquet'", ["export", "good.db:one", "-o", "e.parquet"]),
     ("'xml'", ["export", "good.db:one", "--format", "xml"]),
     ("gone", ["demo", "--folder", "gone"]),
     ("text.db", ["demo", "--folder", "text.db"]),

@@ -194,11 +194,18 @@ def report(studies: tuple[str, ...], output: str | None, storage: str) -> None:
 
 @click.command()
 @click.argument("study", required=False)
-@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "json"]),
+    default=None,
+    help="csv, or what the ending of the file says, unless given.",
+)
 @click.option("-o", "--output", default=None, help="File to write; standard output unless given.")
 @storage_option
-def export(study: str | None, kind: str, output: str | None, storage: str) -> None:
+def export(study: str | None, kind: str | None, output: str | None, storage: str) -> None:
     """Write all trials as CSV or JSON."""
+    kind = kind or _format_of(output)
     found = find_study(study, storage)
     trials = found.trials
     if kind == "json":
@@ -216,6 +223,17 @@ def export(study: str | None, kind: str, output: str | None, storage: str) -> No
     except OSError as error:
         raise StorageError(f"cannot write to {output!r}: {error.strerror or error}") from error
     click.echo(f"wrote {output}")
+
+
+def _format_of(output: str | None) -> str:
+    """Return the format that the ending of a file stands for."""
+    ending = "" if output is None else Path(output).suffix.lower()
+    if ending in ("", ".csv", ".txt", ".json"):
+        return "json" if ending == ".json" else "csv"
+    raise InvalidValue(
+        f"--output {output!r}: formats are csv and json; end the name in .csv or .json, or say --format; pandas writes "
+        "others, from study.to_frame()"
+    )
 
 
 def _csv(table: list[dict[str, Any]]) -> str:

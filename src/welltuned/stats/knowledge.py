@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,10 @@ class Diagnostics:
         Standard deviation of one evaluation's noise, as learned.
     """
 
-    numbers: np.ndarray
-    observed: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
+    numbers: np.ndarray = field(repr=False)
+    observed: np.ndarray = field(repr=False)
+    mean: np.ndarray = field(repr=False)
+    sd: np.ndarray = field(repr=False)
     r2: float
     coverage: float
     noise_sd: float
@@ -107,7 +107,10 @@ def single(history: History, what: str) -> History:
     if not isinstance(history, History):
         raise InvalidType(f"{what}: {history!r} is not a History; give study.history")
     if len(history.directions) > 1:
-        raise InvalidValue(f"{what}: takes one objective, but there are {list(history.directions)!r}")
+        raise InvalidValue(
+            f"{what}: takes one objective, but there are {list(history.directions)!r}; study.best_trials has the "
+            "trade-offs, and study.predict and importance take objective="
+        )
     return completed(history)
 
 

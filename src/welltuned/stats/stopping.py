@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -101,9 +101,9 @@ class Outlook:
         What a trial has to gain to be worth it.
     """
 
-    gains: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    gains: np.ndarray = field(repr=False)
+    low: np.ndarray = field(repr=False)
+    high: np.ndarray = field(repr=False)
     trials: int
     interval: tuple[int, int]
     worth: float
