@@ -209,6 +209,28 @@ def test_a_metric_that_is_not_there(train):
         train(trial, "validation_0-rmse")
 
 
+@pytest.mark.parametrize("train", KINDS[:3])
+def test_a_metric_that_the_study_has_the_other_way_round_is_refused(train):
+    """An AUC that is reported to a study that minimises 1 - AUC stopped the best trials."""
+    name = f"validation_0-{LOGLOSS.get(train, 'logloss')}"
+    study = wt.Study({"rate": (0.05, 0.5)}, seed=0, scheduler="median", sampler="random")
+    study.optimize(lambda trial: 1 - train(trial, auc(train))["auc"][-1], n_trials=1)
+    assert "metric='validation_0-auc' is one to maximize, and the study has direction='minimize'" in study.trials[0].error
+    up = wt.Study({"rate": (0.05, 0.5)}, direction="maximize", scheduler="median", sampler="random", seed=0)
+    up.optimize(lambda trial: -train(trial, name)[name.split("-")[1]][-1], n_trials=1)
+    assert f"metric={name!r} is one to minimize" in up.trials[0].error
+    # what is no objective's may be better either way
+    up.optimize(lambda trial: train(trial, {"value": auc(train), "loss": name})["auc"][-1], n_trials=2)
+    assert up.trials[1].state is State.COMPLETE
+
+
+def test_what_xgboost_says_of_several_ranks():
+    from welltuned.boosting import _xgboosts_directions
+
+    names = ["a-ndcg@3-", "a-map@2", "b-c-auc", "a-error@0.4", "a-logloss", "a-mine"]
+    assert _xgboosts_directions(names) == {"a-ndcg@3-": True, "a-map@2": True, "a-error@0.4": False, "a-logloss": False}
+
+
 def test_cross_validation():
     reported = []
     trial = LiveTrial(Task(0, 1, {}), lambda _, report: reported.append(report.metrics["value"]) or len(reported) > 3)

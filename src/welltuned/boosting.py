@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from welltuned.errors import require
@@ -10,6 +10,8 @@ from welltuned.live import LiveTrial
 from welltuned.relay import Relay
 
 NO_DATA = "give an evaluation set"
+XGBOOST_LARGER = frozenset(("auc", "aucpr", "pre", "ndcg", "map"))
+XGBOOST_SMALLER = frozenset(("rmse", "rmsle", "mae", "mape", "mphe", "logloss", "mlogloss", "error", "merror"))
 
 
 def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
@@ -27,7 +29,8 @@ def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
     Raises
     ------
     InvalidValue
-        In the first round, when there is no such metric; the message names those that are there.
+        In the first round, when there is no such metric; the message names those that are there. Also for one of XGBoost's own
+        that is better the other way than the study has it.
 
     Examples
     --------
@@ -63,11 +66,22 @@ def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
             last = {f"{data}-{name}": v[-1] for data, log in evals_log.items() for name, v in log.items()}
             # of xgboost.cv, the mean of the folds and its standard deviation
             values = {name: v[0] if isinstance(v, tuple) else v for name, v in last.items()}
+            relay.check_directions(_xgboosts_directions(values))
             self.stop = relay(values, epoch + 1, "" if values else NO_DATA)
             return False
 
     relay = Relay(trial, metric)
     return Report()
+
+
+def _xgboosts_directions(names: Iterable[str]) -> dict[str, bool]:
+    """Tell of those metrics that are XGBoost's own whether larger values are better."""
+    found = {}
+    for name in names:
+        metric = name.split("-", 1)[1].split("@")[0].removesuffix("-")  # of "valid-ndcg@3-"
+        if metric in XGBOOST_LARGER or metric in XGBOOST_SMALLER:
+            found[name] = metric in XGBOOST_LARGER
+    return found
 
 
 def for_lightgbm(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
@@ -83,7 +97,8 @@ def for_lightgbm(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
     Raises
     ------
     InvalidValue
-        In the first round, when there is no such metric; the message names those that are there.
+        In the first round, when there is no such metric; the message names those that are there. Also for one that is better the
+        other way than the study has it.
 
     Examples
     --------
@@ -102,10 +117,12 @@ def for_lightgbm(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
 
     def report(env: Any) -> None:
         # lightgbm.cv joins both names by a blank, after one that says nothing
-        values = {
-            f"{data}-{name}" if data != "cv_agg" else name.replace(" ", "-", 1): value
-            for data, name, value, *_ in env.evaluation_result_list or ()
+        results = {
+            f"{data}-{name}" if data != "cv_agg" else name.replace(" ", "-", 1): (value, larger_is_better)
+            for data, name, value, larger_is_better, *_ in env.evaluation_result_list or ()
         }
+        values = {name: value for name, (value, _) in results.items()}
+        relay.check_directions({name: bool(larger) for name, (_, larger) in results.items()})
         if relay(values, env.iteration + 1, "" if values else NO_DATA):
             raise EarlyStopException(env.iteration, env.evaluation_result_list)
 

@@ -32,7 +32,8 @@ class Task:
     ``open_space`` says that the objective suggests its parameters itself; ``params`` are then proposals for those that
     earlier trials suggested. ``fixed`` says that they are what the user enqueued, and nothing else will do.
 
-    ``study`` is the name of the study that the trial belongs to, and when it was made. ``inherited`` is the step up to
+    ``study`` is the name of the study that the trial belongs to, and when it was made; ``directions`` are those of its
+    objectives, by name. ``inherited`` is the step up to
     which the checkpoint of its parent has come, where a scheduler bred the trial.
     """
 
@@ -48,6 +49,7 @@ class Task:
     domains: Mapping[str, Parameter] = field(default_factory=dict)
     study: tuple[str, float] | None = None
     inherited: int | None = None
+    directions: Mapping[str, str] = field(default_factory=dict)
 
 
 class LiveTrial(Mapping[str, Any]):

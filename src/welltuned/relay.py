@@ -42,6 +42,31 @@ class Relay:
         """The training's names of what is wanted."""
         return list(self.metric.values()) if isinstance(self.metric, Mapping) else [self.metric]
 
+    def check_directions(self, larger_is_better: Mapping[str, bool]) -> None:
+        """Refuse a metric that the study would have the other way round: it would stop its best trials.
+
+        Parameters
+        ----------
+        larger_is_better
+            By name, of the metrics of which the training knows it.
+
+        Raises
+        ------
+        InvalidValue
+            With what to write instead.
+        """
+        directions = self.trial.task.directions
+        metric = self.metric
+        wanted = metric if isinstance(metric, Mapping) else {o: metric for o in directions if len(directions) == 1}
+        for objective, name in wanted.items():
+            direction = directions.get(objective)
+            better = "maximize" if larger_is_better.get(name) else "minimize"
+            if direction is not None and name in larger_is_better and direction != better:
+                raise InvalidValue(
+                    f"metric={name!r} is one to {better}, and the study has direction={direction!r}; name the metric that "
+                    f"the objective returns, or give the study direction={better!r} and return this one"
+                )
+
     def found_in(self, values: Container[str]) -> bool:
         """Tell whether everything that is wanted is there."""
         return all(name in values for name in self.names)

@@ -398,6 +398,7 @@ class Coordinator:
             trial.reports,
             study=self.ledger.identity,
             inherited=trial.inherited,
+            directions=dict(self.ledger.row.directions),
         )
 
     def receive_report(self, task: Task, report: Report) -> bool:
