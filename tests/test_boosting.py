@@ -215,7 +215,8 @@ def test_a_metric_that_the_study_has_the_other_way_round_is_refused(train):
     name = f"validation_0-{LOGLOSS.get(train, 'logloss')}"
     study = wt.Study({"rate": (0.05, 0.5)}, seed=0, scheduler="median", sampler="random")
     study.optimize(lambda trial: 1 - train(trial, auc(train))["auc"][-1], n_trials=1)
-    assert "metric='validation_0-auc' is one to maximize, and the study has direction='minimize'" in study.trials[0].error
+    words = "metric='validation_0-auc' is one to maximize, and the study has direction='minimize'"
+    assert words in study.trials[0].error
     up = wt.Study({"rate": (0.05, 0.5)}, direction="maximize", scheduler="median", sampler="random", seed=0)
     up.optimize(lambda trial: -train(trial, name)[name.split("-")[1]][-1], n_trials=1)
     assert f"metric={name!r} is one to minimize" in up.trials[0].error

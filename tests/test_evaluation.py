@@ -347,7 +347,7 @@ def test_the_scores_of_folds_are_no_value(several):
 @pytest.mark.parametrize("value", [True, np.bool_(False), np.array(True)], ids=plain)
 def test_a_constraint_is_no_truth(value):
     """``constrain("fits", size < limit)`` was 1 where it holds, which violates it."""
-    with pytest.raises(InvalidType, match="constrain: fits=.* is no number; .*size - limit"):
+    with pytest.raises(InvalidType, match=r"constrain: fits=.* is no number; .*size - limit"):
         LiveTrial(task()).constrain("fits", value)
 
 
@@ -426,7 +426,8 @@ def test_a_live_trial_is_a_mapping_of_its_parameters():
     assert list(trial.items()) == [("x", 1.5), ("kind", "a")]
     assert trial.number == 3
     assert repr(trial) == "LiveTrial(3, {'x': 1.5, 'kind': 'a'})"
-    with pytest.raises(KeyError, match=r"^'y' is not an active parameter here; active are \['x', 'kind'\].*trial.get\('y'\)"):
+    words = r"^'y' is not an active parameter here; active are \['x', 'kind'\].*trial.get\('y'\)"
+    with pytest.raises(KeyError, match=words):
         trial["y"]
     with pytest.raises(TypeError):
         trial["x"] = 2.0

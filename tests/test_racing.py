@@ -549,7 +549,7 @@ def test_d9_lightgbm_that_would_never_stop_is_refused(piped):
         whole = make_pipeline(StandardScaler(), model) if piped else model
         return RandomizedSearchCV(whole, {f"{step}max_depth": [2]}, n_iter=1, cv=2, early_stopping=True)
 
-    with pytest.raises(InvalidValue, match="LGBMClassifier has no early_stopping_round, .*lightgbm.early_stopping"):
+    with pytest.raises(InvalidValue, match=r"LGBMClassifier has no early_stopping_round, .*lightgbm.early_stopping"):
         search().fit(X, y)
     search(early_stopping_round=5).fit(X, y)
     search(n_iter_no_change=5).fit(X, y)

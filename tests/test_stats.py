@@ -96,7 +96,7 @@ def test_one_of_several_objectives_can_be_predicted():
     study.optimize(lambda p: {"a": bowl(p), "b": p["x"]}, n_trials=25)
     assert study.predict({"x": 3.0, "y": 0.0}, objective="b").mean == pytest.approx(3.0, abs=0.3)
     for function in (recommend, expected_gain, regret_bound):
-        with pytest.raises(wt.InvalidValue, match="'a', 'b'.*best_trials"):
+        with pytest.raises(wt.InvalidValue, match=r"'a', 'b'.*best_trials"):
             function(study.history)
 
 

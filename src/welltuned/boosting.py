@@ -29,8 +29,8 @@ def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
     Raises
     ------
     InvalidValue
-        In the first round, when there is no such metric; the message names those that are there. Also for one of XGBoost's own
-        that is better the other way than the study has it.
+        In the first round, when there is no such metric; the message names those that are there. Also for one of
+        XGBoost's own that is better the other way than the study has it.
 
     Examples
     --------
@@ -59,10 +59,15 @@ def for_xgboost(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
             self.stop = False
             return model
 
-        def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
             return self.stop
 
-        def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, Any]]) -> bool:
+        def after_iteration(
+            self,
+            model: Any,  # noqa: ARG002
+            epoch: int,
+            evals_log: Mapping[str, Mapping[str, Any]],
+        ) -> bool:
             last = {f"{data}-{name}": v[-1] for data, log in evals_log.items() for name, v in log.items()}
             # of xgboost.cv, the mean of the folds and its standard deviation
             values = {name: v[0] if isinstance(v, tuple) else v for name, v in last.items()}
@@ -97,8 +102,8 @@ def for_lightgbm(trial: LiveTrial, metric: str | Mapping[str, str]) -> Any:
     Raises
     ------
     InvalidValue
-        In the first round, when there is no such metric; the message names those that are there. Also for one that is better the
-        other way than the study has it.
+        In the first round, when there is no such metric; the message names those that are there. Also for one that is
+        better the other way than the study has it.
 
     Examples
     --------

@@ -20,7 +20,7 @@ class InvalidType(WelltunedError, TypeError):
 
 
 class InactiveParameter(WelltunedError, KeyError):
-    """A trial was asked for a parameter that it does not have: there is none of the name, or its condition does not hold."""
+    """A trial was asked for a parameter that it does not have: none has the name, or its condition does not hold."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # a KeyError would quote it

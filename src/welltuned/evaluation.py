@@ -253,7 +253,7 @@ def _instead_of(value: Any) -> str:
     """Return what to write in the place of something that is not a number, where that can be told."""
     if value is None:
         return "; end it with 'return' and the value"
-    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1):  # such as scores of folds
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1):
         return "; return the mean of several, or (mean, standard_error)"
     return ""
 

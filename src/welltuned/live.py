@@ -244,7 +244,7 @@ class LiveTrial(Mapping[str, Any]):
         item = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         if isinstance(item, (bool, np.bool_)):  # True would be 1, and so a violation
             raise InvalidType(
-                f"constrain: {name}={value!r} is no number; write by how much it is above its limit, such as size - limit"
+                f"constrain: {name}={value!r} is no number; write how far above its limit it is, such as size - limit"
             )
         try:
             number = math.nan if isinstance(item, (str, bytes)) else float(item)

@@ -63,8 +63,8 @@ class Relay:
             better = "maximize" if larger_is_better.get(name) else "minimize"
             if direction is not None and name in larger_is_better and direction != better:
                 raise InvalidValue(
-                    f"metric={name!r} is one to {better}, and the study has direction={direction!r}; name the metric that "
-                    f"the objective returns, or give the study direction={better!r} and return this one"
+                    f"metric={name!r} is one to {better}, and the study has direction={direction!r}; name the metric "
+                    f"that the objective returns, or give the study direction={better!r} and return this one"
                 )
 
     def found_in(self, values: Container[str]) -> bool:
