@@ -117,6 +117,29 @@ def test_a_list_of_trials_becomes_a_study_that_goes_on(caplog):
     assert [t.origin for t in study.trials].count(Origin.SAMPLER) == 3
 
 
+@pytest.mark.parametrize("space", [None, {"x": (0.0, 1.0), "y": (0.0, 1.0)}], ids=["open", "space"])
+def test_what_waits_is_enqueued(space, tmp_path, caplog):
+    """It was left behind: who moved in the middle of a list of settings to try had to say the rest again."""
+    asked = [{"x": 0.25, "y": 0.75}, {"x": 9.0, "y": 0.5}]
+    waiting = [
+        Frozen(i, None, {}, {}, "WAITING", system_attrs={"fixed_params": params}) for i, params in enumerate(asked, 1)
+    ]
+    done = Frozen(0, [0.5], {"x": 0.5, "y": 0.5}, {"x": UNIT, "y": UNIT})
+
+    def objective(trial):
+        return trial.suggest_float("x", 0.0, 1.0) + trial.suggest_float("y", 0.0, 1.0)
+
+    path = tmp_path / "moved.db"
+    study = wt.from_optuna([done, *waiting], space, storage=path, seed=0)
+    assert "waiting" not in caplog.text
+    assert ("trial 2: " in caplog.text) == (space is not None)  # without a space, the objective says so
+    study.optimize(objective, n_trials=3, progress=False)
+    added, first, *_ = study.trials
+    assert (added.origin, first.origin, first.params) == (Origin.ADDED, Origin.ENQUEUED, asked[0])
+    assert first.state is State.COMPLETE and len(study.trials) == 4
+    assert len(wt.from_optuna([done, waiting[0]], space, storage=path).trials) == 4
+
+
 @pytest.mark.parametrize(
     ("distribution", "value", "expected"),
     [

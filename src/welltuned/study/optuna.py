@@ -30,6 +30,7 @@ from welltuned.trial import CONSTRAINTS, Outcome, Reason, Report, State, Trial
 log = logging.getLogger("welltuned")
 STATES = {"complete": State.COMPLETE, "pruned": State.PRUNED, "fail": State.FAILED}
 UNDER_WAY = ("running", "waiting")
+ENQUEUED = "fixed_params"  # under which Optuna keeps what a waiting trial is to be evaluated with
 NUMBER, FROM = "optuna_number", "optuna_study"  # attributes by which a trial is known when it is imported again
 QUARTER, ZONES = 900.0, 26 * 3600.0  # seconds by which zones differ, at least and at most
 AT_ONCE, LARGEST = 100, 4 << 20  # trials, and bytes of them, that are stored together: a server takes some megabytes
@@ -44,6 +45,7 @@ class _Found:
 
     objectives: tuple[str, ...]
     trials: list[Trial] = field(default_factory=list)
+    enqueued: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # numbers and what was asked for
     without: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     _declared: dict[str, dict[str, Parameter]] = field(default_factory=dict)  # by name and text, the latest last
@@ -52,6 +54,10 @@ class _Found:
     def take(self, frozen: Any, origin: str | None) -> None:
         """Read one trial."""
         state = _word(_of(frozen, "state"))
+        asked = (getattr(frozen, "system_attrs", None) or {}).get(ENQUEUED)
+        if state == "waiting" and isinstance(asked, Mapping) and asked:
+            self.enqueued.append((int(_of(frozen, "number")), dict(asked)))
+            return
         if state in UNDER_WAY:
             self.without[f"trials that are {state}"] += 1
             return
@@ -110,8 +116,8 @@ def from_optuna(
     Complete, pruned and failed trials become trials of the study as :meth:`Study.add` makes them: they steer the search
     and use no budget, so ``optimize(objective, n_trials=100)`` evaluates a hundred more. They keep their parameters,
     values, intermediate values, user attributes, constraints, start and duration; ``optuna_number`` among their
-    attributes is the number they had. Done again, it adds what is new. What there is no place for is said in one
-    warning.
+    attributes is the number they had. What was enqueued there and waits is enqueued here, as trials of the budget. Done
+    again, it adds what is new. What there is no place for is said in one warning.
 
     Parameters
     ----------
@@ -159,6 +165,7 @@ def from_optuna(
     for key, value in (getattr(source, "user_attrs", None) or {}).items():
         study.set_user_attr(key, value)
     _add(study, found)
+    _enqueue(study, found)
     _warn(study.name, found)
     return study
 
@@ -187,6 +194,15 @@ def _add(study: Study, found: _Found) -> None:
     for part in _parts(new):
         added = study.add(part)
         found.refused += [f"trial {trial.number}: {why}" for trial, why in added.refused]
+
+
+def _enqueue(study: Study, found: _Found) -> None:
+    """Let those wait here that wait there, and have not been evaluated here since an earlier import."""
+    for number, params in found.enqueued:
+        try:
+            study.enqueue(params)
+        except (InvalidValue, InvalidType) as error:
+            found.refused.append(f"trial {number}: {error}")
 
 
 def _parts(trials: Iterable[Trial]) -> Iterator[list[Trial]]:
