@@ -248,6 +248,16 @@ def test_reports_do_not_prolong_waiting(processes):
 # functions that travel
 
 
+def test_a_failure_in_a_worker_names_the_file_of_a_function_that_travelled(processes):
+    """A script's own functions travel by value, and some releases of cloudpickle leave the file out."""
+
+    def check(x):
+        raise ValueError(f"no {x}")
+
+    outcome = finish(processes(lambda trial: check(trial["x"])), [Task(0, 1, {"x": 3})])[0]
+    assert outcome.error == f"ValueError: no 3 (test_executors.py:{check.__code__.co_firstlineno + 1})"
+
+
 def test_lambdas_closures_and_callable_objects(processes):
     class Callable:
         def __init__(self, factor):

@@ -19,7 +19,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, Literal, TypeAlias
 
 import cloudpickle
@@ -91,6 +91,9 @@ def pack_task(task: Task) -> bytes:
         raise InvalidType(f"params={dict(task.params)!r} cannot be sent to worker processes: {error}") from error
 
 
+NO_FILE = "<dynamic-code>"
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickle by value what cannot be imported, and keep what that was of the functions and classes of ``__main__``."""
 
@@ -100,6 +103,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, thing: Any) -> Any:
         """Return how this is pickled."""
+        if isinstance(thing, CodeType):  # some releases of cloudpickle leave the file out, and errors would not name it
+            make, args = self.dispatch_table[CodeType](thing)
+            return make, tuple(thing.co_filename if arg == NO_FILE else arg for arg in args)
         name = thing.__name__ if isinstance(thing, (type, FunctionType)) else None
         if name is not None and vars(sys.modules["__main__"]).get(name) is thing and thing.__module__ == "__main__":
             self.main[name] = thing
