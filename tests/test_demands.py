@@ -497,6 +497,16 @@ def test_d21_rules_stop_at_once_and_hold_after_reopening(tmp_path, rule, count, 
     assert reopen(path).stop_reason.startswith(reason)
 
 
+def test_d21_a_cost_that_no_trial_has_is_refused():
+    """A name with a slip of the pen ended nothing, and the search went on to the end of its budget."""
+    study = wt.Study(LINE, sampler="random", seed=0)
+    with pytest.raises(wt.InvalidValue, match=r"MaxCost: metric='gpu_hour'.*\['value', 'gpu_hours'\]"):
+        study.optimize(lambda p: {"value": 1.0, "gpu_hours": 2.0}, n_trials=30, stop=wt.MaxCost(4, "gpu_hour"))
+    assert len(study.trials) == 1
+    study.optimize(lambda p: {"value": 1.0, "gpu_hours": 2.0}, n_trials=30, stop=wt.MaxCost(4, "gpu_hours"))
+    assert len(study.trials) == 2
+
+
 def test_d21_cost_in_seconds(tmp_path):
     """The time of evaluation counts over restarts."""
     path = str(tmp_path / "study.db")

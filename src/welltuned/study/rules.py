@@ -13,7 +13,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.settings import check_real, check_whole
 from welltuned.stats import expected_gain
-from welltuned.trial import Origin
+from welltuned.trial import Origin, State
 
 
 @runtime_checkable
@@ -114,8 +114,14 @@ class MaxCost:
             raise InvalidType(f"MaxCost: metric={self.metric!r} is not the name of a metric")
 
     def reason(self, history: History) -> str | None:
-        """See :class:`Rule`."""
+        """See :class:`Rule`. A metric that no trial has is refused, as it would end nothing."""
         own = [t for t in history.trials if t.origin is not Origin.ADDED]
+        complete = [t for t in own if t.state is State.COMPLETE]
+        if self.metric != "seconds" and complete and not any(self.metric in t.metrics for t in complete):
+            raise InvalidValue(
+                f"MaxCost: metric={self.metric!r} is none of what the objective returns, which is "
+                f"{list(complete[0].metrics)!r}"
+            )
         costs = [t.seconds if self.metric == "seconds" else t.metrics.get(self.metric) for t in own]
         spent = sum(c for c in costs if c is not None)
         return f"cost: {spent:g} {self.metric} spent" if spent >= self.total else None
