@@ -534,6 +534,37 @@ def test_suggest_in_a_given_space_returns_what_was_chosen():
         trial.suggest_int("depth", 1, 3)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda t: t.suggest_float("x", 0, 1),
+        lambda t: t.suggest_float("x", 0, 2, step=1),
+        lambda t: t.suggest_int("n", 1, 3),
+        lambda t: t.suggest_int("n", 1, 1),
+        lambda t: t.suggest_categorical("kind", ["b", "c"]),
+        lambda t: t.suggest("kind", Categorical([1, 2])),
+    ],
+)
+def test_a_space_that_has_chosen_what_the_objective_does_not_take_is_named(ask):
+    """The objective got 9 layers where it had asked for 1 to 3, without a word."""
+    params = {"x": 1.5, "n": 9, "kind": "a"}
+    with pytest.raises(InvalidValue, match=r"space has chosen (x=1.5|n=9|kind='a'), and the objective asks for"):
+        ask(LiveTrial(task(params=params)))
+    assert ask(LiveTrial.fixed(params)) in params.values()  # whoever fixes them knows
+
+
+def test_a_space_and_an_objective_may_differ_where_that_does_no_harm():
+    trial = LiveTrial(task(params={"x": 0.1 + 0.2, "n": np.int64(9), "kind": "a"}))
+    assert trial.suggest_float("x", 0.0, 1.0, step=0.1) == 0.1 + 0.2
+    assert trial.suggest_int("n", 1, 99, log=True) == 9
+    assert trial.suggest_categorical("kind", ["a", "b", "c"]) == "a"
+    space = Space({"n": (1, 9), "x": (0.0, 1.0)})
+    study = Study(space, seed=0, sampler="random")
+    study.optimize(lambda t: t.suggest_int("n", 1, 3) + t.suggest_float("x", 0.0, 1.0), n_trials=12)
+    assert {t.state for t in study.trials} == {State.COMPLETE, State.FAILED}
+    assert all((t.params["n"] <= 3) == (t.state is State.COMPLETE) for t in study.trials)
+
+
 def suggest_all(trial):
     return (
         trial.suggest_float("lr", 1e-5, 1e-1, log=True),

@@ -274,7 +274,10 @@ class LiveTrial(Mapping[str, Any]):
         if name not in self._params and self.task.open_space:
             self.domains[name] = parameter
             self._params[name] = self._proposal(name, parameter)
-        return _own(self._active(name))
+        value = self._active(name)
+        if self._chosen_by_a_space and not _admits(parameter, value):
+            raise self._not_admitted(name, value, parameter)
+        return _own(value)
 
     def suggest_float(
         self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
@@ -299,11 +302,24 @@ class LiveTrial(Mapping[str, Any]):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or (whole and value != int(value)):
             raise InvalidType(f"suggest {name!r}: {value!r} is not a {'whole ' * whole}number")
         if not self.task.open_space:
+            if self._chosen_by_a_space and self._active(name) != value:
+                raise self._not_admitted(name, self._active(name), value)
             return self._active(name)
         given = self.task.params.get(name, value)
         if self.task.fixed and given != value:
             raise InvalidValue(f"trial {self.number}: it was enqueued with {name}={given!r}, but takes {value!r} only")
         return self._params.setdefault(name, value)
+
+    @property
+    def _chosen_by_a_space(self) -> bool:
+        """Whether a study with a space of its own has chosen the parameters; a user may fix whatever he likes."""
+        return not self.task.open_space and self.task.token > 0
+
+    def _not_admitted(self, name: str, value: Any, stated: Any) -> InvalidValue:
+        return InvalidValue(
+            f"trial {self.number}: the study's space has chosen {name}={value!r}, and the objective asks for {stated!r}; "
+            "let both say the same, or give the study no space"
+        )
 
     def _active(self, name: str) -> Any:
         if name not in self._params:
@@ -338,7 +354,7 @@ def folder_of(number: int, folder: str | Path | None) -> Path:
 def _admits(parameter: Parameter, value: Any) -> bool:
     if isinstance(parameter, (Categorical, Ordinal)):
         return find(parameter.choices, value) is not None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not parameter.low <= value <= parameter.high:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not parameter.low <= value <= parameter.high:
         return False
     return bool(np.isclose(codec.from_unit(parameter, codec.to_unit(parameter, [value]))[0], value, rtol=1e-9))
 
