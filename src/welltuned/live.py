@@ -317,8 +317,8 @@ class LiveTrial(Mapping[str, Any]):
 
     def _not_admitted(self, name: str, value: Any, stated: Any) -> InvalidValue:
         return InvalidValue(
-            f"trial {self.number}: the study's space has chosen {name}={value!r}, and the objective asks for {stated!r}; "
-            "let both say the same, or give the study no space"
+            f"trial {self.number}: the study's space has chosen {name}={value!r}, and the objective asks for "
+            f"{stated!r}; let both say the same, or give the study no space"
         )
 
     def _active(self, name: str) -> Any:
@@ -354,7 +354,9 @@ def folder_of(number: int, folder: str | Path | None) -> Path:
 def _admits(parameter: Parameter, value: Any) -> bool:
     if isinstance(parameter, (Categorical, Ordinal)):
         return find(parameter.choices, value) is not None
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not parameter.low <= value <= parameter.high:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        return False
+    if not parameter.low <= value <= parameter.high:
         return False
     return bool(np.isclose(codec.from_unit(parameter, codec.to_unit(parameter, [value]))[0], value, rtol=1e-9))
 
