@@ -132,6 +132,23 @@ def test_halving_spends_a_fraction_of_the_steps_on_the_best():
 # races
 
 
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_race_says_that_running_means_are_no_folds(running, workers, caplog):
+    """Of 25 races that were given the mean so far, 6 stopped the best trial; of those that were given folds, none."""
+
+    def objective(trial):
+        folds = [trial["x"] + 0.1 * (i % 3) for i in range(5)]
+        for i in range(5):
+            trial.report(sum(folds[: i + 1]) / (i + 1) if running else folds[i], i)
+        return sum(folds) / 5
+
+    study = wt.Study({"x": (0.0, 1.0)}, scheduler="race", sampler="random", seed=0)
+    study.optimize(objective, n_trials=3, workers=workers)
+    said = [r.getMessage() for r in caplog.records if "report each fold by itself" in r.getMessage()]
+    assert len(said) == running
+
+
 def race_of(folds, direction="maximize", running_from=-1):
     """Return a history of trials with these folds, complete but for the last ones, whose folds are the first ones."""
     trials = []

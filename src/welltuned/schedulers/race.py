@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +97,12 @@ class Race:
                 why = f"its chance to pass trial {leader.number} is below {limit:.3g}"
                 return Stop(f"after {k} of {len(best.steps)} folds {why}")
         return Continue()
+
+
+def are_no_folds(reported: Sequence[float], result: float) -> bool:
+    """Tell whether a trial has returned its last report and not their mean: running means, say, or epochs."""
+    mean = math.fsum(reported) / max(len(reported), 1)
+    return len(reported) > 2 and math.isclose(reported[-1], result) and not math.isclose(mean, result, rel_tol=1e-6)
 
 
 def chance_to_pass(own: Curve, step: int, best: Curve, others: list[Curve]) -> np.ndarray | None:
