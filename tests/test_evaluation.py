@@ -344,6 +344,12 @@ def test_the_scores_of_folds_are_no_value(several):
     assert "return the mean of several, or (mean, standard_error)" in outcome_of(several).error
 
 
+def test_a_constraint_may_have_optunas_name():
+    study = Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(lambda trial: trial.set_constraint("room", 0.5 - trial["x"]) or trial["x"], n_trials=4)
+    assert all(t.constraints == {"room": 0.5 - t.params["x"]} for t in study.trials)
+
+
 @pytest.mark.parametrize("value", [True, np.bool_(False), np.array(True)], ids=plain)
 def test_a_constraint_is_no_truth(value):
     """``constrain("fits", size < limit)`` was 1 where it holds, which violates it."""

@@ -256,6 +256,8 @@ class LiveTrial(Mapping[str, Any]):
             raise InvalidValue(f"constrain: {name}={value!r} is not finite; fail the trial instead: raise Infeasible")
         self.attributes.setdefault(CONSTRAINTS, {})[str(name)] = number
 
+    set_constraint = constrain
+
     # parameters that are declared where they are used
 
     def suggest(self, name: str, parameter: Parameter) -> Any:
