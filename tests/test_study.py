@@ -980,6 +980,20 @@ def test_choices_that_are_added_where_they_are_used_stay():
     assert study.space["kind"].choices == ("a", "b", "c")
 
 
+@pytest.mark.parametrize(("low", "high", "said"), [(2, 5, 1), (0, 9, 0)], ids=["clash", "united"])
+def test_one_name_for_two_kinds_of_parameters_is_warned_of(low, high, said, caplog):
+    """A search passed over half of its trials, the best one among them, without a word."""
+
+    def objective(trial):
+        if trial.suggest_categorical("kind", ["a", "b"]) == "a" and said:
+            return trial.suggest_float("p", 0.0, 1.0)
+        return trial.suggest_int("p", low + trial.number % 2, high)
+
+    study = wt.Study(seed=0, sampler="random")
+    study.optimize(objective, n_trials=12)
+    assert len([r for r in caplog.records if "give them names of their own" in r.getMessage()]) == said
+
+
 def test_what_was_enqueued_is_used_or_fails(caplog):
     """It was replaced by a random value before, without a word."""
     study = wt.Study(seed=0, sampler="random")

@@ -21,6 +21,18 @@ def widened(known: Mapping[str, Parameter], declared: Mapping[str, Parameter]) -
     return {**known, **{name: _united(known.get(name, p), p) for name, p in declared.items()}}
 
 
+def clashes(known: Mapping[str, Parameter], declared: Mapping[str, Parameter]) -> list[str]:
+    """Return the names of what a trial declared in a way that cannot be united with what was known of them.
+
+    Examples
+    --------
+    >>> clashes({"p": Float(0.0, 1.0), "units": Int(8, 64)}, {"p": Int(2, 5), "units": Int(4, 32)})
+    ['p']
+    """
+    both = [(name, known[name], p) for name, p in declared.items() if name in known]
+    return [name for name, one, other in both if one != other and _united(one, other) is other]
+
+
 def _united(one: Parameter, other: Parameter) -> Parameter:
     """Return what takes the values of both; the other one where they are not of a kind."""
     if isinstance(one, Choice) and isinstance(other, type(one)):

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from welltuned.errors import StorageError, UnknownStudy
 from welltuned.history import History, Table, Wishes
 from welltuned.space import Parameter, Params, Space
-from welltuned.space.widen import widened
+from welltuned.space.widen import clashes, widened
 from welltuned.storage import Storage, StudyRow
 from welltuned.study import owner
 from welltuned.study.notes import notes_of
@@ -26,6 +26,10 @@ LEASE = 60.0
 BUDGET = "n_trials"  # the attribute of a study that holds its budget
 RECOVER = 1.0  # seconds between looks for the trials of dead processes
 log = logging.getLogger("welltuned")
+CLASH = (
+    "parameter %r is declared as %r, and was as %r before: the search knows the later one alone, and learns nothing "
+    "from trials that had the other; give them names of their own"
+)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -74,6 +78,7 @@ class Ledger:
         self._recovered = -RECOVER
         self._history: History | None = None
         self._blank: History | None = None
+        self._clashed: set[str] = set()
         self._lock = threading.RLock()
         self._heart: threading.Thread | None = None
         self._rest = threading.Event()
@@ -225,8 +230,13 @@ class Ledger:
         """
         with self._lock:
             self.refresh()
-            if widened(self._declared, domains) == self._declared:
+            known = self._declared
+            if widened(known, domains) == known:
                 return
+            for name in clashes(known, domains):
+                if name not in self._clashed:
+                    self._clashed.add(name)
+                    log.warning(CLASH, name, domains[name], known[name])
             before = self.row, self.space
             try:
                 with self.storage.together(self.row.id):
