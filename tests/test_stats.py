@@ -128,6 +128,31 @@ def test_d16_the_recommendation_is_better_than_the_luckiest_trial():
     assert np.mean(wins) >= 0.8, np.mean(wins)
 
 
+def test_d16_it_is_no_worse_where_a_search_has_chosen_the_trials():
+    """Eight Bayesian searches of 40 noisy trials, most of them near the optimum: no worse in at least 80 %."""
+    found = [noisy_study(seed, 4.0) for seed in range(8)]
+    assert np.mean([bowl(s.recommend().params) <= bowl(s.best.params) for s in found]) >= 0.8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_recommended_of_a_ragged_objective_is_good(seed):
+    """A model sees noise where an objective without any is ragged; its best values are no luck and come again."""
+    study = filled(60, lambda p, rng: np.sin(1e4 * p["x"]) * np.cos(1e4 * p["y"]), seed)
+    found = study.recommend()
+    assert found.noise_sd > 0.1, "the model takes it for noise"
+    assert found.average <= np.quantile([t.value for t in study.trials], 0.1)
+
+
+def test_of_noise_that_is_known_nothing_is_taken_for_the_objective():
+    """One value far below the others, from an evaluation whose standard error the objective returned."""
+    rng = np.random.default_rng(0)
+    study = wt.Study(SPACE, seed=0)
+    rows = [{"x": float(a), "y": float(b)} for a, b in rng.uniform(-5, 5, (40, 2))]
+    study.add([(p, (bowl(p), 1e-3)) for p in rows])
+    study.add([({"x": -4.0, "y": 4.0}, (-300.0, 400.0))])
+    assert study.recommend().params != {"x": -4.0, "y": 4.0}
+
+
 def test_the_corrected_best_is_not_biased_and_the_observed_one_is():
     """25 searches of 40 noisy trials: on average the corrected best is within one standard error of the truth."""
     observed, corrected = [], []
