@@ -97,6 +97,8 @@ def table(*rows):
     row("step=-0.1", lambda: Float(0, 1, step=-0.1)),
     row("step=2.0", lambda: Float(0, 1, step=2)),
     row("step=nan", lambda: Float(0, 1, step=math.nan)),
+    row("step=1e-300", lambda: Float(0, 1e300, step=1e-300)),
+    row("step=1e-17", lambda: Float(0, 1, step=1e-17)),
     row("step='a'", lambda: Float(0, 1, step="a"), InvalidType),
     row("step=0.5", lambda: Float(1, 2, step=0.5, log=True)),
     row("default=2.0", lambda: Float(0, 1, default=2)),

@@ -266,3 +266,24 @@ def test_folds_that_cancel_are_folds():
     trials = [trial(0, State.COMPLETE, [0.1, 0.2, -0.3], result=0.0), trial(1, State.PRUNED, [0.5])]
     found = parts(trials, {"value": "minimize"}, np.array([[0.0], [np.nan]]))
     assert found.shares.tolist() == [1.0]  # of a curve, the first step would be no share at all
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200, 1e308])
+def test_curves_and_folds_of_any_size(factor):
+    results = []
+    for scale in (1.0, factor):
+        curved = history(
+            [trial(i, t.state, [scale * r.metrics["value"] / 5 for r in t.reports]) for i, t in enumerate(DONE)]
+            + [trial(2, State.PRUNED, [scale])]
+        )
+        parted = history(
+            [
+                trial(i, State.COMPLETE, [scale * a, scale * b], result=scale * (a + b) / 2)
+                for i, (a, b) in enumerate([(0.1, 0.4), (0.3, 0.2)])
+            ]
+            + [trial(2, State.PRUNED, [scale * 0.2])]
+        )
+        results += [v / scale for h in (curved, parted) for v in (h.losses[2, 0], h.sems[2, 0])]
+    if factor < 1e300:
+        assert results[4:] == pytest.approx(results[:4], rel=1e-9)
+    assert np.isfinite(results).all()

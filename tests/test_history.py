@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +81,21 @@ def test_a_pruned_trial_counts_with_its_last_report():
 def test_losses_are_to_be_minimised(direction, sign):
     history = History(SPACE, [record(0, 3.0), record(1, -2.0)], {"value": direction})
     np.testing.assert_array_equal(history.losses, [[sign * 3.0], [sign * -2.0]])
+
+
+def test_the_largest_numbers_are_such_that_one_can_calculate_with_them():
+    """People return the largest float there is for what failed, and a search takes sums and differences."""
+    values = [sys.float_info.max, -sys.float_info.max, 5e-324, 0.1, np.inf]
+    history = History(SPACE, [record(i, v, sems={"value": 1e308}) for i, v in enumerate(values)])
+    assert history.losses[:, 0].tolist() == [1e300, -1e300, 0.0, 0.1, np.inf]
+    assert (history.sems == 1e300).all()
+    assert history.best.value == -sys.float_info.max
+
+
+def test_derivatives_on_ranges_as_wide_as_numbers_are():
+    space = Space({"x": (-8e307, 8e307)})
+    trials = [Trial(0, State.COMPLETE, {"x": 0.0}, {"value": 1.0}, gradient={"x": -1e200})]
+    assert History(space, trials).slopes.tolist() == [[-1e300]]
 
 
 def test_losses_of_several_objectives_keep_their_order_and_signs():

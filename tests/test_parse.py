@@ -92,6 +92,12 @@ def test_one_parameter(spec, expected):
     assert repr(Space({"p": spec})) == repr(Space({"p": expected}))
 
 
+@pytest.mark.parametrize("frozen", [stats.norm(5, 30), stats.binom(10, 0.3), stats.uniform(31.5, 97)])
+def test_whole_numbers_of_a_distribution_have_a_default(frozen):
+    """Those of a distribution without bounds too, which are counted from no lowest one."""
+    assert Space({"n": Int(frozen, default=7 if frozen.support()[0] < 7 else 40)}).defaults["n"] in (7, 40)
+
+
 def test_the_bounds_of_a_uniform_distribution_are_those_of_scipy():
     space = Space.parse({"x": stats.uniform(loc=0.001, scale=0.009)})
     values = [space.decode(np.array([[u]]))[0]["x"] for u in (0.0, 0.5, 1.0)]

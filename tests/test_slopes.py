@@ -290,3 +290,14 @@ def test_searches_are_faster_with_derivatives():
         return np.median([study.best.value for study in studies])
 
     assert max(typical("bayes", True), typical("auto", True)) < typical("bayes", False) / 4
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_derivatives_of_any_size(size):
+    """Where the objective's own derivatives are beyond what its values are, too."""
+    for sampler in ("gradient", "bayes"):
+        study = wt.Study({"x": (-8e307, 8e307), "y": (0.0, 1.0)}, sampler=sampler, seed=0)
+        for k in range(9):
+            trial = study.ask()
+            study.tell(trial, ((trial["y"] - 0.3) ** 2, {"x": size * (-1) ** k, "y": 2 * size * (trial["y"] - 0.3)}))
+        assert study.replay()

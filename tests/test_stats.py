@@ -1,5 +1,7 @@
 """What the trials say: predictions, recommendations, stopping; on functions whose truth is known."""
 
+import sys
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -114,6 +116,20 @@ def test_diagnostics_tell_a_good_model_from_a_bad_one(study):
 def test_values_of_any_size_have_diagnostics(factor):
     found = diagnostics(filled(20, lambda p, rng: factor * bowl(p)).history)
     assert np.isfinite([found.r2, found.coverage]).all() and found.r2 > 0.8
+
+
+@pytest.mark.parametrize("size", [1e300, sys.float_info.max])
+def test_values_as_large_as_numbers_are(size):
+    """Another look at the largest float has a mean, a standard error and an outlook."""
+    study = wt.Study({"x": (0.0, 1.0)}, noisy=True, seed=0)
+    for x in (0.1, 0.1, 0.5, 0.5, 0.9, 0.9):
+        study.add({"x": x}, size if x > 0.4 else -size * 0.5 * (1 + len(study.trials)))
+    found = study.recommend()
+    assert np.isfinite([found.mean, found.sd, found.average, found.sem, found.corrected]).all()
+    assert found.observed == -size and found.params == {"x": 0.1}
+    assert np.isfinite(outlook(study.history, 1.0, 5).gains).all()
+    assert np.isfinite([expected_gain(study.history), regret_bound(study.history)]).all()
+    assert wt.Patience(2).reason(study.history) is None
 
 
 # recommendations

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from welltuned.trial import Report, State, Trial
+from welltuned.trial import LARGEST, Report, State, Trial, unit_of
 
 MOST = 20_000  # curves of trials at rest that are remembered
 MOST_COMPARED = 300  # of the latest trials whose gains are averaged
@@ -77,6 +77,7 @@ def _read(reports: tuple[Report, ...], directions: tuple[tuple[str, str], ...]) 
     names, signs = zip(*((name, -1.0 if d == "maximize" else 1.0) for name, d in directions), strict=True)
     kept = [r for r in reports if all(name in r.metrics for name in names)]
     losses = np.array([[r.metrics[name] for name in names] for r in kept]).reshape(len(kept), len(names)) * signs
+    losses = np.clip(losses, -LARGEST, LARGEST)
     count = np.arange(1, len(kept) + 1)[:, None]
     steps = tuple(r.step for r in kept)
     return Curve(reports, steps, losses, np.minimum.accumulate(losses, axis=0), np.cumsum(losses, axis=0) / count)
@@ -156,10 +157,12 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).astype(int))]
     last = np.array([results[i] - found[i].losses[-1] for i in compared if i not in rests]).reshape(-1, 1, m)
     table = np.array([_at(found[i], steps) for i in compared])
+    gains = np.diff(table, axis=1)
+    unit = unit_of(max(np.nanmax(np.abs(v), initial=0.0) for v in (gains, last)))
     # of all the steps to come, and of the last one
     average, variance = (
         np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]
-        for moments, end in zip(_moments(np.diff(table, axis=1)), _moments(last), strict=True)
+        for moments, end in zip(_moments(gains / unit), _moments(last / unit), strict=True)
     )
     places, counts = np.unique(list(rests.values()), return_counts=True)
     milestones = places[np.argsort(-counts, kind="stable")[:MILESTONES]].tolist()
@@ -171,7 +174,7 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     begun = first - steps[0]  # steps that begin with 0 count from 1
     whole = max(np.log((steps[-1] + begun) / first), np.log(2.0))
     shares = np.log((reached + begun) / first) / whole
-    return Parts(of, shares, losses + average[at], np.sqrt(variance[at]), np.arange(len(of)) < len(rests))
+    return Parts(of, shares, losses + unit * average[at], unit * np.sqrt(variance[at]), np.arange(len(of)) < len(rests))
 
 
 def _folds(
@@ -223,13 +226,15 @@ def expected_means(curve: Curve, steps: Sequence[int], losses: np.ndarray) -> tu
     level = losses.mean(axis=1, keepdims=True)
     hardness = (losses - level).mean(axis=0)
     chance = losses - level - hardness if n > 1 else losses - level  # of a single one, no chance is told from hardness
-    variance = (chance**2).sum(axis=(0, 1)) / max((n - 1 if n > 1 else 1) * (K - 1), 1)
+    unit = unit_of(np.abs(chance).max())
+    variance = ((chance / unit) ** 2).sum(axis=(0, 1)) / max((n - 1 if n > 1 else 1) * (K - 1), 1)
     place = {step: j for j, step in enumerate(steps)}
     seen = [i for i, step in enumerate(curve.steps) if step in place]
     if not seen:
-        return curve.mean[-1], np.sqrt(variance)
+        return curve.mean[-1], unit * np.sqrt(variance)
     at = [place[curve.steps[i]] for i in seen]
-    return (curve.losses[seen] - hardness[at]).mean(axis=0), np.sqrt(variance * max(1 / len(seen) - 1 / K, 0.0))
+    sd = unit * np.sqrt(variance * max(1 / len(seen) - 1 / K, 0.0))
+    return (curve.losses[seen] - hardness[at]).mean(axis=0), sd
 
 
 def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:

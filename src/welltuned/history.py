@@ -14,7 +14,7 @@ import numpy as np
 from welltuned.curves import Parts, parts
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.space import Float, Space, codec, public
-from welltuned.trial import Origin, State, Trial
+from welltuned.trial import LARGEST, Origin, State, Trial, calculable
 
 CODES = {state: code for code, state in enumerate(State)}
 
@@ -62,7 +62,7 @@ class Table:
         self.codes[number] = CODES[trial.state]
         self.losses[number] = [sign * _metric(trial, name) for sign, name in zip(self.signs, self.names, strict=True)]
         if trial.sems:
-            self.sems[number] = [trial.sems.get(name, np.nan) for name in self.names]
+            self.sems[number] = [calculable(trial.sems.get(name, np.nan)) for name in self.names]
         for name, value in trial.constraints.items():
             self._violate(number, name, value)
         self._derive(number, trial.gradient)
@@ -82,7 +82,7 @@ class Table:
         if name not in self.constraints:
             self.constraints[name] = len(self.constraints)
             self.violations = np.hstack([self.violations, np.full((len(self.codes), 1), np.nan)])
-        self.violations[number, self.constraints[name]] = value
+        self.violations[number, self.constraints[name]] = calculable(value)
 
     def _derive(self, number: int, gradient: Mapping[str, float] | None) -> None:
         self.derived[number] = gradient is not None
@@ -316,7 +316,9 @@ class History:
         for j, parameter in enumerate(self.space.values()):
             if isinstance(parameter, Float) and parameter.step is None:
                 given = self._arrays.gradients[rows, j]
-                found[rows, j] = sign * given * codec.slope(parameter, self.unit[rows, j])
+                with np.errstate(over="ignore"):  # of a range as wide as numbers are
+                    slopes = sign * given * codec.slope(parameter, self.unit[rows, j])
+                found[rows, j] = np.clip(slopes, -LARGEST, LARGEST)
         return found
 
     @property
@@ -473,5 +475,5 @@ def key_of(space: Space, trial: Trial) -> str:
 
 def _metric(trial: Trial, name: str) -> float:
     if trial.state is State.COMPLETE:
-        return trial.metrics.get(name, np.nan)
+        return calculable(trial.metrics.get(name, np.nan))
     return np.nan

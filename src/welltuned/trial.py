@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from welltuned.errors import InvalidValue
 CONSTRAINTS = "welltuned:constraints"  # the attribute that holds what ``LiveTrial.constrain`` was told
 RESTS = "welltuned:rests"  # the one that holds at which steps a member of a population has rested
 OWN = (CONSTRAINTS, RESTS)
+LARGEST, SMALLEST = 1e300, 1e-300  # sizes that a search tells apart: of larger ones sums overflow, smaller ones are 0
 
 
 class State(str, enum.Enum):
@@ -208,6 +210,27 @@ class Trial:
         if any(name not in self.metrics for name in self.objectives):
             return None
         return tuple(self.metrics[name] for name in self.objectives)
+
+
+def calculable(value: float) -> float:
+    """Return a number with which a search can calculate: differences, sums and quotients of such numbers are finite.
+
+    The largest float there is often stands for "as bad as can be". What is not finite stays as it is.
+
+    Examples
+    --------
+    >>> calculable(1.7976931348623157e308), calculable(0.1), calculable(-5e-324)
+    (1e+300, 0.1, -0.0)
+    """
+    size = abs(value)
+    if size > LARGEST and math.isfinite(value):
+        return math.copysign(LARGEST, value)
+    return value * 0.0 if size < SMALLEST else value
+
+
+def unit_of(size: float) -> float:
+    """Return the power of two next above a size, 1 for 0: what is divided by it can be squared, and loses no digit."""
+    return math.ldexp(1.0, math.frexp(size)[1]) if size else 1.0
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ LATEST, CAUTION = 8, 0.25  # of the last trials, each failure beyond the first a
 FEWEST_OF_BRANCH = 3  # trials of a choice that brings parameters of its own, before it may be judged
 DRAWN = 64  # rows that one is chosen from at random
 FEWEST_AT_HOME = 8  # results of a branch that it may have a model of its own from
+UNHEARD_OF = 1e20  # standard deviations that an improvement is never asked to have
 HALF_TIME = 32  # trials after which a search without a budget refines what is best so far
 
 
@@ -269,7 +270,7 @@ class Search:
         if self.earlier is not None:
             mean, _ = self.earlier.predict(embed(model.unit[model.eligible]))
             return transfer.TransferEI(self.earlier.with_pending(pending), float(mean.min()))
-        best = model.incumbents() - margin * self.spread / model.objective.scale
+        best = model.incumbents() - min(margin * self.spread / model.objective.scale, UNHEARD_OF)
         return log_ei(embed, model.objective.posterior, best, pending, self.rng, self.settings.fantasies)
 
     def _growth(self, pending: np.ndarray) -> Acquisition:

@@ -26,7 +26,7 @@ from welltuned.settings import check_real
 from welltuned.space import Float, Params, Space, codec, public
 from welltuned.streams import origin
 from welltuned.surrogate.maximise import neighbours
-from welltuned.trial import Origin, State, Trial
+from welltuned.trial import LARGEST, Origin, State, Trial, unit_of
 
 TRUST = 0.2  # the first step of the quasi-Newton method, in units of the cube
 WIDEN = 4.0
@@ -340,7 +340,8 @@ class Restart:
         slope = slope * TRUST
         if self.origin is None:
             # the method takes the gradient itself as its first step: make that one unit, which is TRUST of the cube
-            self.origin = value, max(float(np.linalg.norm(slope)), np.finfo(float).tiny)
+            unit = unit_of(np.abs(slope).max())
+            self.origin = value, max(unit * float(np.linalg.norm(slope / unit)), np.finfo(float).tiny)
         centre, scale = self.origin
         return (value - centre) / scale, slope / scale
 
@@ -392,7 +393,9 @@ class Restart:
         slope = np.zeros(len(u))
         for i, name in enumerate(names):
             parameter: Any = self.space[name]
-            slope[i] = gradient.get(public(name), np.nan) * codec.slope(parameter, u[i : i + 1])[0]
+            with np.errstate(over="ignore"):  # of a range as wide as numbers are
+                slope[i] = gradient.get(public(name), np.nan) * codec.slope(parameter, u[i : i + 1])[0]
+        slope = np.clip(slope, -LARGEST, LARGEST)
         if len(missing := np.flatnonzero(np.isnan(slope))):
             first, _, widths = self._differences(u, value, missing)
             slope[missing] = first / widths

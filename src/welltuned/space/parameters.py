@@ -293,6 +293,11 @@ def _check_step(parameter: Float | Int) -> None:
         raise InvalidValue(
             f"{kind}: step={parameter.step!r} is wider than the range {parameter.low!r} … {parameter.high!r}"
         )
+    if kind == "Float" and (parameter.high - parameter.low) / parameter.step > 2**53:
+        raise InvalidValue(
+            f"Float: step={parameter.step!r} makes more than 2**53 values of {parameter.low!r} … {parameter.high!r}, "
+            "where numbers lose digits; leave it out"
+        )
 
 
 def _check_default(parameter: Float | Int, kind: str) -> None:
@@ -304,7 +309,7 @@ def _check_default(parameter: Float | Int, kind: str) -> None:
     default = check(kind, "default", parameter.default)
     if not parameter.low <= default <= parameter.high:
         raise InvalidValue(f"{kind}: default={default!r} is outside {parameter.low!r} … {parameter.high!r}")
-    if parameter.step is not None:
+    if parameter.step is not None and parameter.distribution is None:
         steps = (default - parameter.low) / parameter.step
         if abs(steps - round(steps)) > 1e-6:
             raise InvalidValue(

@@ -13,6 +13,7 @@ from welltuned.history import History
 from welltuned.stats.knowledge import FEWEST, MANY, model_of, sign_of, single
 from welltuned.surrogate.model import Model
 from welltuned.surrogate.threads import single_threaded
+from welltuned.trial import unit_of
 
 CAUTION = 0.5  # standard deviations that a configuration's mean is worsened by before configurations are compared
 OWN = 0.25  # of what a model takes for noise, the share that may be the configuration's own and come again
@@ -79,7 +80,7 @@ def recommend(history: History) -> Recommendation:
         raise NoCompletedTrial(f"recommend: {history.why_no_best()}")
     if history.observed.sum() < FEWEST:
         return _as_observed(history)
-    _, sign = sign_of(history)
+    (name,), (_, sign) = history.directions, sign_of(history)
     with single_threaded():
         model = model_of(history, "recommend", members=MANY)
         at = model.unit[model.eligible]
@@ -99,7 +100,7 @@ def recommend(history: History) -> Recommendation:
         len(same),
         float(sign * average),
         sem,
-        float(sign * history.losses[lucky, 0]),
+        float(history.best.metrics[name]),
         float(sign * there[0]),
         model.objective.noise_sd,
     )
@@ -128,7 +129,8 @@ def _trials_at(history: History, row: np.ndarray) -> np.ndarray:
 def _average(history: History, at: np.ndarray) -> tuple[float, float | None]:
     losses, sems = history.losses[at, 0], history.sems[at, 0]
     if len(at) > 1:
-        return float(losses.mean()), float(losses.std(ddof=1) / np.sqrt(len(at)))
+        unit = unit_of(np.abs(losses).max())
+        return float(losses.mean()), float(unit * (losses / unit).std(ddof=1) / np.sqrt(len(at)))
     return float(losses[0]), None if np.isnan(sems[0]) else float(sems[0])
 
 
@@ -141,6 +143,6 @@ def _as_observed(history: History) -> Recommendation:
     average, sem = _average(history, at)
     trial = history.trials[at[0]]
     value, nan = float(sign * average), float("nan")
-    observed = float(sign * history.losses[valid, 0].min())
+    observed = float(history.best.value or 0.0)  # type: ignore[union-attr]
     params = history.space.filled(dict(trial.params or {}))
     return Recommendation(params, trial.number, value, nan, len(at), value, sem, observed, value, nan)

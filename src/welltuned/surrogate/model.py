@@ -28,6 +28,7 @@ MOST_WARPED = 30  # where no trial has more parameters, inputs are warped
 EARLY = 24  # up to that many observations, the bad tail is clipped harder, and there may be a trend
 BOWL = 10  # from that many observations on, the trend has a bowl; with fewer, its slopes take all there is to learn
 SUCCESS_SPREAD = 0.1
+BEYOND = 1e6  # standard deviations of the results: so far away, parts of trainings and derivatives tell nothing more
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Quantity:
         """Return mean and standard deviation (noise excluded) at features ``phi``, shapes (q,), in its own units."""
         mean, variance = self.posterior.predict(phi)
         return self.centre + self.scale * mean, self.scale * np.sqrt(variance)
+
+    @property
+    def threshold(self) -> float:
+        """Where 0 is on the standard scale, as far as what follows from it does not overflow."""
+        return min(max(-self.centre / self.scale, -1e20), 1e20)
 
     @property
     def noise_sd(self) -> float:
@@ -108,7 +114,7 @@ class Model:
     def satisfaction(self) -> list[LogProbability]:
         """Return for each constraint on outcomes the log probability that it is satisfied."""
         return [
-            LogProbability(self.embed, q.posterior, -q.centre / q.scale, float(q.posterior.noise[0]))
+            LogProbability(self.embed, q.posterior, q.threshold, float(q.posterior.noise[0]))
             for q in self.constraints
         ]
 
@@ -249,8 +255,10 @@ class _Looks:
         part = np.flatnonzero(np.isin(self.of, rows))[-max(MODEL_POINTS - len(rows), MODEL_POINTS // 4) :]
         share, ends, sds = self.passed[part].T
         phi = np.vstack([embed(self.unit[rows], self.shares[rows]), embed(self.unit[self.of[part]], share)])
-        values = np.append(scaled[rows], np.minimum((ends - centre) / scale, scaled.max()))  # the bad tail is clipped
-        known = np.minimum(np.nan_to_num(np.append(self.sems[rows], sds) / scale), 2.0) ** 2
+        far = BEYOND * scale
+        ends = np.clip(ends - centre, -far, far) / scale
+        values = np.append(scaled[rows], np.minimum(ends, scaled.max()))  # the bad tail is clipped
+        known = (np.minimum(np.nan_to_num(np.append(self.sems[rows], sds)), 2.0 * scale) / scale) ** 2
         return Observations(phi, values, embed.group, len(embed.numeric), known, noise_rate)
 
 
@@ -294,8 +302,10 @@ class _Fits:
         told = self.conditional or near is not None or feigned is not None or embed.partial
         data = replace(data, bowl=float(len(look.y) >= BOWL), smooth=told)
         if near is not None:
-            promised = (near[1] - centre) / scale
-            inside = promised < scaled.max()  # the bad tail may be clipped
+            gain, far = near[1] - centre, BEYOND * scale
+            promised = np.clip(gain, -far, far) / scale
+            # the bad tail may be clipped
+            inside = (promised < scaled.max()) & (np.abs(gain) < far)
             data = believed(data, embed(near[0][inside]), promised[inside])
         found, smooth = self.thetas(embed, data, look)
         data = replace(data, smooth=smooth)

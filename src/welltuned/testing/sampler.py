@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -84,6 +85,7 @@ SPACES: dict[str, Callable[[], Space]] = {
     "finite_conditional": finite_conditional,
 }
 Value = Callable[[Params], float | None]
+LARGEST = sys.float_info.max  # which people return for what failed
 
 
 class SamplerContract:
@@ -173,9 +175,11 @@ class SamplerContract:
         """When all values are alike the search goes on."""
         assert len(play(sampler, mixed(), lambda _: value, 11)) == 11
 
-    def test_huge_and_tiny_values(self, sampler: Sampler) -> None:
+    @pytest.mark.parametrize(
+        "values", [[1e-9, 1e12, -1e12, 0.0, -1e-9, 3.0], [LARGEST, -LARGEST, 5e-324, 0.0, 1.0, -1.0]]
+    )
+    def test_huge_and_tiny_values(self, sampler: Sampler, values: list[float]) -> None:
         """Values of very different magnitudes do no harm."""
-        values = [1e-9, 1e12, -1e12, 0.0, -1e-9, 3.0]
         assert len(play(sampler, real(), lambda params: values[int(abs(params["x"]) * 1e6) % 6], 12)) == 12
 
     def test_tiny_differences(self, sampler: Sampler) -> None:
