@@ -344,6 +344,19 @@ def test_figures_after_the_space_has_changed(name):
     FIGURES[name](study).to_json()
 
 
+@pytest.mark.parametrize("name", OF_CHANGED)
+def test_figures_after_choices_have_become_numbers(name):
+    """What was tried before, the best trial too, has no place on an axis of numbers."""
+    before = {"c": wt.Categorical(["a", "b"]), "s": wt.Categorical([True, False]), "x": (-1.0, -0.5), "k": (0.0, 1.0)}
+    study = tuned(before, lambda p: p["x"], 8)
+    logs = wt.Float(0.01, 1.0, log=True)
+    study.space = {"c": logs, "s": (0.0, 2.0), "x": logs, "k": (0.0, 1.0)}
+    study.optimize(lambda p: p["x"], n_trials=14)
+    FIGURES[name](study).to_json()
+    if name == "slices":
+        assert [v for v in plots.slices(study, names=["c"]).data[0].x if isinstance(v, str)] == []
+
+
 def trace(figure, name):
     return next(t for t in figure.data if t.name == name)
 

@@ -198,9 +198,17 @@ def axis_of(space: Space, name: str) -> dict[str, Any]:
 
 
 def on_axis(space: Space, name: str, value: Any) -> Any:
-    """Return where a value is on its parameter's axis: a number, or a choice's name."""
-    numeric = all(isinstance(p, (Float, Int)) for n, p in space.items() if public(n) == name)
-    return value if numeric else escaped(show(value))
+    """Return where a value is on its parameter's axis: a number, or a choice's name.
+
+    None for what has no place there, as it is of an earlier version of the space: a choice among numbers, or what is
+    not above 0 on a logarithmic scale.
+    """
+    columns = [p for n, p in space.items() if public(n) == name]
+    if not all(isinstance(p, (Float, Int)) for p in columns):
+        return escaped(show(value))
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        return None
+    return value if value > 0 or not any(p.log for p in columns if isinstance(p, (Float, Int))) else None
 
 
 def _log_ticks(low: float, high: float) -> dict[str, Any]:

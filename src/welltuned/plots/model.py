@@ -160,6 +160,8 @@ def _star(seen: History, effect: stats.Effect, best: list[Trial], axis: dict[str
     if not here:
         return []
     value = on_axis(seen.space, parameter, (here[0].params or {})[parameter])
+    if value is None:
+        return []
     if axis.get("type") == "category":
         shown = [on_axis(seen.space, parameter, v) for v in effect.values[0]]
         y = effect.mean[shown.index(value)] if value in shown else np.nan

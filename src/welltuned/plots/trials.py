@@ -341,7 +341,9 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
     columns = [p for n, p in space.items() if public(n) == name]
     if all(isinstance(p, (Float, Int)) for p in columns):
         log = any(p.log for p in columns if isinstance(p, (Float, Int)))
-        numbers = np.array([np.nan if v is None else (np.log10(v) if log else v) for v in values], dtype=float)
+        placed = [on_axis(space, name, v) for v in values]
+        numbers = np.array([np.nan if v is None else (np.log10(v) if log else v) for v in placed], dtype=float)
+        missing = any(v is None for v in placed)
         low = np.nanmin(numbers) if np.isfinite(numbers).any() else 0.0
         high = np.nanmax(numbers) if np.isfinite(numbers).any() else 1.0
         below = low - 0.12 * max(high - low, 1e-12)
