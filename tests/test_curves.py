@@ -287,3 +287,9 @@ def test_curves_and_folds_of_any_size(factor):
     if factor < 1e300:
         assert results[4:] == pytest.approx(results[:4], rel=1e-9)
     assert np.isfinite(results).all()
+
+
+def test_a_result_that_is_infinite_says_nothing_of_how_large_others_are():
+    trials = [trial(0, State.COMPLETE, [1e200, 3e200]), trial(1, State.COMPLETE, [2e200, 4e200], result=np.inf)]
+    seen = history([*trials, trial(2, State.PRUNED, [1e200])])
+    assert seen.losses[2, 0] == pytest.approx(3e200) and seen.sems[2, 0] == 0.0

@@ -24,7 +24,7 @@ from welltuned.live import LiveTrial, Task
 from welltuned.report import Subject, summary
 from welltuned.storage import SQLiteStorage
 from welltuned.study import Added
-from welltuned.trial import Origin, State
+from welltuned.trial import Origin, Report, State
 
 SPACE = {"x": (0.0, 1.0), "n": [1, 2, 3]}
 
@@ -238,6 +238,23 @@ def test_add_one_by_one():
     assert (study.trials[2].params, study.trials[2].value) == (other.trials[1].params, other.trials[1].value)
     with pytest.raises(wt.InvalidValue):
         study.add({"x": 3.0, "n": 1}, 1.0)
+
+
+def test_records_that_are_added_lose_what_is_not_finite():
+    """As results do that are told; a record with a result that is none is a failure, and never the best."""
+    study, params, nan = new(), {"x": 0.3, "n": 1}, {"value": np.nan}
+    reports = (Report(0, nan), Report(1, {"value": 2.0, "loss": np.inf}))
+    rows = [
+        wt.Trial(0, wt.State.COMPLETE, params, nan, reports=reports),
+        wt.Trial(1, wt.State.COMPLETE, params, {"value": 3.0, "time": np.inf}, nan, gradient={"x": np.nan}),
+        wt.Trial(2, wt.State.PRUNED, params, reports=reports),
+    ]
+    assert study.add(rows).numbers == (0, 1, 2)
+    lost, kept, pruned = study.trials
+    assert (lost.state, lost.reason) == (wt.State.FAILED, wt.Reason.NAN) and study.best.number == 1
+    assert (kept.metrics, kept.sems, kept.gradient) == ({"value": 3.0}, {}, None)
+    assert pruned.reports == (Report(1, {"value": 2.0}),)
+    assert study.history.losses[2, 0] == 2.0
 
 
 def test_adding_a_running_trial_leaves_none_running():

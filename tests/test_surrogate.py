@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 
 import welltuned as wt
-from welltuned.pareto import crowding, front_reference, fronts, hypervolume, non_dominated, scalarise
+from welltuned.pareto import crowding, front_reference, fronts, hypervolume, non_dominated, penalised, scalarise
 from welltuned.surrogate import acquisition, belief, fit, gp, kernels, lbfgs, outputs, rollouts, transfer, warp
 from welltuned.surrogate import model as models
 from welltuned.surrogate.embedding import embedding
@@ -610,3 +610,9 @@ def test_small_arrays_round_alike_wherever_they_lie():
             block[at : at + 3] = of
             found.add(function(block[at : at + 3]).tobytes())
         assert len(found) == 1
+
+
+def test_violations_as_far_apart_as_numbers_are():
+    y, violations = np.array([1e300, -1e300, 0.0, 1.0]), np.array([[-1.0], [1e-300], [1e-300], [1e300]])
+    found = penalised(y, violations)
+    assert np.isfinite(found).all() and (found[1:] > found[0]).all() and found[3] >= found[1:3].max()

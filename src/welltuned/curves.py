@@ -158,7 +158,7 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     last = np.array([results[i] - found[i].losses[-1] for i in compared if i not in rests]).reshape(-1, 1, m)
     table = np.array([_at(found[i], steps) for i in compared])
     gains = np.diff(table, axis=1)
-    unit = unit_of(max(np.nanmax(np.abs(v), initial=0.0) for v in (gains, last)))
+    unit = unit_of(max(np.abs(v[np.isfinite(v)]).max(initial=0.0) for v in (gains, last)))
     # of all the steps to come, and of the last one
     average, variance = (
         np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]

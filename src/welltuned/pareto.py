@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from welltuned.trial import LARGEST
+
 
 def non_dominated(losses: np.ndarray) -> np.ndarray:
     """Tell which rows of ``losses``, shape (n, m), all minimised, are dominated by no other row; shape (n,).
@@ -97,11 +99,14 @@ def penalised(y: np.ndarray, violations: np.ndarray) -> np.ndarray:
     if not over.any():
         return y
     scales = np.array([np.median(v[v > 0]) if (v > 0).any() else 1.0 for v in over.T])
-    total = (over / scales).sum(1)
+    with np.errstate(over="ignore"):  # of sizes as far apart as numbers are
+        total = (over / scales).sum(1)
     allowed = y[total == 0]
     extent = float(np.ptp(y)) or 1.0
     worst = float(allowed.max()) if len(allowed) else 0.0
-    return np.where(total > 0, worst + extent * total, y)
+    with np.errstate(over="ignore"):
+        beyond = np.minimum(extent * total, LARGEST)
+    return np.where(total > 0, worst + beyond, y)
 
 
 def front_reference(front: np.ndarray, points: np.ndarray, wide: bool = False) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from welltuned.evaluation import interpret
 from welltuned.history import History, key_of
 from welltuned.space import Space
 from welltuned.space.labels import find
-from welltuned.trial import Origin, State, Trial
+from welltuned.trial import Origin, Reason, Report, State, Trial
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,21 @@ def _validated(params: Any, space: Space) -> dict[str, Any]:
     return {**params, **found} if space.partial else found
 
 
+def _known(row: Trial, objectives: tuple[str, ...]) -> Trial:
+    """Return a record without the numbers that are not finite; one is a failure where an objective is none of them."""
+    reports = [Report(r.step, {n: v for n, v in r.metrics.items() if math.isfinite(v)}) for r in row.reports]
+    row = replace(
+        row,
+        metrics={n: v for n, v in row.metrics.items() if math.isfinite(v)},
+        sems={n: v for n, v in row.sems.items() if math.isfinite(v)},
+        gradient=row.gradient if all(map(math.isfinite, (row.gradient or {}).values())) else None,
+        reports=tuple(r for r in reports if r.metrics),
+    )
+    if row.state is not State.COMPLETE or all(name in row.metrics for name in objectives):
+        return row
+    return replace(row, state=State.FAILED, reason=Reason.NAN, error="the record has an objective that is not finite")
+
+
 def read_row(row: Any, space: Space, objectives: tuple[str, ...]) -> Trial:
     """Return a result that was found elsewhere as a trial of this study, without what the other study knew of it.
 
@@ -137,7 +153,7 @@ def read_row(row: Any, space: Space, objectives: tuple[str, ...]) -> Trial:
             )
         params = _validated(row.params or {}, space)
         return replace(
-            row,
+            _known(row, objectives),
             params=params,
             key=space.key(params),
             origin=Origin.ADDED,
