@@ -99,6 +99,8 @@ def table(*rows):
     row("step=nan", lambda: Float(0, 1, step=math.nan)),
     row("step=1e-300", lambda: Float(0, 1e300, step=1e-300)),
     row("step=1e-17", lambda: Float(0, 1, step=1e-17)),
+    row("lognorm(s=300)", lambda: Float(stats.lognorm(s=300))),
+    row("cauchy(0, 1e+300)", lambda: Int(stats.cauchy(0, 1e300))),
     row("step='a'", lambda: Float(0, 1, step="a"), InvalidType),
     row("step=0.5", lambda: Float(1, 2, step=0.5, log=True)),
     row("default=2.0", lambda: Float(0, 1, default=2)),

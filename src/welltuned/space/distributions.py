@@ -39,7 +39,8 @@ class Distribution:
     def ppf(self, u: np.ndarray) -> np.ndarray:
         """Map the unit interval to values; the ends stay finite."""
         tiny = 1e-9 if not all(np.isfinite(self.support())) else 0.0
-        return np.asarray(self.frozen.ppf(np.clip(u, tiny, 1 - tiny)), dtype=float)
+        with np.errstate(over="ignore"):  # which a parameter's bounds refuse
+            return np.asarray(self.frozen.ppf(np.clip(u, tiny, 1 - tiny)), dtype=float)
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Map values to the unit interval. A discrete value goes to the middle of its step."""

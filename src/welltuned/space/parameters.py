@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, TypeAlias
 
+import numpy as np
+
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.settings import real
 from welltuned.space.distributions import Distribution, is_frozen
@@ -258,6 +260,8 @@ def _take_distribution(parameter: Float | Int, kind: str) -> None:
     low, high = distribution.support()
     if math.isnan(low) or math.isnan(high) or not low < high:
         raise InvalidValue(f"{kind}: {distribution!r} has the support {low!r} … {high!r}; check its arguments")
+    if not np.isfinite(distribution.ppf(np.array([0.0, 1.0]))).all():
+        raise InvalidValue(f"{kind}: {distribution!r} has quantiles beyond the largest number; check its arguments")
     if kind == "Int":
         low, high = (round(b) if math.isfinite(b) else b for b in (low, high))
     put(parameter, "low", low)
