@@ -14,7 +14,7 @@ from strategies import steady
 from welltuned import Float, History, Int, InvalidValue, Space
 from welltuned.history import Table
 from welltuned.pareto import hypervolume, non_dominated
-from welltuned.trial import Reason, Report, State, Trial
+from welltuned.trial import LARGEST, Reason, Report, State, Trial
 
 SPACE = Space({"x": Float(0.0, 10.0), "n": Int(0, 4, when={"x": ">= 5"})})
 
@@ -87,15 +87,15 @@ def test_the_largest_numbers_are_such_that_one_can_calculate_with_them():
     """People return the largest float there is for what failed, and a search takes sums and differences."""
     values = [sys.float_info.max, -sys.float_info.max, 5e-324, 0.1, np.inf]
     history = History(SPACE, [record(i, v, sems={"value": 1e308}) for i, v in enumerate(values)])
-    assert history.losses[:, 0].tolist() == [1e300, -1e300, 0.0, 0.1, np.inf]
-    assert (history.sems == 1e300).all()
+    assert history.losses[:, 0].tolist() == [LARGEST, -LARGEST, 0.0, 0.1, np.inf]
+    assert (history.sems == LARGEST).all()
     assert history.best.value == -sys.float_info.max
 
 
 def test_derivatives_on_ranges_as_wide_as_numbers_are():
     space = Space({"x": (-8e307, 8e307)})
     trials = [Trial(0, State.COMPLETE, {"x": 0.0}, {"value": 1.0}, gradient={"x": -1e200})]
-    assert History(space, trials).slopes.tolist() == [[-1e300]]
+    assert History(space, trials).slopes.tolist() == [[-LARGEST]]
 
 
 def test_losses_of_several_objectives_keep_their_order_and_signs():

@@ -13,7 +13,7 @@ from welltuned.errors import InvalidValue
 CONSTRAINTS = "welltuned:constraints"  # the attribute that holds what ``LiveTrial.constrain`` was told
 RESTS = "welltuned:rests"  # the one that holds at which steps a member of a population has rested
 OWN = (CONSTRAINTS, RESTS)
-LARGEST, SMALLEST = 1e300, 1e-300  # sizes that a search tells apart: of larger ones sums overflow, smaller ones are 0
+LARGEST, SMALLEST = 1e303, 1e-300  # sizes that a search tells apart: of larger ones sums overflow, smaller ones are 0
 
 
 class State(str, enum.Enum):
@@ -213,14 +213,14 @@ class Trial:
 
 
 def calculable(value: float) -> float:
-    """Return a number with which a search can calculate: differences, sums and quotients of such numbers are finite.
+    """Return a number with which a search can calculate: sums and differences of many such numbers are finite.
 
     The largest float there is often stands for "as bad as can be". What is not finite stays as it is.
 
     Examples
     --------
     >>> calculable(1.7976931348623157e308), calculable(0.1), calculable(-5e-324)
-    (1e+300, 0.1, -0.0)
+    (1e+303, 0.1, -0.0)
     """
     size = abs(value)
     if size > LARGEST and math.isfinite(value):
