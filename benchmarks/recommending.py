@@ -84,6 +84,7 @@ def main() -> None:
         return
     if unknown := set(given.searches.split(",")) - set(SEARCHES):
         raise SystemExit(f"{', '.join(sorted(unknown))}: no such search; known are {', '.join(SEARCHES)}")
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     first, last = (int(s) for s in given.seeds.split("-"))
     done = {(r["problem"], r["search"], r["share"], r["seed"]) for r in read_runs(given.out)}
     for make in chosen(given).values():
