@@ -507,6 +507,26 @@ def test_d21_a_cost_that_no_trial_has_is_refused():
     assert len(study.trials) == 2
 
 
+def test_d21_a_cost_may_be_returned_from_some_trial_on():
+    """Trials of an earlier run were from before the objective returned it, and nothing could go on."""
+    study = wt.Study(LINE, sampler="random", seed=0)
+    study.optimize(lambda p: p["x"], n_trials=3)
+    study.optimize(lambda p: {"value": 1.0, "gpu_hours": 2.0}, n_trials=30, stop=wt.MaxCost(4, "gpu_hours"))
+    assert len(study.trials) == 5
+
+
+def test_d21_a_cost_that_no_candidate_has_is_refused():
+    from sklearn.dummy import DummyClassifier
+
+    from welltuned.sklearn import TunedSearchCV
+
+    search = TunedSearchCV(
+        DummyClassifier(), {"strategy": ["prior", "uniform"]}, n_trials=2, cv=2, stop=wt.MaxCost(4, "gpu_hours")
+    )
+    with pytest.raises(wt.InvalidValue, match=r"metric='gpu_hours'.*\['score'\]"):
+        search.fit([[0.0]] * 8, [0, 1] * 4)
+
+
 def test_d21_cost_in_seconds(tmp_path):
     """The time of evaluation counts over restarts."""
     path = str(tmp_path / "study.db")

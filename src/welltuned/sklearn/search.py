@@ -34,7 +34,7 @@ from welltuned.space import Space
 from welltuned.space.labels import stable_repr
 from welltuned.study import Study
 from welltuned.study.progress import Progress
-from welltuned.study.rules import first_reason, make_rules
+from welltuned.study.rules import check_costs, first_reason, make_rules
 from welltuned.trial import Outcome, Reason, Report, State, Trial
 
 Evaluate = Callable[[int], bool]
@@ -377,6 +377,7 @@ class _Search:
         seconds = sum(f.fit_time + f.score_time for f in folds)
         if not self.study.coordinator.receive_outcome(trial.task, replace(outcome, seconds=seconds)):
             raise LeaseLost(f"candidate {trial.number} was taken over by another process; its record is unchanged")
+        check_costs(self.rules, outcome, self.study.trials)
 
     def _error_score(self) -> float:
         return np.nan if self.search.error_score == "raise" else float(self.search.error_score)

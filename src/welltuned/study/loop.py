@@ -17,7 +17,7 @@ from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits,
 from welltuned.live import Task
 from welltuned.study.progress import Progress
 from welltuned.study.reasons import BROKEN, BUDGET, TIMEOUT, concerns_all, fault
-from welltuned.study.rules import Rule, first_reason
+from welltuned.study.rules import Rule, check_costs, first_reason
 from welltuned.trial import Origin, Outcome, Reason, State, Trial
 
 if TYPE_CHECKING:
@@ -256,6 +256,7 @@ class _Run:
             log.info("trial %d %s: %s", task.number, state.value, values or "no value")
         for callback in self.options.callbacks:
             callback(self.study, self.study.history.trials_by_number[task.number])
+        check_costs(self.options.rules, outcome, self.study.trials)
 
     def _tries_again(self, task: Task, outcome: Outcome) -> bool:
         """Put a failed trial back, unless it has failed too often."""

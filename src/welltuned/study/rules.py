@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.settings import check_real, check_whole
 from welltuned.stats import expected_gain
-from welltuned.trial import Origin, State
+from welltuned.trial import Origin, Outcome, State, Trial
 
 
 @runtime_checkable
@@ -114,14 +114,8 @@ class MaxCost:
             raise InvalidType(f"MaxCost: metric={self.metric!r} is not the name of a metric")
 
     def reason(self, history: History) -> str | None:
-        """See :class:`Rule`. A metric that no trial has is refused, as it would end nothing."""
+        """See :class:`Rule`."""
         own = [t for t in history.trials if t.origin is not Origin.ADDED]
-        complete = [t for t in own if t.state is State.COMPLETE]
-        if self.metric != "seconds" and complete and not any(self.metric in t.metrics for t in complete):
-            raise InvalidValue(
-                f"MaxCost: metric={self.metric!r} is none of what the objective returns, which is "
-                f"{list(complete[0].metrics)!r}"
-            )
         costs = [t.seconds if self.metric == "seconds" else t.metrics.get(self.metric) for t in own]
         spent = sum(c for c in costs if c is not None)
         return f"cost: {spent:g} {self.metric} spent" if spent >= self.total else None
@@ -180,6 +174,26 @@ def make_rules(spec: Any) -> tuple[Rule, ...]:
                 f"stop={rule!r} is no rule; write Patience(20), Target(0.99), MaxCost(3600) or ExpectedGain(0.001)"
             )
     return rules
+
+
+def check_costs(rules: Iterable[Rule], latest: Outcome, trials: Sequence[Trial]) -> None:
+    """Refuse a cost by a metric that neither the latest outcome has nor any of the trials: it would end nothing.
+
+    A rule itself cannot tell: all trials that it sees may be from before the objective returned the metric.
+
+    Raises
+    ------
+    InvalidValue
+        With what the objective returns.
+    """
+    for rule in rules if latest.state is State.COMPLETE else ():
+        if not isinstance(rule, MaxCost) or rule.metric in ("seconds", *latest.metrics):
+            continue
+        if not any(rule.metric in t.metrics for t in trials if t.origin is not Origin.ADDED):
+            raise InvalidValue(
+                f"MaxCost: metric={rule.metric!r} is none of what the objective returns, which is "
+                f"{list(latest.metrics)!r}"
+            )
 
 
 def first_reason(rules: Iterable[Rule], history: History) -> str | None:
