@@ -1011,6 +1011,19 @@ def test_one_name_for_two_kinds_of_parameters_is_warned_of(low, high, said, capl
     assert len([r for r in caplog.records if "give them names of their own" in r.getMessage()]) == said
 
 
+def test_choices_that_are_arrays_stay_beside_a_parameter_that_is_new(caplog):
+    """Whether two declarations clash was asked by comparing them, and arrays made anew have no truth."""
+
+    def objective(trial):
+        weights = trial.suggest_categorical("weights", [np.zeros(2), np.ones(2)])
+        return float(weights.sum()) + trial.suggest_float(f"x{trial.number}", 0.0, 1.0)
+
+    study = wt.Study(seed=0, sampler="random")
+    study.optimize(objective, n_trials=4)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 4
+    assert "names of their own" not in caplog.text
+
+
 def test_what_was_enqueued_is_used_or_fails(caplog):
     """It was replaced by a random value before, without a word."""
     study = wt.Study(seed=0, sampler="random")

@@ -30,7 +30,8 @@ def clashes(known: Mapping[str, Parameter], declared: Mapping[str, Parameter]) -
     ['p']
     """
     both = [(name, known[name], p) for name, p in declared.items() if name in known]
-    return [name for name, one, other in both if one != other and _united(one, other) is other]
+    # by identity: choices may be arrays, which have no truth when they are compared
+    return [name for name, one, other in both if one is not other and _united(one, other) is other]
 
 
 def _united(one: Parameter, other: Parameter) -> Parameter:
