@@ -9,10 +9,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from names import plain
 from welltuned import (
     Categorical,
+    Float,
     Infeasible,
     InvalidType,
     InvalidValue,
@@ -564,11 +566,20 @@ def test_a_space_and_an_objective_may_differ_where_that_does_no_harm():
     assert trial.suggest_float("x", 0.0, 1.0, step=0.1) == 0.1 + 0.2
     assert trial.suggest_int("n", 1, 99, log=True) == 9
     assert trial.suggest_categorical("kind", ["a", "b", "c"]) == "a"
+    # where a way through the cube costs digits, or ends before the tail does
+    far = LiveTrial(task(params={"x": 0.3, "z": 8.0}))
+    assert far.suggest_float("x", -1e12, 1e12) == 0.3 and far.suggest("z", Float(norm())) == 8.0
     space = Space({"n": (1, 9), "x": (0.0, 1.0)})
     study = Study(space, seed=0, sampler="random")
     study.optimize(lambda t: t.suggest_int("n", 1, 3) + t.suggest_float("x", 0.0, 1.0), n_trials=12)
     assert {t.state for t in study.trials} == {State.COMPLETE, State.FAILED}
     assert all((t.params["n"] <= 3) == (t.state is State.COMPLETE) for t in study.trials)
+
+
+def test_objects_that_a_space_has_chosen_need_equal_nothing():
+    """An objective makes its own ones, or gets copies in a worker: all trials failed."""
+    given, other = (lambda x: x), (lambda x: x)
+    assert LiveTrial(task(params={"act": given})).suggest_categorical("act", [other, print]) is given
 
 
 def suggest_all(trial):

@@ -277,7 +277,7 @@ class LiveTrial(Mapping[str, Any]):
             self.domains[name] = parameter
             self._params[name] = self._proposal(name, parameter)
         value = self._active(name)
-        if self._chosen_by_a_space and not _admits(parameter, value):
+        if self._chosen_by_a_space and _equals_its_copies(value) and not _admits(parameter, value):
             raise self._not_admitted(name, value, parameter)
         return _own(value)
 
@@ -360,7 +360,17 @@ def _admits(parameter: Parameter, value: Any) -> bool:
         return False
     if not parameter.low <= value <= parameter.high:
         return False
+    if isinstance(parameter, Float) and parameter.step is None:
+        return True  # its way through the cube would cost digits, and a tail beyond the cube its place
     return bool(np.isclose(codec.from_unit(parameter, codec.to_unit(parameter, [value]))[0], value, rtol=1e-9))
+
+
+def _equals_its_copies(value: Any) -> bool:
+    """Tell whether a value is found among choices that were made anew, or that went to another process.
+
+    An object or a function need not be: of such a choice nobody can say that it is none of the objective's.
+    """
+    return value is None or isinstance(value, (str, int, float, np.generic))
 
 
 def _own(value: Any) -> Any:
