@@ -467,6 +467,12 @@ def test_an_objective_at_fault_is_given_up_whatever_numbers_its_errors_hold(obje
     assert 10 <= len(study.trials) < 40 and "failed in the same way" in study.stop_reason
 
 
+def test_faults_of_an_objective_with_any_name_are_alike():
+    study = new(None, direction={"val-loss": "minimize"})
+    study.optimize(lambda trial: {"val-loss": [trial["x"], 1.0]}, n_trials=40)
+    assert 10 <= len(study.trials) < 40
+
+
 def test_errors_of_a_users_own_words_are_not_alike():
     def objective(trial):
         raise ValueError(f"trial {trial.number}: no such place as {trial['x']}")

@@ -21,7 +21,7 @@ def fault(error: str | None) -> str:
 
     Only of errors of our own: what a user's error holds may be what tells one failure from another.
     """
-    return re.sub(r"(?s)^(Invalid\w+: )(?:(the objective returned \w+)=.*|trial \d+)", r"\1\2", error or "")
+    return re.sub(r"(?s)^(Invalid\w+: )(?:(the objective returned [^=]+)=.*|trial \d+)", r"\1\2", error or "")
 
 
 def concerns_all(reason: str | None) -> bool:
