@@ -538,6 +538,7 @@ def test_d9_real_boosting_stops_on_rows_of_its_own(package, piped):
     assert found.best_score_ > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
 @pytest.mark.parametrize("piped", [False, True])
 def test_d9_lightgbm_that_would_never_stop_is_refused(piped):
     """It held out rows of each fold, and grew all of its trees without a look at them."""
@@ -553,6 +554,13 @@ def test_d9_lightgbm_that_would_never_stop_is_refused(piped):
         search().fit(X, y)
     search(early_stopping_round=5).fit(X, y)
     search(n_iter_no_change=5).fit(X, y)
+
+    class Stops(lightgbm.LGBMClassifier):
+        def fit(self, X, y, eval_set=None):
+            return super().fit(X, y, eval_set=eval_set, callbacks=[lightgbm.early_stopping(2, verbose=False)])
+
+    own = Stops(n_estimators=2, n_jobs=1, verbose=-1)
+    RandomizedSearchCV(own, {"max_depth": [2]}, n_iter=1, cv=2, early_stopping=True).fit(X, y)
 
 
 def test_d9_xgboost_that_would_never_stop_is_refused():
