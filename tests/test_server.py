@@ -33,7 +33,7 @@ from welltuned.server.app import OPERATIONS
 from welltuned.server.running import address_of, listen
 from welltuned.storage import MemoryStorage, SQLiteStorage, open_storage
 from welltuned.storage.http import HTTPStorage
-from welltuned.storage.wire import LIMIT, PROTOCOL_HEADER
+from welltuned.storage.wire import LIMIT, PROTOCOL, PROTOCOL_HEADER
 from welltuned.study.reasons import BUDGET, EXHAUSTED
 from welltuned.testing import StorageContract
 from welltuned.testing.storage import LEASE, complete, finished, study_row
@@ -722,7 +722,7 @@ def stranger(**what):
         ({}, "no server of welltuned"),
         ({"status": 404}, "no server of welltuned"),
         ({"status": 301, "headers_sent": {"Location": "http://127.0.0.1/"}}, "no server of welltuned"),
-        ({"headers_sent": {PROTOCOL_HEADER: "2"}}, "cannot be read"),
+        ({"headers_sent": {PROTOCOL_HEADER: str(PROTOCOL)}}, "cannot be read"),
         ({"headers_sent": {PROTOCOL_HEADER: "1"}}, r"version '1'.*same version of welltuned"),
         ({"status": 503}, "a proxy answers 503"),
     ],

@@ -16,7 +16,7 @@ from welltuned.storage.protocol import Changes, StudyRow
 from welltuned.storage.records import clean
 from welltuned.trial import Origin, Outcome, Reason, Report, State, Trial
 
-PROTOCOL = 2  # another number means that one side does not understand the other
+PROTOCOL = 3  # another number means that one side does not understand the other
 LIMIT = 16 << 20  # bytes of a request
 ROOM = LIMIT // 2  # bytes of the attributes of a result, beside which there is the rest of it
 LONGEST_WAIT = 30.0  # seconds that a server lets a reader wait
