@@ -159,6 +159,15 @@ def test_what_is_recommended_of_a_ragged_objective_is_good(seed):
     assert found.average <= np.quantile([t.value for t in study.trials], 0.1)
 
 
+def test_of_several_looks_at_one_place_their_average_counts():
+    """The luckiest of five looks would move its place by far more than what may come again of them."""
+    looks = [(0.2, v) for v in (-5.0, 2.0, 2.0, 2.0, 2.0)] + [(0.8, v) for v in (2.5, -1.5, 2.5, -1.5, 0.5)]
+    study = wt.Study({"x": (0.0, 1.0)}, noisy=True, seed=0)
+    study.add([({"x": x}, v) for x, v in (*looks, (0.0, 2.0), (0.4, 2.1), (0.6, 2.2), (1.0, 2.3))])
+    found = study.recommend()
+    assert (found.params, found.replicates, found.average) == ({"x": 0.8}, 5, 0.5)
+
+
 def test_of_noise_that_is_known_nothing_is_taken_for_the_objective():
     """One value far below the others, from an evaluation whose standard error the objective returned."""
     rng = np.random.default_rng(0)

@@ -616,3 +616,10 @@ def test_violations_as_far_apart_as_numbers_are():
     y, violations = np.array([1e300, -1e300, 0.0, 1.0]), np.array([[-1.0], [1e-300], [1e-300], [1e300]])
     found = penalised(y, violations)
     assert np.isfinite(found).all() and (found[1:] > found[0]).all() and found[3] >= found[1:3].max()
+
+
+def test_a_constraint_that_is_missed_by_as_much_as_numbers_are_large():
+    """Where 0 was beside such values overflowed when it was squared."""
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="bayes", seed=0)
+    study.optimize(lambda trial: trial.constrain("room", 1e300) or trial["x"], n_trials=14)
+    assert all(t.state is wt.State.COMPLETE for t in study.trials)
