@@ -140,6 +140,15 @@ def test_what_waits_is_enqueued(space, tmp_path, caplog):
     assert len(wt.from_optuna([done, waiting[0]], space, storage=path).trials) == 4
 
 
+@pytest.mark.parametrize("space", [None, {"x": (0.0, 1.0)}], ids=["open", "space"])
+def test_what_waits_is_enqueued_once_in_a_noisy_study(space, tmp_path):
+    """Such a study takes one configuration several times, and each import brought what was there already."""
+    waiting = [Frozen(i, None, {}, {}, "WAITING", system_attrs={"fixed_params": {"x": 0.25}}) for i in range(2)]
+    for _ in range(3):
+        study = wt.from_optuna(waiting, space, storage=tmp_path / "moved.db", noisy=True)
+    assert len(study.trials) == 2
+
+
 @pytest.mark.parametrize(
     ("distribution", "value", "expected"),
     [

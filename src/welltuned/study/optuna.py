@@ -24,6 +24,7 @@ from welltuned.space.widen import widened
 from welltuned.storage import Storage, open_storage
 from welltuned.storage.masking import masked
 from welltuned.study.checks import check_directions, check_name
+from welltuned.study.incoming import already_there, as_enqueued
 from welltuned.study.study import Study
 from welltuned.trial import CONSTRAINTS, Outcome, Reason, Report, State, Trial
 
@@ -198,9 +199,12 @@ def _add(study: Study, found: _Found) -> None:
 
 def _enqueue(study: Study, found: _Found) -> None:
     """Let those wait here that wait there, and have not been evaluated here since an earlier import."""
+    space, before = study.space if study.has_space else None, study.history
     for number, params in found.enqueued:
         try:
-            study.enqueue(params)
+            # a noisy study would enqueue it again at each import
+            if not already_there(as_enqueued(params, space, study.objectives), before):
+                study.enqueue(params)
         except (InvalidValue, InvalidType) as error:
             found.refused.append(f"trial {number}: {error}")
 
