@@ -257,6 +257,17 @@ def test_records_that_are_added_lose_what_is_not_finite():
     assert study.history.losses[2, 0] == 2.0
 
 
+@pytest.mark.parametrize("value", [10**400, "0.5", None])
+def test_records_with_what_is_no_number_are_refused(value):
+    """Those beside them are taken."""
+    study, params = new(), {"x": 0.3, "n": 1}
+    rows = [wt.Trial(i, wt.State.COMPLETE, params, {"value": v}) for i, v in enumerate((value, 1.0))]
+    added = study.add(rows)
+    assert [t.value for t in study.trials] == [1.0] and "where there should be numbers" in added.refused[0][1]
+    with pytest.raises(wt.InvalidType, match="trial 0 has"):
+        study.add(rows[0])
+
+
 def test_adding_a_running_trial_leaves_none_running():
     other, study = new(seed=1), new()
     other.ask()

@@ -123,17 +123,24 @@ def _validated(params: Any, space: Space) -> dict[str, Any]:
 
 def _known(row: Trial, objectives: tuple[str, ...]) -> Trial:
     """Return a record without the numbers that are not finite; one is a failure where an objective is none of them."""
-    reports = [Report(r.step, {n: v for n, v in r.metrics.items() if math.isfinite(v)}) for r in row.reports]
-    row = replace(
+
+    def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return {name: value for name, value in values.items() if math.isfinite(value)}
+        except (TypeError, OverflowError):
+            raise InvalidType(f"add: trial {row.number} has {dict(values)!r}, where there should be numbers") from None
+
+    gradient, reports = row.gradient, [Report(r.step, finite(r.metrics)) for r in row.reports]
+    known = replace(
         row,
-        metrics={n: v for n, v in row.metrics.items() if math.isfinite(v)},
-        sems={n: v for n, v in row.sems.items() if math.isfinite(v)},
-        gradient=row.gradient if all(map(math.isfinite, (row.gradient or {}).values())) else None,
+        metrics=finite(row.metrics),
+        sems=finite(row.sems),
+        gradient=gradient if gradient is None or len(finite(gradient)) == len(gradient) else None,
         reports=tuple(r for r in reports if r.metrics),
     )
-    if row.state is not State.COMPLETE or all(name in row.metrics for name in objectives):
-        return row
-    return replace(row, state=State.FAILED, reason=Reason.NAN, error="the record has an objective that is not finite")
+    if row.state is not State.COMPLETE or all(name in known.metrics for name in objectives):
+        return known
+    return replace(known, state=State.FAILED, reason=Reason.NAN, error="the record has an objective that is not finite")
 
 
 def read_row(row: Any, space: Space, objectives: tuple[str, ...]) -> Trial:
