@@ -266,7 +266,8 @@ class LiveTrial(Mapping[str, Any]):
         Raises
         ------
         InvalidType, InvalidValue
-            When ``parameter`` is none, or has a condition: here the program says whether it is asked for.
+            When ``parameter`` is none, or has a condition: here the program says whether it is asked for. Also where
+            the space of the study has chosen what ``parameter`` cannot take.
         """
         if not isinstance(parameter, (Float, Int, Categorical, Ordinal)):
             kinds = "Float, Int, Categorical or Ordinal"

@@ -97,7 +97,8 @@ class MaxCost:
     """Stop when the trials have cost ``total`` in all: seconds of evaluation, or another metric that the objective
     returns.
 
-    Unlike ``timeout=``, which counts one call, it counts over restarts and over all workers.
+    Unlike ``timeout=``, which counts one call, it counts over restarts and over all workers. A metric that no trial has
+    ends the run with an error, once a trial of the run is complete.
 
     Examples
     --------
