@@ -618,8 +618,12 @@ def test_violations_as_far_apart_as_numbers_are():
     assert np.isfinite(found).all() and (found[1:] > found[0]).all() and found[3] >= found[1:3].max()
 
 
-def test_a_constraint_that_is_missed_by_as_much_as_numbers_are_large():
-    """Where 0 was beside such values overflowed when it was squared."""
+@pytest.mark.parametrize("over", [5e-324, 1e-310, 1e300, 1.7e308])
+def test_a_constraint_that_is_missed_by_any_size(over):
+    """Where 0 was beside large values overflowed when it was squared, and the smallest ones were none."""
     study = wt.Study({"x": (0.0, 1.0)}, sampler="bayes", seed=0)
-    study.optimize(lambda trial: trial.constrain("room", 1e300) or trial["x"], n_trials=14)
+    study.optimize(lambda trial: trial.constrain("room", over) or trial["x"], n_trials=14)
     assert all(t.state is wt.State.COMPLETE for t in study.trials)
+    assert not study.history.feasible.any() and study.history.best is None
+    study.optimize(lambda trial: trial.constrain("room", over * (trial["x"] > 0.5)) or trial["x"], n_trials=20)
+    assert study.best.params["x"] <= 0.5

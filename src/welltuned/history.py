@@ -82,7 +82,8 @@ class Table:
         if name not in self.constraints:
             self.constraints[name] = len(self.constraints)
             self.violations = np.hstack([self.violations, np.full((len(self.codes), 1), np.nan)])
-        self.violations[number, self.constraints[name]] = calculable(value)
+        # the least there is above 0 violates it too
+        self.violations[number, self.constraints[name]] = min(max(value, -LARGEST), LARGEST)
 
     def _derive(self, number: int, gradient: Mapping[str, float] | None) -> None:
         self.derived[number] = gradient is not None
