@@ -168,6 +168,19 @@ def test_of_several_looks_at_one_place_their_average_counts():
     assert (found.params, found.replicates, found.average) == ({"x": 0.8}, 5, 0.5)
 
 
+def test_of_a_few_noisy_results_a_recommendation_is_not_too_sure():
+    """24 random results in five dimensions, 30 times: the truth is within two standard deviations in most cases."""
+    within = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        study = wt.Study({f"x{i}": (0.0, 1.0) for i in range(5)}, seed=0)
+        rows = [{f"x{i}": float(v) for i, v in enumerate(row)} for row in rng.random((24, 5))]
+        study.add([(p, sum((v - 0.5) ** 2 for v in p.values()) + 0.15 * rng.standard_normal()) for p in rows])
+        found = study.recommend()
+        within.append(abs(sum((v - 0.5) ** 2 for v in found.params.values()) - found.mean) < 2 * found.sd)
+    assert np.mean(within) > 0.75, np.mean(within)
+
+
 def test_of_noise_that_is_known_nothing_is_taken_for_the_objective():
     """One value far below the others, from an evaluation whose standard error the objective returned."""
     rng = np.random.default_rng(0)

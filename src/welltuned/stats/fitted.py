@@ -76,7 +76,7 @@ def fitted(history: History, objective: str | None, rng: np.random.Generator) ->
     if not y.var() > 0:  # they differ by less than rounding
         return None
     embed = embedding(seen.space)
-    data = replace(observations(embed(rows), y, embed.group), noise_rate=NOISY)
+    data = replace(observations(embed(rows), y, embed.group), noise_prior=NOISY)
     # remembered for data that were seen before: a report asks for shares, interactions and effects, one after the other
     found, _ = thetas(data, Layout(data.n_groups, 0), 1, np.random.default_rng(0))
     return Fitted(seen.space, rows, condition(found, data), embed, sign * centre, sign * scale)

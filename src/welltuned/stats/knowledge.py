@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
-from welltuned.surrogate.gp import NOISY
+from welltuned.surrogate.gp import LIKELY
 from welltuned.surrogate.model import MEMBERS, Model, fit_model
 from welltuned.surrogate.threads import single_threaded
 from welltuned.trial import State
@@ -86,7 +86,7 @@ def model_of(
             losses=losses,
             winsor=True,
             plain=plain,
-            noise_rate=NOISY,
+            noise_prior=LIKELY,
             members=members,
         )
 

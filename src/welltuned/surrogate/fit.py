@@ -13,7 +13,7 @@ from scipy.linalg import lapack
 from scipy.special import expit
 
 from welltuned.surrogate import warp
-from welltuned.surrogate.gp import QUIET, Layout, Observations, Posterior, Prior, along, condition, trend
+from welltuned.surrogate.gp import QUIET, Layout, NoisePrior, Observations, Posterior, Prior, along, condition, trend
 from welltuned.surrogate.kernels import JITTER, exp, log, matern, squared_distances
 from welltuned.surrogate.lbfgs import climb
 
@@ -46,11 +46,11 @@ def default_theta(layout: Layout, noise: float = 1e-3) -> np.ndarray:
     return theta
 
 
-def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np.ndarray, np.ndarray]:
+def log_prior(thetas: np.ndarray, layout: Layout, noise: NoisePrior) -> tuple[np.ndarray, np.ndarray]:
     """Return log prior densities, shape (M,), up to a constant, and their gradients, shape (M, t).
 
     Length scales: -0.1 l² - 0.1/l², which forbids both extremes, up to 20 groups; beyond, the log-normal of Hvarfner,
-    Hellsten and Nardi (ICML 2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma(1.1, rate).
+    Hellsten and Nardi (ICML 2024) that grows with the dimension. Output scale: Gamma(2, 1). Noise: Gamma.
     Trend: v is exponential of mean 1/6. Warping: log-normal around the identity.
     """
     g, d = layout.g, np.empty_like(thetas)
@@ -64,8 +64,8 @@ def log_prior(thetas: np.ndarray, layout: Layout, noise_rate: float) -> tuple[np
         value = -((log_l - mu) ** 2 / 6.0 + log_l).sum(1)
         d[:, :g] = -(log_l - mu) / 3.0 - 1.0
     s2, nz = exp(thetas[:, g]), exp(thetas[:, g + 1])
-    value += thetas[:, g] - s2 + 0.1 * thetas[:, g + 1] - noise_rate * nz
-    d[:, g], d[:, g + 1] = 1.0 - s2, 0.1 - noise_rate * nz
+    value += thetas[:, g] - s2 + noise.power * thetas[:, g + 1] - noise.rate * nz
+    d[:, g], d[:, g + 1] = 1.0 - s2, noise.power - noise.rate * nz
     if layout.trend:
         v = exp(thetas[:, g + 2])
         # normalised, unlike the others: what they lack of a density cancels where trends are compared with none
@@ -104,7 +104,7 @@ def log_posterior(thetas: np.ndarray, data: Observations, layout: Layout) -> tup
     mean = (one @ data.y) / one.sum(1)
     residual = data.y - mean[:, None]
     alpha = (Ki @ residual[:, :, None])[:, :, 0]
-    prior, d = log_prior(thetas, layout, data.noise_rate)
+    prior, d = log_prior(thetas, layout, data.noise_prior)
     value = prior - 0.5 * (residual * alpha).sum(1) - half_log_det
 
     W = Ki
@@ -275,7 +275,7 @@ def thetas(
 def most_probable(data: Observations, layout: Layout) -> np.ndarray:
     """Return the most probable theta, shape (t,)."""
     starts = [default_theta(layout)]
-    if data.noise_rate < QUIET:  # that all is noise and that none is are two hills; climb both
+    if data.noise_prior != QUIET:  # that all is noise and that none is are two hills; climb both
         starts.append(default_theta(layout, noise=0.3))
     return maximum(data, layout, np.array(starts))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
@@ -19,7 +20,16 @@ from scipy.linalg import lapack
 from welltuned.surrogate import warp
 from welltuned.surrogate.kernels import JITTER, cholesky, correlation, exp, matern, squared_distances
 
-QUIET, NOISY = 30.0, 3.0
+
+class NoisePrior(NamedTuple):
+    """What is believed of the noise's variance nz before anything is known: a density like nz^power exp(-rate nz)."""
+
+    power: float
+    rate: float
+
+
+QUIET, NOISY = NoisePrior(0.1, 30.0), NoisePrior(0.1, 3.0)
+LIKELY = NoisePrior(1.0, 3.0)  # for what is said of a study: some noise there is, or a model believes a few values
 STIFF, BENT = 0.35, 0.75
 
 
@@ -37,8 +47,8 @@ class Observations:
         How many of the features, the first ones, may be warped.
     known
         Variance of each observation that is known, beside the noise that is learned, on the scale of ``y``; shape (n,).
-    noise_rate
-        How firmly the noise is believed to be small: its prior is Gamma(1.1, rate), of mean 1.1/rate.
+    noise_prior
+        What is believed of the noise.
     bowl
         Where there is a trend, the variance of its bowl before anything is known, as a share of that of its slopes.
     smooth
@@ -50,7 +60,7 @@ class Observations:
     group: np.ndarray
     numeric: int
     known: np.ndarray
-    noise_rate: float = QUIET
+    noise_prior: NoisePrior = QUIET
     bowl: float = 0.0
     smooth: bool = False
 

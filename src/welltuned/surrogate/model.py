@@ -14,7 +14,18 @@ from welltuned.streams import study_rng
 from welltuned.surrogate import fit as fitting
 from welltuned.surrogate.acquisition import LogProbability
 from welltuned.surrogate.embedding import Embedding, embedding
-from welltuned.surrogate.gp import BENT, NOISY, QUIET, STIFF, Layout, Observations, Posterior, condition, observations
+from welltuned.surrogate.gp import (
+    BENT,
+    NOISY,
+    QUIET,
+    STIFF,
+    Layout,
+    NoisePrior,
+    Observations,
+    Posterior,
+    condition,
+    observations,
+)
 from welltuned.surrogate.kernels import squared_distances
 from welltuned.surrogate.outputs import clip_bad, standardise, winsorise
 from welltuned.surrogate.slopes import believed, beside
@@ -147,7 +158,7 @@ def fit_model(
     members: int = MEMBERS,
     losses: np.ndarray | None = None,
     plain: bool = False,
-    noise_rate: float | None = None,
+    noise_prior: NoisePrior | None = None,
     derivatives: bool = False,
     partial: bool = False,
 ) -> Model:
@@ -175,7 +186,7 @@ def fit_model(
         so that it finds out how much they tell. Trials are pruned or paused at different steps, and those that went on
         have been there too. Swersky, Snoek and Adams, *Freeze-Thaw Bayesian Optimization* (2014), and Kandasamy et al.,
         *Multi-fidelity Bayesian Optimisation with Continuous Approximations* (ICML 2017), do so in other ways.
-    noise_rate
+    noise_prior
         See :class:`Observations`; unless given, it follows from whether the study says that it is noisy.
     """
     embed, seen = embedding(history.space), history.parts if partial else None
@@ -185,14 +196,14 @@ def fit_model(
     y = history.losses[observed] if losses is None else losses
     violations = history.violations[observed]
     allowed = np.asarray(~(violations > 0.0).any(axis=1))
-    honest = plain or history.wishes.noisy or noise_rate is not None
+    honest = plain or history.wishes.noisy or noise_prior is not None
     kept = (unbiased if honest else informative)(history.unit[observed], y[:, 0], MODEL_POINTS)
     if len(y) > EVERY_TIME:  # one fit serves as many trials as the schedule says, so they share its way
         winsor = (len(y) // pace(len(y))) % 2 == 1
-    rate = (NOISY if history.wishes.noisy else QUIET) if noise_rate is None else noise_rate
+    noise = (NOISY if history.wishes.noisy else QUIET) if noise_prior is None else noise_prior
     unit = history.unit[observed]
     warps = bool((unit == unit).sum(axis=1).max() <= MOST_WARPED)
-    fits = _Fits(rng, warps, members, plain, winsor, trend and len(y) <= EARLY, rate, bool(history.space.conditional))
+    fits = _Fits(rng, warps, members, plain, winsor, trend and len(y) <= EARLY, noise, bool(history.space.conditional))
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
     sems = history.sems[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
@@ -246,7 +257,7 @@ class _Looks:
         return cls(history.unit[observed], y, sems, shares[observed], of, passed)
 
     def data(
-        self, embed: Embedding, rows: np.ndarray, scaled: np.ndarray, centre: float, scale: float, noise_rate: float
+        self, embed: Embedding, rows: np.ndarray, scaled: np.ndarray, centre: float, scale: float, noise: NoisePrior
     ) -> Observations:
         """Return some of the trials with parts of them, given the ``scaled`` values of the n trials.
 
@@ -259,7 +270,7 @@ class _Looks:
         ends = np.clip(ends - centre, -far, far) / scale
         values = np.append(scaled[rows], np.minimum(ends, scaled.max()))  # the bad tail is clipped
         known = (np.minimum(np.nan_to_num(np.append(self.sems[rows], sds)), 2.0 * scale) / scale) ** 2
-        return Observations(phi, values, embed.group, len(embed.numeric), known, noise_rate)
+        return Observations(phi, values, embed.group, len(embed.numeric), known, noise)
 
 
 @dataclass(frozen=True)
@@ -272,7 +283,7 @@ class _Fits:
     plain: bool
     winsor: bool
     trend: bool
-    noise_rate: float
+    noise_prior: NoisePrior
     conditional: bool
 
     def output(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -297,7 +308,7 @@ class _Fits:
         fitted to what the objective returned alone.
         """
         scaled, centre, scale = self.output(look.y)
-        data = look.data(embed, kept, scaled, centre, scale, self.noise_rate)
+        data = look.data(embed, kept, scaled, centre, scale, self.noise_prior)
         # a rough process forgets soon what branches share, how trainings go on, and where failures were
         told = self.conditional or near is not None or feigned is not None or embed.partial
         data = replace(data, bowl=float(len(look.y) >= BOWL), smooth=told)
@@ -329,7 +340,7 @@ class _Fits:
         m = n - n % pace(n)
         most = FIT_POINTS if not embed.partial else FIT_POINTS // MILESTONES
         rows = informative(look.unit[:m], look.y[:m], most)
-        past = look.data(embed, rows, *self.output(look.y[:m]), data.noise_rate)
+        past = look.data(embed, rows, *self.output(look.y[:m]), data.noise_prior)
         past = replace(past, smooth=data.smooth)
         past = past if embed.partial else replace(past, known=np.zeros(len(rows)))
         few = self.members if n <= 200 else min(self.members, 2) if n <= MODEL_POINTS else 1
@@ -379,7 +390,7 @@ def thetas(data: Observations, layout: Layout, members: int, rng: np.random.Gene
 
     ``rng`` must follow from the data: then remembering changes nothing.
     """
-    settings = layout, members, data.noise_rate, data.bowl, data.smooth, rng.bit_generator.state["state"]
+    settings = layout, members, data.noise_prior, data.bowl, data.smooth, rng.bit_generator.state["state"]
     digest = hashlib.blake2b(repr(settings).encode())
     for part in (data.phi, data.y, data.known, data.group):
         digest.update(np.ascontiguousarray(part).tobytes())
