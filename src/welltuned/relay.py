@@ -64,7 +64,8 @@ class Relay:
             if direction is not None and name in larger_is_better and direction != better:
                 raise InvalidValue(
                     f"metric={name!r} is one to {better}, and the study has direction={direction!r}; name the metric "
-                    f"that the objective returns, or give the study direction={better!r} and return this one"
+                    f"that the objective returns, give the study direction={better!r} and return this one, or report "
+                    f"this one beside it: metric={{'other': {name!r}}}"
                 )
 
     def found_in(self, values: Container[str]) -> bool:
