@@ -23,7 +23,7 @@ class InactiveParameter(WelltunedError, KeyError):
     """A trial was asked for a parameter that it does not have: none has the name, or its condition does not hold."""
 
     def __str__(self) -> str:
-        return str(self.args[0])  # a KeyError would quote it
+        return Exception.__str__(self)  # a KeyError would quote it
 
 
 class MissingDependency(WelltunedError, ImportError):
