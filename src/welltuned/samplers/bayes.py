@@ -22,7 +22,7 @@ from welltuned.surrogate.batch import spread_out
 from welltuned.surrogate.belief import log_belief
 from welltuned.surrogate.hypervolume import LogEHVI, boxes
 from welltuned.surrogate.maximise import candidates, maximise
-from welltuned.surrogate.model import EARLY, SUCCESS_SPREAD, Model, fit_model
+from welltuned.surrogate.model import EARLY, SUCCESS_SPREAD, UNHEARD_OF, Model, fit_model
 from welltuned.surrogate.replicate import worth_repeating, worth_trying
 
 EXACT_OBJECTIVES = 3  # up to that many, the hypervolume's growth is computed; beyond, objectives are scalarised
@@ -37,7 +37,6 @@ LATEST, CAUTION = 8, 0.25  # of the last trials, each failure beyond the first a
 FEWEST_OF_BRANCH = 3  # trials of a choice that brings parameters of its own, before it may be judged
 DRAWN = 64  # rows that one is chosen from at random
 FEWEST_AT_HOME = 8  # results of a branch that it may have a model of its own from
-UNHEARD_OF = 1e20  # standard deviations that an improvement is never asked to have
 HALF_TIME = 32  # trials after which a search without a budget refines what is best so far
 
 

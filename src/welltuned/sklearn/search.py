@@ -377,7 +377,7 @@ class _Search:
         seconds = sum(f.fit_time + f.score_time for f in folds)
         if not self.study.coordinator.receive_outcome(trial.task, replace(outcome, seconds=seconds)):
             raise LeaseLost(f"candidate {trial.number} was taken over by another process; its record is unchanged")
-        check_costs(self.rules, outcome, self.study.trials)
+        check_costs(self.rules, outcome, lambda: self.study.trials)
 
     def _error_score(self) -> float:
         return np.nan if self.search.error_score == "raise" else float(self.search.error_score)

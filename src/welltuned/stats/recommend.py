@@ -78,30 +78,29 @@ def recommend(history: History) -> Recommendation:
     history = single(history, "recommend")
     if history.best is None:
         raise NoCompletedTrial(f"recommend: {history.why_no_best()}")
-    if history.observed.sum() < FEWEST:
-        return _as_observed(history)
     (name,), (_, sign) = history.directions, sign_of(history)
+    observed = float(history.best.metrics[name])
+    if history.observed.sum() < FEWEST:
+        return _as_observed(history, observed)
     with single_threaded():
         model = model_of(history, "recommend", members=MANY)
-        at = model.unit[model.eligible]
-        mean, sd = model.objective.predict(model.embed(at))
-        chosen = int(np.argmin(_merits(model)))
+        chosen = model.unit[model.eligible][np.argmin(_merits(model))]
         # beyond some hundred results the model may not know the luckiest
         lucky = [t.number for t in history.trials].index(history.best.number)
-        there, _ = model.objective.predict(model.embed(history.unit[lucky : lucky + 1]))
-    same = _trials_at(history, at[chosen])
+        mean, sd = model.objective.predict(model.embed(np.vstack([chosen, history.unit[lucky]])))
+    same = _trials_at(history, chosen)
     average, sem = _average(history, same)
     trial = history.trials[same[0]]
     return Recommendation(
         history.space.filled(dict(trial.params or {})),
         trial.number,
-        float(sign * mean[chosen]),
-        float(sd[chosen]),
+        float(sign * mean[0]),
+        float(sd[0]),
         len(same),
         float(sign * average),
         sem,
-        float(history.best.metrics[name]),
-        float(sign * there[0]),
+        observed,
+        float(sign * mean[1]),
         model.objective.noise_sd,
     )
 
@@ -134,7 +133,7 @@ def _average(history: History, at: np.ndarray) -> tuple[float, float | None]:
     return float(losses[0]), None if np.isnan(sems[0]) else float(sems[0])
 
 
-def _as_observed(history: History) -> Recommendation:
+def _as_observed(history: History, observed: float) -> Recommendation:
     """Recommend the best average: there is too little for a model."""
     _, sign = sign_of(history)
     valid = history.observed & history.feasible
@@ -143,6 +142,5 @@ def _as_observed(history: History) -> Recommendation:
     average, sem = _average(history, at)
     trial = history.trials[at[0]]
     value, nan = float(sign * average), float("nan")
-    observed = float(history.best.value or 0.0)  # type: ignore[union-attr]
     params = history.space.filled(dict(trial.params or {}))
     return Recommendation(params, trial.number, value, nan, len(at), value, sem, observed, value, nan)

@@ -256,7 +256,7 @@ class _Run:
             log.info("trial %d %s: %s", task.number, state.value, values or "no value")
         for callback in self.options.callbacks:
             callback(self.study, self.study.history.trials_by_number[task.number])
-        check_costs(self.options.rules, outcome, self.study.trials)
+        check_costs(self.options.rules, outcome, lambda: self.study.trials)
 
     def _tries_again(self, task: Task, outcome: Outcome) -> bool:
         """Put a failed trial back, unless it has failed too often."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -177,10 +177,11 @@ def make_rules(spec: Any) -> tuple[Rule, ...]:
     return rules
 
 
-def check_costs(rules: Iterable[Rule], latest: Outcome, trials: Sequence[Trial]) -> None:
+def check_costs(rules: Iterable[Rule], latest: Outcome, trials: Callable[[], Sequence[Trial]]) -> None:
     """Refuse a cost by a metric that neither the latest outcome has nor any of the trials: it would end nothing.
 
-    A rule itself cannot tell: all trials that it sees may be from before the objective returned the metric.
+    A rule itself cannot tell: all trials that it sees may be from before the objective returned the metric. ``trials``
+    are read only where that is in doubt: this is asked after each trial.
 
     Raises
     ------
@@ -190,7 +191,7 @@ def check_costs(rules: Iterable[Rule], latest: Outcome, trials: Sequence[Trial])
     for rule in rules if latest.state is State.COMPLETE else ():
         if not isinstance(rule, MaxCost) or rule.metric in ("seconds", *latest.metrics):
             continue
-        if not any(rule.metric in t.metrics for t in trials if t.origin is not Origin.ADDED):
+        if not any(rule.metric in t.metrics for t in trials() if t.origin is not Origin.ADDED):
             raise InvalidValue(
                 f"MaxCost: metric={rule.metric!r} is none of what the objective returns, which is "
                 f"{list(latest.metrics)!r}"

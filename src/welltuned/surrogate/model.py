@@ -39,6 +39,7 @@ MOST_WARPED = 30  # where no trial has more parameters, inputs are warped
 EARLY = 24  # up to that many observations, the bad tail is clipped harder, and there may be a trend
 BOWL = 10  # from that many observations on, the trend has a bowl; with fewer, its slopes take all there is to learn
 SUCCESS_SPREAD = 0.1
+UNHEARD_OF = 1e20  # standard deviations that no improvement is asked to have, nor a threshold to be away
 BEYOND = 1e6  # standard deviations of the results: so far away, parts of trainings and derivatives tell nothing more
 
 
@@ -66,7 +67,7 @@ class Quantity:
     @property
     def threshold(self) -> float:
         """Where 0 is on the standard scale, as far as what follows from it does not overflow."""
-        return min(max(-self.centre / self.scale, -1e20), 1e20)
+        return min(max(-self.centre / self.scale, -UNHEARD_OF), UNHEARD_OF)
 
     @property
     def noise_sd(self) -> float:
