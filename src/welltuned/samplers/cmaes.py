@@ -13,7 +13,7 @@ import numpy as np
 from welltuned.errors import require
 from welltuned.history import History
 from welltuned.pareto import penalised
-from welltuned.samplers.initial import initial_design
+from welltuned.samplers.initial import initial_design, overlooked
 from welltuned.samplers.novel import novel
 from welltuned.settings import check_real, check_whole
 from welltuned.space import Params, Space, codec
@@ -58,7 +58,8 @@ class CMAES:
         if not history.observed.any() and not history.pending.any():
             design = initial_design(space, history, 1, rng)
             return novel(space, history, [*design, *self._draws(space, history, n, rng)], n, rng)
-        return novel(space, history, self._draws(space, history, n, rng), n, rng)
+        draws = self._draws(space, history, n, rng)
+        return novel(space, history, [*overlooked(space, history, rng), *draws], n, rng)
 
     def _draws(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
         strategy = self._strategy(space, history, origin(rng)[0])

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from welltuned.history import History
+from welltuned.samplers.initial import overlooked
 from welltuned.samplers.novel import novel
 from welltuned.samplers.qmc import spread
 from welltuned.settings import check_real
@@ -78,7 +79,7 @@ class Gradient:
             needed += missing
             if len(needed) >= n:
                 break
-        return novel(space, history, _params(space, needed), n, rng)
+        return novel(space, history, [*overlooked(space, history, rng), *_params(space, needed)], n, rng)
 
     def _restarts(
         self, space: Space, table: Table, given: np.ndarray, rng: np.random.Generator

@@ -1,13 +1,19 @@
-"""What comes before a model: the defaults once and first, of all branches, then points spread evenly over the space."""
+"""What a search does not think of by itself: the defaults once and first, of all branches, then points spread evenly
+over the space; and choices that nobody has looked at, such as those that were added to a study.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from welltuned.history import History
+from welltuned.pareto import penalised
 from welltuned.samplers.qmc import spread
-from welltuned.space import Params, Space
+from welltuned.space import Categorical, Params, Space
 from welltuned.streams import origin
+from welltuned.surrogate.maximise import neighbours
+
+ENOUGH = 10  # trials for each choice of a parameter, by which all of them should have been tried
 
 
 def initial_design(space: Space, history: History, n: int, rng: np.random.Generator) -> list[Params]:
@@ -17,3 +23,25 @@ def initial_design(space: Space, history: History, n: int, rng: np.random.Genera
     seed, number = origin(rng)
     spreads = space.decode(spread(space, seed, number, n, rng), activated=True)
     return [*(params for params in space.starts if not history.knows(space.key(params))), *spreads]
+
+
+def overlooked(space: Space, history: History, rng: np.random.Generator) -> list[Params]:
+    """Return the best configuration so far with each choice in it that no trial has had, though there were enough.
+
+    A strategy that has settled does not come to what is added to its space, or to what it has passed over.
+    """
+    known = np.flatnonzero(history.observed)
+    late = {
+        j: len(p.choices)
+        for j, p in enumerate(space.values())
+        if isinstance(p, Categorical) and ENOUGH * len(p.choices) <= len(known)
+    }
+    if not late:
+        return []
+    losses = penalised(history.losses[known, 0], history.violations[known])
+    around = neighbours(space, history.unit[known[losses.argmin()]], rng)
+    new = np.zeros(len(around), dtype=bool)
+    for j, cells in late.items():
+        had, has = (np.floor(unit[:, j] * cells) for unit in (history.unit, around))
+        new |= ~np.isnan(has) & ~np.isin(has, had)
+    return space.decode(around[new], activated=True)

@@ -31,6 +31,7 @@ MOST_GOOD = 25
 MOST_OTHER = 64  # kernels of the others; beyond, the latest 25 and a random choice of the rest
 LATEST = 25
 WIDEST = 100.0
+CAUTION = 1.5  # more than one, as kernels blur the edge of where trials fail
 TRIES = 8  # draws of candidates, where constraints allow none of them
 ROOT_2PI = np.sqrt(2.0 * np.pi)
 
@@ -73,20 +74,31 @@ class TPE:
                 return chosen
         good, other, weights = split(history, rng)
         rows = history.unit[np.concatenate([good, other, np.flatnonzero(pending)])]
+        success = Success(space, history) if history.failed.any() else None
         fresh = chosen
         while len(chosen) < n:
             if fresh:
                 rows = np.vstack([rows, space.encode(fresh)])
             kernels = Kernels(layout_of(space, len(good), len(rows) - len(good)), rows)
-            ranked = self.ranked(space, kernels, weights, rng)
+            ranked = self.ranked(space, kernels, weights, rng, success)
             fresh = novel(space, history, (space.decode(r[None], activated=True)[0] for r in ranked), 1, rng, seen)
             if not fresh:
                 break
             chosen += fresh
         return chosen
 
-    def ranked(self, space: Space, kernels: Kernels, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return allowed draws from the good density, the largest ratio to the other one first; none where none is."""
+    def ranked(
+        self,
+        space: Space,
+        kernels: Kernels,
+        weights: np.ndarray,
+        rng: np.random.Generator,
+        success: Success | None = None,
+    ) -> np.ndarray:
+        """Return allowed draws from the good density, the largest ratio to the other one first; none where none is.
+
+        Where trials fail, the ratio counts the less the likelier a draw is to fail.
+        """
         for _ in range(TRIES):
             unit = space.switch_off(kernels.sample(weights, self.candidates, rng))
             allowed = space.feasible(unit)
@@ -95,7 +107,8 @@ class TPE:
             if len(unit):
                 break
         good, other = kernels.log_densities(unit, weights, recency(kernels.layout.sizes[1])).T
-        return unit[np.argsort(other - good, kind="stable")]
+        score = other - good if success is None else other - good - CAUTION * success.log_probability(unit)
+        return unit[np.argsort(score, kind="stable")]
 
 
 def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -318,6 +331,22 @@ class Kernels:
         found *= [w[-1] for w in weights]
         found += np.add.reduceat(own, begin, axis=1)
         return top + np.log(found, out=found)
+
+
+class Success:
+    """The probability that a trial succeeds, by the densities of trials that did and of those that failed."""
+
+    def __init__(self, space: Space, history: History) -> None:
+        sets = [np.flatnonzero(of) for of in (history.observed, history.failed)]
+        self.share = np.log([len(rows) + 1.0 for rows in sets])
+        latest = [rows[-MOST_OTHER:] for rows in sets]
+        self.kernels = Kernels(layout_of(space, *map(len, latest)), history.unit[np.concatenate(latest)])
+        self.weights = [np.full(len(rows) + 1, 1.0 / (len(rows) + 1)) for rows in latest]
+
+    def log_probability(self, unit: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the probability at activated rows, shape (q,)."""
+        succeeded, failed = (self.kernels.log_densities(unit, *self.weights) + self.share).T
+        return succeeded - np.logaddexp(succeeded, failed)
 
 
 def cut_off(z: np.ndarray) -> np.ndarray:
