@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import functions
 import problems
 import tasks
 from problems import Problem
@@ -16,6 +17,7 @@ _SUITES: dict[str, Callable[[Path | None], dict[str, Callable[[], Problem]]]] = 
     "branches": lambda _: problems.branches(),
     "choices": lambda _: tasks.choices(),
     "forks": problems.forks,
+    "functions": lambda _: functions.functions(),
     "sklearn": lambda _: problems.sklearn(),
     "surrogates": problems.surrogates,
     "tasks": lambda _: tasks.tasks(),
