@@ -172,6 +172,23 @@ def test_draws_follow_the_prior_of_a_number():
     assert stats.kstest(values, stats.truncnorm(-3, 7, loc=3).cdf).statistic < 0.01
 
 
+@pytest.mark.parametrize(
+    ("parameter", "expected"),
+    [
+        (Int(0, 4, prior=stats.randint(0, 5)), [0.2] * 5),
+        (Int(0, 4, prior=stats.uniform(-10, 20)), [0.2] * 5),
+        (Int(0, 10, step=3, prior=stats.uniform(-10, 30)), [0.25] * 4),
+        (Float(0.0, 1.0, step=0.25, prior=stats.uniform(-10, 20)), [0.2] * 5),
+        (Int(0, 5, prior=stats.poisson(1)), stats.poisson(1).pmf(range(6)) / stats.poisson(1).cdf(5)),
+        (Int(1, 2, prior=stats.binom(2, 0.5)), [2 / 3, 1 / 3]),
+    ],
+)
+def test_a_prior_counts_as_much_at_the_first_and_the_last_step_as_between_them(parameter, expected):
+    values = codec.from_unit(parameter, codec.apply_prior(parameter, (np.arange(4000) + 0.5) / 4000))
+    _, counts = np.unique(values, return_counts=True)
+    assert counts / 4000 == pytest.approx(expected, abs=2e-3)
+
+
 def test_draws_follow_the_weights_of_choices():
     parameter = Categorical(list("abc"), prior=[1, 0, 3])
     values = codec.from_unit(parameter, codec.apply_prior(parameter, (np.arange(4000) + 0.5) / 4000))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 import welltuned as wt
 from welltuned.pareto import crowding, front_reference, fronts, hypervolume, non_dominated, penalised, scalarise
@@ -519,6 +519,12 @@ def test_beliefs_raise_what_the_user_believes_in():
     numeric = (term.value(unit + e) - term.value(unit - e)) / 2e-7
     assert np.median(np.abs(d[:, 0] - numeric)) < 1e-3
     assert belief.log_belief(SPACE, 1.0) is None
+
+
+def test_a_belief_in_whole_numbers_is_that_of_their_probabilities():
+    space, prior = wt.Space({"n": wt.Int(0, 9, prior=binom(9, 0.3))}), binom(9, 0.3).pmf(range(10))
+    logs = belief.log_belief(space, 1.0).value(space.encode([{"n": n} for n in range(10)]))
+    assert logs == pytest.approx(np.log((1.0 - belief.FLOOR) * 10 * prior + belief.FLOOR), abs=1e-6)
 
 
 def shifted(params, shift):

@@ -115,7 +115,10 @@ def apply_prior(parameter: Parameter, u: np.ndarray) -> np.ndarray:
         edges = np.cumsum(parameter.prior)
         index = np.searchsorted(edges, u, side="right").clip(0, len(edges) - 1)
         return (index + 0.5) / len(parameter.choices)
-    a, b = parameter.prior.cdf(parameter.low), parameter.prior.cdf(parameter.high)
+    # of steps the first and the last stand for as much as the others: half a step to either side
+    step, n = parameter.step or 0.0, cells(parameter)
+    last = parameter.high if n is None else parameter.low + (n - 1) * step
+    a, b = parameter.prior.cdf(parameter.low - step / 2), parameter.prior.cdf(last + step / 2)
     x = np.clip(parameter.prior.ppf(a + u * (b - a)), parameter.low, parameter.high)
     return np.clip(to_unit(parameter, x), 0.0, 1.0)
 

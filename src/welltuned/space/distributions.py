@@ -43,12 +43,16 @@ class Distribution:
             return np.asarray(self.frozen.ppf(np.clip(u, tiny, 1 - tiny)), dtype=float)
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
-        """Map values to the unit interval. A discrete value goes to the middle of its step."""
+        """Map values to the unit interval. A discrete value goes to the middle of its step: what is probable of a whole
+        number is spread evenly over half a unit on either side of it.
+        """
         x = np.asarray(x, dtype=float)
-        if self.discrete:
-            return np.asarray(0.5 * (self.frozen.cdf(x) + self.frozen.cdf(x - 1)), dtype=float)
         with np.errstate(all="ignore"):  # a scale of 0 gives NaN, which the parameter refuses
-            return np.asarray(self.frozen.cdf(x), dtype=float)
+            if not self.discrete:
+                return np.asarray(self.frozen.cdf(x), dtype=float)
+            whole = np.floor(x - 0.5)
+            below, upto = self.frozen.cdf(whole), self.frozen.cdf(whole + 1.0)
+            return np.asarray(below + np.where(np.isfinite(x), x - 0.5 - whole, 0.0) * (upto - below), dtype=float)
 
     def to_json(self) -> dict[str, Any]:
         """Return its name and arguments."""
