@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import welltuned as wt
+from welltuned.curves import curves as curves_of
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.schedulers import SCHEDULERS, Continue, Stop, make_scheduler
+from welltuned.schedulers.halving import n_ahead
 from welltuned.testing import SchedulerContract
 from welltuned.testing.scheduler import curves, last, metrics, running
 from welltuned.trial import Report
@@ -99,6 +101,16 @@ def test_halving_with_two_objectives_keeps_the_first_fronts():
     assert stopped(history, wt.Halving(factor=2)) == [6, 7, 8, 9, 10, 11]
     flipped = metrics([[{"a": r["a"], "b": -r["b"]}] for r in rows], {"a": "minimize", "b": "maximize"})
     assert stopped(flipped, wt.Halving(factor=2)) == [6, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_of_equal_trials_none_is_ahead_of_another(names):
+    """As many networks are that have learned nothing yet; with one objective as with two."""
+    rows = [dict.fromkeys(names, float(value)) for value in (1, 1, 0, 1, 2, 1)]
+    history = metrics([[row] for row in rows], dict.fromkeys(names, "minimize"))
+    assert stopped(history, wt.Halving(factor=3)) == [4]
+    reported = curves_of(history.trials, history.directions)
+    assert list(n_ahead(reported, 1).values()) == [1, 1, 0, 1, 5, 1]
 
 
 def reports(values):

@@ -10,8 +10,9 @@ from welltuned.trial import LARGEST
 def non_dominated(losses: np.ndarray) -> np.ndarray:
     """Tell which rows of ``losses``, shape (n, m), all minimised, are dominated by no other row; shape (n,).
 
-    Of equal rows the first one counts. Rows are taken in the order of their sums, so that whatever dominates a row
-    comes before it, and what is dominated is dropped at once (Kung, Luccio and Preparata 1975, in the plain form).
+    Of equal rows the first one counts. Rows are taken in the order of their first loss, among equal ones of the next,
+    so that whatever dominates a row comes before it, and what is dominated is dropped at once (Kung, Luccio and
+    Preparata 1975, in the plain form).
 
     Examples
     --------

@@ -115,7 +115,7 @@ def split(history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     """Return indices of the good trials, and of the other ones in their order, and the weights of good ones and the
     prior.
 
-    A good trial weighs as much as it is better than the worst of the good ones; the prior as much as their mean
+    A good trial weighs as much as it is better than the best of the other ones; the prior as much as their mean
     (Watanabe, section 3.3). Failed trials are among the others.
     """
     rows = np.flatnonzero(history.observed)

@@ -81,8 +81,10 @@ def n_ahead(reported: Mapping[int, Curve], step: int, *, latest: bool = False) -
     if losses.shape[1] == 1:
         return dict(zip(places, np.searchsorted(np.sort(losses[:, 0]), losses[:, 0]).tolist(), strict=True))
     ahead, before = np.zeros(len(losses), dtype=int), 0
-    for front in fronts(losses, len(losses)):
-        ahead[front], before = before, before + len(front)
+    different, of = np.unique(losses, axis=0, return_inverse=True)  # of equal trials none is better
+    for front in fronts(different, len(different)):
+        here = np.isin(of.reshape(-1), front)
+        ahead[here], before = before, before + int(here.sum())
     return dict(zip(places, ahead.tolist(), strict=True))
 
 

@@ -189,8 +189,8 @@ def polish(
 
 
 def neighbours(space: Space, row: np.ndarray, rng: np.random.Generator, stay: Sequence[int] = ()) -> np.ndarray:
-    """Return all rows that differ from ``row`` in one discrete parameter: another category, or a few cells up
-    or down.
+    """Return rows that differ from ``row`` in one discrete parameter of n values: another category, or a few n-ths of
+    the range up or down; where values are not evenly spaced on their scale, some of those are the same value.
     """
     out = []
     for j, parameter in enumerate(space.values()):

@@ -93,8 +93,9 @@ def ensemble(model: Model, earlier: list[Model], budget: int | None, rng: np.ran
 
     The weight of a study is the share of posterior draws in which it mis-ranks the fewest pairs of this study's
     results; this study is judged by leave-one-out predictions, so that it cannot win by having seen them. A study whose
-    typical loss is beyond the 95th percentile of this one's is dropped, and with a probability that grows with the
-    number of results (section 3.3 of the paper, eq. 6) even one that is not.
+    typical loss is beyond the 95th percentile of this one's is dropped, and another one with the probability (1 - s) r,
+    of the share s of draws in which it is better than this one and the share r of the budget that is spent. The paper
+    drops it with 1 - s (1 - r), in the end always.
     """
     y = model.losses[:, 0]
     rows = np.linspace(0, len(y) - 1, min(len(y), SEEN)).astype(int)
