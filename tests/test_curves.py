@@ -225,19 +225,24 @@ def test_means_of_some_parts_are_corrected_by_how_hard_these_were():
     assert seen.sems[3:, 0] == pytest.approx([0.0, 0.0], abs=1e-9)
 
 
-def test_the_doubt_of_a_mean_is_that_of_a_sample_without_replacement():
-    """Over many draws, the error of the mean that is expected is as large as it is said to be."""
+@pytest.mark.parametrize("n", [2, 39])
+def test_the_doubt_of_a_mean_is_that_of_a_sample_without_replacement(n):
+    """Over many draws, the error of the mean that is expected is as large as it is said to be.
+
+    Where few trials are complete, how hard the parts are is doubtful too.
+    """
     errors, sds = [], []
     for seed in range(300):
-        trials = folds(np.zeros(40), [0.0, 3.0, -1.0, 2.0, 1.0], seen=[2], chance=0.5, seed=seed)
-        whole = np.random.default_rng(seed).standard_normal((40, 5))[-1].mean() * 0.5 + 1.0
+        trials = folds(np.zeros(n + 1), [0.0, 3.0, -1.0, 2.0, 1.0], seen=[2], chance=0.5, seed=seed)
+        whole = np.random.default_rng(seed).standard_normal((n + 1, 5))[-1].mean() * 0.5 + 1.0
         found = parts(trials, {"value": "minimize"}, results_of(trials))
-        assert found.trials.tolist() == [39] and found.resting.all()
+        assert found.trials.tolist() == [n] and found.resting.all()
         errors.append(found.ends[0, 0] - whole)
         sds.append(found.sds[0, 0])
+    sd = np.sqrt(np.mean(np.square(sds)))
     assert np.mean(errors) == pytest.approx(0.0, abs=0.06)
-    assert np.std(errors) == pytest.approx(np.mean(sds), rel=0.15)
-    assert np.mean(sds) == pytest.approx(0.5 * np.sqrt(1 / 2 - 1 / 5), rel=0.1)
+    assert np.std(errors) == pytest.approx(sd, rel=0.15)
+    assert sd == pytest.approx(0.5 * np.sqrt((1 / 2 - 1 / 5) * (1 + 1 / n)), rel=0.1)
 
 
 def results_of(trials):

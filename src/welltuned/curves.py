@@ -201,7 +201,8 @@ def expected_means(curve: Curve, steps: Sequence[int], losses: np.ndarray) -> tu
     The same part is as hard for one trial as for another, but for chance: ``losses[i, j] = level[i] + hardness[j] +
     chance``. So the mean of what was seen is corrected by how much harder those parts were than others for the trials
     that saw all. Parts are drawn without replacement, so with ``k`` of ``K`` seen the correct mean is strayed from by a
-    variance of ``1/k - 1/K`` times that of the chance (Cochran, *Sampling Techniques*, 1977, section 2.6).
+    variance of ``1/k - 1/K`` times that of the chance (Cochran, *Sampling Techniques*, 1977, section 2.6), and as ``n``
+    trials told the hardness, which has their chance in it, by ``1/n`` of that besides.
 
     Parameters
     ----------
@@ -227,7 +228,8 @@ def expected_means(curve: Curve, steps: Sequence[int], losses: np.ndarray) -> tu
     hardness = (losses - level).mean(axis=0)
     chance = losses - level - hardness if n > 1 else losses - level  # of a single one, no chance is told from hardness
     unit = unit_of(np.abs(chance).max())
-    variance = ((chance / unit) ** 2).sum(axis=(0, 1)) / max((n - 1 if n > 1 else 1) * (K - 1), 1)
+    share = (1 + 1 / n) / (n - 1) if n > 1 else 1.0
+    variance = share * ((chance / unit) ** 2).sum(axis=(0, 1)) / max(K - 1, 1)
     place = {step: j for j, step in enumerate(steps)}
     seen = [i for i, step in enumerate(curve.steps) if step in place]
     if not seen:
