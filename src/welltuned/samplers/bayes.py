@@ -29,7 +29,7 @@ EXACT_OBJECTIVES = 3  # up to that many, the hypervolume's growth is computed; b
 BATCH_POOL, BATCH_SCREENED = 512, 192  # rows that a batch is chosen from, before and after screening
 PORTFOLIO = 3  # of the first trials, how many repeat what was good in earlier studies
 SPARE = 8  # rows beyond those asked for, in case some were tried before
-MOST_BOXES = 24  # points of a front that boxes are built from
+MOST_BOXES = {2: 512, 3: 64}  # points of a front that boxes are built from, by the number of objectives
 NOTHING = 1e-3  # expected improvement that is next to none, as a share of Search.spread
 FAR = 0.1  # what is looked for then in every second trial, on the same scale
 STALE, GAINED = 10, 0.01  # of that many results in a row, an improvement that is as good as none, on the same scale
@@ -285,8 +285,8 @@ class Search:
         front = points[non_dominated(points)]
         # far out, the ends of the front are worth most; close by, what lies between them
         reference = front_reference(front, points, wide=len(points) % 2 == 1)
-        if len(front) > MOST_BOXES:
-            front = front[np.argsort(front[:, 0])[np.linspace(0, len(front) - 1, MOST_BOXES).astype(int)]]
+        if len(front) > (most := MOST_BOXES[front.shape[1]]):
+            front = front[np.argsort(front[:, 0])[np.linspace(0, len(front) - 1, most).astype(int)]]
         return LogEHVI(embed, posteriors, *boxes(front, reference))
 
     def _thrift(self) -> float:

@@ -8,6 +8,7 @@ volume that a new point adds is a product of one-dimensional expected improvemen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,15 +23,19 @@ def boxes(front: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Cut what ``front``, shape (n, m), leaves undominated into boxes; return lower and upper corners, shapes (b, m).
 
     The first m - 1 objectives are cut at all values of the front; in each cell the last one has a single interval, up
-    to the lowest point that dominates the cell.
+    to the lowest point that dominates the cell. Neighbours for which that is the same are one box.
     """
-    m = front.shape[1]
-    edges = [np.concatenate([[-np.inf], np.sort(front[:, j]), [reference[j]]]) for j in range(m - 1)]
+    n, m = front.shape
+    inside = np.minimum(front, reference)
+    edges = [np.concatenate([[-np.inf], np.sort(inside[:, j]), [reference[j]]]) for j in range(m - 1)]
     cells = np.stack(np.meshgrid(*[np.arange(len(e) - 1) for e in edges], indexing="ij"), -1).reshape(-1, m - 1)
     low = np.stack([edges[j][cells[:, j]] for j in range(m - 1)], 1)
     high = np.stack([edges[j][cells[:, j] + 1] for j in range(m - 1)], 1)
     dominates = (front[None, :, : m - 1] <= low[:, None]).all(2)
     top = np.where(dominates, front[None, :, m - 1], reference[m - 1]).min(1, initial=reference[m - 1])
+    # the last cut changes fastest: runs of cells with one top, that end with the cuts at the latest
+    begins = np.insert(top[1:] != top[:-1], 0, True) | (np.arange(len(top)) % (n + 1) == 0)
+    low, high, top = low[begins], high[np.append(begins[1:], True)], top[begins]
     kept = (high > low).all(1)
     lower = np.column_stack([low, np.full(len(low), -np.inf)])[kept]
     return lower, np.column_stack([high, top])[kept]
@@ -73,8 +78,15 @@ class LogEHVI:
 
     def _side(self, j: int, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return E[max(0, u - max(l, f))] for each box's side j, shape (q, b), and its derivatives by mean and sd."""
-        up, low = _gain(self.upper[None, :, j], mean, sd), _gain(self.lower[None, :, j], mean, sd)
-        return up[0] - low[0], up[1] - low[1], up[2] - low[2]
+        ends, low, up = self._ends[j]
+        gain, by_mean, by_sd = _gain(ends[None], mean, sd)
+        return gain[:, up] - gain[:, low], by_mean[:, up] - by_mean[:, low], by_sd[:, up] - by_sd[:, low]
+
+    @cached_property
+    def _ends(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Where sides of boxes end, by objective: what they share, and which of it their lower and upper ends are."""
+        found = [np.unique(sides, return_inverse=True) for sides in np.stack([self.lower.T, self.upper.T], axis=1)]
+        return [(ends, *of.reshape(2, -1)) for ends, of in found]
 
 
 def _gain(t: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
