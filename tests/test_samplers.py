@@ -14,9 +14,11 @@ import welltuned as wt
 from welltuned.pareto import hypervolume
 from welltuned.samplers import SAMPLERS, bayes, describe_sampler, make_sampler, sobol, tpe
 from welltuned.samplers.bayes import at_home
+from welltuned.samplers.nsga2 import best_of
 from welltuned.streams import trial_rng
 from welltuned.surrogate import model as models
 from welltuned.testing import SamplerContract
+from welltuned.trial import CONSTRAINTS
 
 BRANIN = [wt.Float(-5.0, 10.0), wt.Float(0.0, 15.0)]
 BRANIN_BEST = 0.397887
@@ -495,6 +497,17 @@ def test_expected_hypervolume_improvement_covers_the_front():
 def test_nsga2_covers_more_of_a_front_than_random_search():
     """300 trials, three seeds."""
     assert min(volume("nsga2", 300, s) for s in range(3)) > max(volume("random", 300, s) for s in range(3))
+
+
+def test_constraints_of_any_unit_count_alike_among_parents():
+    """Bytes come by the thousand millions: half a median too many is less than a median of seconds too many."""
+    over = {0: (4e8, 0.0), 1: (0.0, 30.0), 2: (3e9, 0.0), 3: (0.0, 2.0), 4: (1e9, 1.0), 5: (-1.0, -1.0)}
+    trials = [
+        wt.Trial(n, wt.State.COMPLETE, {"x": n / 10}, {"value": 0.0}, attributes={CONSTRAINTS: {"b": b, "s": s}})
+        for n, (b, s) in over.items()
+    ]
+    space = wt.Space({"x": (0.0, 1.0)})
+    assert best_of(wt.History(space, trials), 6)[:, 0] * 10 == pytest.approx([5, 0, 3, 4, 2, 1])
 
 
 def test_constraints_on_outcomes_steer_every_sampler_that_learns():

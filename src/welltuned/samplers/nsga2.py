@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from welltuned.history import History
-from welltuned.pareto import crowding, fronts
+from welltuned.pareto import crowding, fronts, penalised
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
 from welltuned.settings import check_whole
@@ -60,12 +60,12 @@ class NSGA2:
 def best_of(history: History, size: int) -> np.ndarray:
     """Return up to ``size`` observed rows in the order of their fronts, the less crowded first within each."""
     rows = np.flatnonzero(history.observed)
-    violated = np.maximum(np.nan_to_num(history.violations[rows]), 0.0).sum(1)
-    allowed = rows[violated == 0]
+    allowed, others = rows[history.feasible[rows]], rows[~history.feasible[rows]]
     order: list[int] = []
     for front in fronts(history.losses[allowed], size):
         order += allowed[front[np.argsort(-crowding(history.losses[allowed[front]]), kind="stable")]].tolist()
-    order += rows[violated > 0][np.argsort(violated[violated > 0], kind="stable")].tolist()
+    violated = penalised(np.zeros(len(others)), history.violations[others])  # sizes that all constraints share
+    order += others[np.argsort(violated, kind="stable")].tolist()
     return history.unit[order[:size]]
 
 

@@ -35,7 +35,7 @@ class Acquisition(Protocol):
 
 
 def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return log h(z) for h(z) = φ(z) + z Φ(z), and the ratios Φ/h and φ/h; exact down to z = -1e150.
+    """Return log h(z) for h(z) = φ(z) + z Φ(z), and the ratios Φ/h and φ/h, down to z = -1e150.
 
     For z ≤ -1, with M = √(π/2) erfcx(-z/√2) = Φ/φ and t = 1 + zM: log h = -z²/2 - log √(2π) + log t, Φ/h = M/t, φ/h
     = 1/t.
@@ -45,7 +45,7 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     h = pdf + near * cdf
     far = np.minimum(z, -1.0)
     M = np.sqrt(0.5 * np.pi) * erfcx(-far / np.sqrt(2.0))
-    # 1 + zM cancels; below -1e3 its expansion 1/z² is exact to the last digit but four
+    # 1 + zM cancels; below -1e3 its expansion 1/z² is off by a share of 3/z², which costs log h its last four digits
     t = np.where(far < -1e3, 1.0 / (far * far), np.maximum(1.0 + far * M, 1e-300))
     low = z <= -1.0
     return (
