@@ -7,7 +7,9 @@ OLDEST := .venv-oldest
 # take, both end at about the same time; names of cases must be the same in both
 # more threads of linear algebra than processes there are wait for each other: on matrices as small as those of tests, that is
 # most of the time
-SETTINGS := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# compiled modules are kept, whatever the environment says: tests start hundreds of processes, each of which would compile the
+# package again, for half a second
+SETTINGS := PYTHONDONTWRITEBYTECODE= PYTHONHASHSEED=0 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PARALLEL := -n 2 --dist worksteal
 minutes ?= 5
 # what needs the newest releases, or takes long and depends on no release
