@@ -24,7 +24,7 @@ FLOORS = [
     {"history"},
     {"curves"},
     {"space", "trial", "streams"},
-    {"settings"},
+    {"settings", "later"},
     {"errors"},
 ]
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}

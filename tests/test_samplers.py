@@ -1,5 +1,6 @@
 """Every sampler: the contract, and convergence within a stated budget."""
 
+import os
 import random
 import subprocess
 import sys
@@ -318,6 +319,24 @@ def test_no_search_waits_for_what_only_scipy_needs():
         "print([name for name in ('scipy.stats', 'scipy.optimize', 'pandas', 'plotly') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_who_draws_at_random_or_looks_on_needs_no_scipy():
+    """Loading it takes longer than all else; what is loaded late computes with one thread in suggestions too."""
+    code = (
+        "import sys, welltuned as wt\n"
+        "study = wt.Study({'x': (0.0, 1.0), 'k': ['a', 'b']}, sampler='random', seed=0)\n"
+        "study.optimize(lambda p: p['x'], n_trials=12, progress=False)\n"
+        "print('scipy' in sys.modules)\n"
+        "from welltuned.surrogate.threads import single_threaded\n"
+        "with single_threaded():\n"
+        "    import scipy.linalg\n"
+        "    from threadpoolctl import threadpool_info\n"
+        "    print({found['num_threads'] for found in threadpool_info() if found['user_api'] == 'blas'} <= {1})"
+    )
+    env = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2")}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert found.stdout.split() == ["False", "True"]
 
 
 def test_qmc_is_spread_more_evenly_than_random():

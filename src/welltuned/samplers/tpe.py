@@ -18,9 +18,9 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from welltuned.history import History
+from welltuned.later import special
 from welltuned.pareto import penalised, scalarise
 from welltuned.samplers.initial import initial_design
 from welltuned.samplers.novel import novel
@@ -292,7 +292,7 @@ class Kernels:
         of, real = np.minimum(kernel, max(m - 1, 0)), kernel < m
         u = out.T[kinds.numeric]
         x = self.below[:, of] + u * self.mass[:, of]
-        x = self.mu[:, of] + self.sigma[:, of] * ndtri(np.maximum(x, 1e-300, out=x), out=x)
+        x = self.mu[:, of] + self.sigma[:, of] * special.ndtri(np.maximum(x, 1e-300, out=x), out=x)
         x = np.minimum(np.maximum(x, 0.0, out=x), 1.0, out=x)
         known = real if self.full else self.known[:, of] & real
         out.T[kinds.numeric] = np.where(known, x, u)
@@ -355,7 +355,7 @@ def cut_off(z: np.ndarray) -> np.ndarray:
     Most kernels are nowhere near an end of the range, and the function is dear.
     """
     mass, near = np.zeros(z.shape), z > -6.0
-    mass[near] = ndtr(z[near])
+    mass[near] = special.ndtr(z[near])
     return mass
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
 
 from welltuned.curves import Curve, curves
 from welltuned.history import History
+from welltuned.later import special
 from welltuned.schedulers.protocol import Continue, Decision, Stop
 from welltuned.settings import check_real, check_whole
 from welltuned.trial import Report, State
@@ -141,4 +141,4 @@ def chance_to_pass(own: Curve, step: int, best: Curve, others: list[Curve]) -> n
     df = PRIOR + k - 1
     sd = np.sqrt((PRIOR * prior + ((d - D) ** 2).sum(axis=0)) / df * (1 / k - 1 / K))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(sd > 0, stdtr(df, D / sd), (D > 0).astype(float))
+        return np.where(sd > 0, special.stdtr(df, D / sd), (D > 0).astype(float))

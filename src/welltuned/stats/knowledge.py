@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
+from welltuned.later import special
 from welltuned.surrogate.gp import LIKELY
 from welltuned.surrogate.model import MEMBERS, Model, fit_model
 from welltuned.surrogate.threads import single_threaded
@@ -157,7 +157,7 @@ def diagnostics(history: History, objective: str | None = None) -> Diagnostics:
     left = observed - mean
     spread = float(observed.var())
     r2 = 1.0 - float((left**2).mean()) / spread if spread > 0 else 0.0
-    coverage = float((np.abs(left) <= ndtri(0.95) * np.sqrt(variance)).mean())
+    coverage = float((np.abs(left) <= special.ndtri(0.95) * np.sqrt(variance)).mean())
     losses, mean, sd = model.losses[:, 0], q.centre + q.scale * mean, q.scale * np.sqrt(variance)
     numbers = history.numbers[history.observed]
     kept = model.kept

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.special import erfcx, log_ndtr, ndtr
 
+from welltuned.later import special
 from welltuned.surrogate.embedding import Embedding
 from welltuned.surrogate.gp import Posterior, Slopes
 from welltuned.surrogate.kernels import cholesky, exp, log
@@ -41,10 +41,10 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     = 1/t.
     """
     near = np.maximum(z, -1.0)
-    pdf, cdf = exp(-0.5 * near * near) / ROOT_2PI, ndtr(near)
+    pdf, cdf = exp(-0.5 * near * near) / ROOT_2PI, special.ndtr(near)
     h = pdf + near * cdf
     far = np.minimum(z, -1.0)
-    M = np.sqrt(0.5 * np.pi) * erfcx(-far / np.sqrt(2.0))
+    M = np.sqrt(0.5 * np.pi) * special.erfcx(-far / np.sqrt(2.0))
     # 1 + zM cancels; below -1e3 its expansion 1/z² is off by a share of 3/z², which costs log h its last four digits
     t = np.where(far < -1e3, 1.0 / (far * far), np.maximum(1.0 + far * M, 1e-300))
     low = z <= -1.0
@@ -58,14 +58,14 @@ def log_h(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def expected_improvement(mean: np.ndarray, sd: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Return E[max(best - f, 0)] for normal f, where the last digits of a tail do not count."""
     z = (best - mean) / sd
-    return np.asarray(sd * (exp(-0.5 * np.minimum(z * z, 1400.0)) / ROOT_2PI + z * ndtr(z)))
+    return np.asarray(sd * (exp(-0.5 * np.minimum(z * z, 1400.0)) / ROOT_2PI + z * special.ndtr(z)))
 
 
 def inverse_mills(z: np.ndarray) -> np.ndarray:
     """Return φ(z)/Φ(z), which grows like -z where z is far below 0."""
-    far = np.sqrt(2.0 / np.pi) / erfcx(-np.minimum(z, -1.0) / np.sqrt(2.0))
+    far = np.sqrt(2.0 / np.pi) / special.erfcx(-np.minimum(z, -1.0) / np.sqrt(2.0))
     near = np.maximum(z, -1.0)
-    return np.where(z <= -1.0, far, exp(-0.5 * np.minimum(near, 38.0) ** 2) / ROOT_2PI / ndtr(near))
+    return np.where(z <= -1.0, far, exp(-0.5 * np.minimum(near, 38.0) ** 2) / ROOT_2PI / special.ndtr(near))
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class LogProbability:
     def value(self, unit: np.ndarray) -> np.ndarray:
         """See :class:`Acquisition`."""
         mean, variance = self.posterior.predict(self.embed(unit))
-        return np.asarray(log_ndtr((self.threshold - mean) / np.sqrt(variance + self.spread)))
+        return np.asarray(special.log_ndtr((self.threshold - mean) / np.sqrt(variance + self.spread)))
 
     def coarse(self) -> LogProbability:
         """See :class:`Acquisition`."""
@@ -181,7 +181,7 @@ class LogProbability:
         at = Slopes(self.posterior, self.embed(unit))
         mean, variance = at.means[0, :, 0], at.variance[0] + self.spread
         z = (self.threshold - mean) / np.sqrt(variance)
-        log_p, ratio = log_ndtr(z), inverse_mills(z)
+        log_p, ratio = special.log_ndtr(z), inverse_mills(z)
         d = at.pull((-ratio / np.sqrt(variance))[None, :, None], (-0.5 * ratio * z / variance)[None])
         return log_p, self.embed.pull(d, unit)
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import lapack
-from scipy.special import expit
 
+from welltuned.later import lapack, special
 from welltuned.surrogate import warp
 from welltuned.surrogate.gp import QUIET, Layout, NoisePrior, Observations, Posterior, Prior, along, condition, trend
 from welltuned.surrogate.kernels import JITTER, exp, log, matern, squared_distances
@@ -264,7 +263,7 @@ def thetas(
     # from the peak with a trend the climb to the one without takes a third of the time, and it is seldom another one
     nearby = maximum(data, layout.flat, layout.flattened(best[None]))
     plain = Peak.at(nearby, data, layout.flat)
-    n = round(members * float(expit(peak.log_evidence - plain.log_evidence)))
+    n = round(members * float(special.expit(peak.log_evidence - plain.log_evidence)))
     others = plain.members(members - n, layout.flat, rng)
     if n == 0:
         return others

@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import lapack
 
+from welltuned.later import lapack
 from welltuned.surrogate import warp
 from welltuned.surrogate.kernels import JITTER, cholesky, correlation, exp, matern, squared_distances
 

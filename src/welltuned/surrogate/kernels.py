@@ -7,7 +7,8 @@ typical study the calls cost more than the arithmetic.
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import lapack
+
+from welltuned.later import lapack
 
 JITTER = 1e-10
 

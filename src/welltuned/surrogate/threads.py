@@ -11,6 +11,7 @@ from typing import Any
 
 @functools.lru_cache(maxsize=1)
 def _libraries() -> list[Any]:
+    import scipy.linalg  # noqa: F401  # its library must be among them
     from threadpoolctl import ThreadpoolController
 
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
