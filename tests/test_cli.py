@@ -956,12 +956,15 @@ def test_demo_and_its_second_run(monkeypatch):
     X_train, X_test, y_train, y_test = demo._data()
     monkeypatch.setattr(demo, "_data", lambda: (X_train[:200], X_test[:100], y_train[:200], y_test[:100]))
     first = run("demo", "--n-trials", 2, "--workers", 1)
+    assert "Side by side" in Path("welltuned-demo.html").read_text(encoding="utf-8")
+    shown = []  # the same page again is most of the time
+    monkeypatch.setattr("welltuned.report.write_report", lambda studies, page: shown.append((len(studies), str(page))))
     second = run("demo", "-n", 2, "--workers", 1)
+    assert shown == [(4, "welltuned-demo.html")]
     for name in ("grid", "random", "bayes", "gradient"):
         assert re.search(rf"^{name}\s+0\.\d{{4}} ± 0\.\d{{4}}\s+0\.\d{{4}}\s+2 ", first, re.MULTILINE)
     table = [line for line in first.splitlines() if "±" in line]
     assert len(table) == 5 and table == [line for line in second.splitlines() if "±" in line]
-    assert "Side by side" in Path("welltuned-demo.html").read_text(encoding="utf-8")
     found = run_json("demo", "-n", 2, "--json")
     assert {name: s["trials"] for name, s in found.items()} == dict.fromkeys(
         ["demo-grid", "demo-random", "demo-bayes", "demo-gradient"], 2
@@ -973,23 +976,35 @@ def test_demo_and_its_second_run(monkeypatch):
 # refusals
 
 
-def prepare():
-    wt.Study({"x": (0.0, 1.0)}, storage="good.db", name="one", seed=1).optimize(lambda p: p["x"], n_trials=2)
-    wt.Study({"x": (0.0, 1.0)}, storage="good.db", name="two")
-    Path("text.db").write_text("this is no database, whatever its name says\n" * 50)
-    Path("broken.py").write_text("def objective(:\n")
-    Path("raising.py").write_text("raise RuntimeError('module trouble')\n")
-    Path("exiting.py").write_text("import sys\nsys.exit(0)\n")
-    Path("nospace.py").write_text("def objective(p):\n    return 1\n")
-    Path("badspace.py").write_text("space = {'x': (2.0, 1.0)}\ndef objective(p):\n    return 1\n")
-    Path("bad.yaml").write_text("x: [1, 2\ny: {")
-    Path("twice.yaml").write_text("x: [1, 2]\nx: [3]\n")
-    Path("low.yaml").write_text("x: {low: 3, high: 1}\n")
-    Path("word.yaml").write_text("hello\n")
-    Path("empty.yaml").write_text("")
-    Path("kind.yaml").write_text("x: {type: bogus, low: 1, high: 2}\n")
-    Path("x.yaml").write_text("x: {low: 0.0, high: 1.0}\n")
-    shutil.copy("good.db", "else.db")
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with every fault in it; each test has a copy."""
+    there = tmp_path_factory.mktemp("prepared")
+    good = str(there / "good.db")
+    wt.Study({"x": (0.0, 1.0)}, storage=good, name="one", seed=1).optimize(lambda p: p["x"], n_trials=2)
+    wt.Study({"x": (0.0, 1.0)}, storage=good, name="two")
+    for name, text in {
+        "text.db": "this is no database, whatever its name says\n" * 50,
+        "broken.py": "def objective(:\n",
+        "raising.py": "raise RuntimeError('module trouble')\n",
+        "exiting.py": "import sys\nsys.exit(0)\n",
+        "nospace.py": "def objective(p):\n    return 1\n",
+        "badspace.py": "space = {'x': (2.0, 1.0)}\ndef objective(p):\n    return 1\n",
+        "bad.yaml": "x: [1, 2\ny: {",
+        "twice.yaml": "x: [1, 2]\nx: [3]\n",
+        "low.yaml": "x: {low: 3, high: 1}\n",
+        "word.yaml": "hello\n",
+        "empty.yaml": "",
+        "kind.yaml": "x: {type: bogus, low: 1, high: 2}\n",
+        "x.yaml": "x: {low: 0.0, high: 1.0}\n",
+    }.items():
+        (there / name).write_text(text)
+    return there
+
+
+@pytest.fixture
+def faults(prepared, folder):
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
 
 
 REFUSED = [
@@ -1104,14 +1119,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "args"), REFUSED)
-def test_refusals(refuse, words, args):
-    prepare()
+def test_refusals(faults, refuse, words, args):
     assert words in refuse(*args)
     assert fits() == 0
 
 
-def test_a_refused_run_leaves_no_study(refuse):
-    prepare()
+def test_a_refused_run_leaves_no_study(faults, refuse):
     refuse("run", "train.py:objective", "-n", 0)
     refuse("tune", "--space", "x.yaml", "-n", 2, "--", "echo", "hello")
     refuse("run", "train.py:objective", "-n", 2, "--workers", 0)
