@@ -48,7 +48,7 @@ class TestGridInOrder(SamplerContract):
 class TestBayesWithSettings(SamplerContract):
     @pytest.fixture
     def sampler(self):
-        return wt.Bayes(initial=2, fantasies=4)
+        return wt.Bayes(initial=2, fantasies=4, members=1)
 
 
 class TestGradientWithSettings(SamplerContract):
