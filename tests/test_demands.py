@@ -76,6 +76,7 @@ def test_d1_eight_at_a_time_go_through_a_finite_space_once_too(sampler):
     assert "every configuration has been tried" in over
 
 
+@pytest.mark.once
 def test_d1_eight_worker_processes_go_through_a_finite_space_once_too():
     """No configuration is evaluated twice: 64 points, a budget of 100, eight worker processes."""
     study = wt.Study(FINITE, sampler="bayes", seed=0)
@@ -242,6 +243,7 @@ def play(sampler, seed, n=18):
     return [t.value for t in study.trials]
 
 
+@pytest.mark.once
 def test_d6_conditional_spaces_are_modelled():
     """On three branches bayes is better than random search after start-up, and inactive parameters are absent."""
     start = wt.Bayes().n_initial(wt.Space(BRANCHES))
@@ -445,6 +447,7 @@ def test_d15_a_batch_is_sixteen_different_points():
     assert np.median([on_mixed(t) for t in batch]) < np.quantile(randoms, 0.2)
 
 
+@pytest.mark.once
 def test_d15_batches_lose_little_against_one_after_the_other():
     """160 evaluations of a function of four parameters, three seeds: batches of 16 end nearly where single ones do."""
     space = {f"x{i}": (-2.0, 2.0) for i in range(4)}
@@ -740,6 +743,7 @@ def transfer_regrets(prior, n=12, seeds=6):
     return np.median(found, axis=0)
 
 
+@pytest.mark.once
 def test_d24_a_related_study_helps_and_an_unrelated_one_costs_little():
     """After six trials a search that knows a related study is ahead; an unrelated one costs little by the twelfth."""
     alone, helped = transfer_regrets(None), transfer_regrets(like(0.05), 6)
@@ -761,6 +765,7 @@ def test_d24_parameters_are_matched_by_name():
         wt.Study({"x": (0.0, 1.0)}, prior=wt.Study({"x": (0.0, 1.0)}, direction=["minimize"] * 2))
 
 
+@pytest.mark.once
 def test_d24_a_belief_helps_when_right_and_costs_little_when_wrong():
     """Priors of parameters: the right one finds the optimum sooner, the wrong one is overcome."""
     from scipy.stats import norm

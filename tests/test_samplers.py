@@ -33,8 +33,12 @@ BRANCHES = {
 }
 
 
+#: what ``auto`` hands over to is proved on the oldest releases by itself
+CONTRACT = [pytest.param(name, marks=pytest.mark.once) if name == "auto" else name for name in SAMPLERS]
+
+
 class TestContract(SamplerContract):
-    @pytest.fixture(params=SAMPLERS)
+    @pytest.fixture(params=CONTRACT)
     def sampler(self, request):
         return make_sampler(request.param)
 
@@ -45,6 +49,7 @@ class TestGridInOrder(SamplerContract):
         return wt.Grid(resolution=6, shuffle=False)
 
 
+@pytest.mark.once
 class TestBayesWithSettings(SamplerContract):
     @pytest.fixture
     def sampler(self):
@@ -103,6 +108,7 @@ def test_every_sampler_converges_on_a_quadratic(name):
     assert np.median(bests(name, quadratic, QUADRATIC, budget, 5, regret)) <= regret
 
 
+@pytest.mark.once
 def test_bayes_finds_branins_optimum():
     """30 evaluations: within 0.1 of the optimum for four of five seeds."""
     regrets = [best - BRANIN_BEST for best in bests("bayes", branin, BRANIN, 30, 5, BRANIN_BEST + 0.09)]
@@ -114,9 +120,9 @@ def test_gradient_finds_one_of_branins_optima():
     assert bests("gradient", branin, BRANIN, 100, 1, BRANIN_BEST + 0.04)[0] - BRANIN_BEST < 0.05
 
 
-@pytest.mark.parametrize("name", ["bayes", "gradient", "tpe"])
+@pytest.mark.parametrize("name", ["gradient", "tpe"])
 def test_model_based_samplers_beat_random_search_on_branches(name):
-    """30 evaluations of a mixed conditional function, eight seeds."""
+    """30 evaluations of a mixed conditional function, eight seeds; of ``bayes``, a demand says so (D6)."""
     randoms = bests("random", branches, BRANCHES, 30, 8)
     found = bests(name, branches, BRANCHES, 30, 8, np.nextafter(min(randoms), -np.inf))  # the ranks are the same then
     assert mannwhitneyu(found, randoms, alternative="less").pvalue < 0.05, (found, randoms)
@@ -249,6 +255,7 @@ def steep(p):
     return 8.0 * sum((p[f"y{i}"] - best) ** 2 for i, best in enumerate((0.13, 0.81, 0.24, 0.7)))
 
 
+@pytest.mark.once
 def test_a_branch_that_is_known_to_the_last_digit_is_left_for_another():
     """60 evaluations, six seeds: the shallow branch is solved in ten; all but one at most find the steep one's optimum.
 
@@ -272,6 +279,7 @@ def ragged(p):
     return min(1.0, 8.0 * ((p["y0"] - 0.2) ** 2 + (p["y1"] - 0.7) ** 2))
 
 
+@pytest.mark.once
 def test_a_branch_that_no_longer_improves_is_left_for_another():
     """80 evaluations: with each of 24 seeds it found the basin of the other branch; with nine when it was not left."""
     assert sum(best < 0.3 for best in bests("bayes", ragged, RAGGED, 80, 8, 0.299)) >= 7
@@ -502,12 +510,13 @@ def volume(sampler, n, seed):
     return hypervolume(np.array([t.values for t in study.best_trials]), np.array([1.1, 4.0]))
 
 
+@pytest.mark.once
 def test_expected_hypervolume_improvement_covers_the_front():
-    """40 trials of ZDT1 in four dimensions, three seeds: more than random search covers, and nearly all there is.
+    """40 trials of ZDT1 in four dimensions, two seeds: more than random search covers, and nearly all there is.
 
     Of 24 seeds none is below 0.96; a search that stays at one end of the front has 0.81.
     """
-    found = [volume("bayes", 40, s) for s in range(3)]
+    found = [volume("bayes", 40, s) for s in range(2)]
     randoms = [volume("random", 40, s) for s in range(3)]
     assert min(found) > max(randoms)
     assert min(found) > 0.94 * (1.1 * 4.0 - 1 / 3)

@@ -1299,8 +1299,8 @@ def test_what_diverged_after_good_reports_has_failed(asked):
     """As a pruned trial, its last finite report would be the best result of all."""
 
     def diverging(trial):
-        for step, value in enumerate((0.1, 0.05, float("nan"), 0.0)):
-            trial.report({"value": value, "rate": 0.1}, step=step)
+        for step, loss in enumerate((0.1, 0.05, float("nan"), 0.0)):
+            trial.report({"value": loss, "rate": 0.1}, step=step)
             if trial.should_stop():
                 trial.prune()
         return 1.0
