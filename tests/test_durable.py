@@ -273,12 +273,13 @@ SPACE = {"x": (-1.0, 1.0), "y": (0.0, 1.0), "z": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
-    ("sampler", "scheduler", "n"), [("auto", None, 24), ("tpe", "median", 40), ("random", "median", 40)]
+    ("sampler", "scheduler", "n", "times"),
+    [("auto", None, 24, 5), ("tpe", "median", 40, 2), ("random", "median", 40, 2)],
 )
-def test_d17_timing_decides_nothing(sampler, scheduler, n):
+def test_d17_timing_decides_nothing(sampler, scheduler, n, times):
     """Eight workers, random sleeps, failures and pruning, five times: the same table, and it can be derived again."""
     tables = []
-    for _ in range(5):
+    for _ in range(times):
         study = wt.Study(SPACE, seed=0, sampler=sampler, scheduler=scheduler)
         study.optimize(sleepy, n_trials=n, workers=8, deterministic=True, progress=False)
         tables.append(table(study))

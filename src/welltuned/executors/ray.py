@@ -7,7 +7,6 @@ tasks.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -172,12 +171,16 @@ class _Mailbox:
     """An actor that keeps messages until they are fetched, and questions until they are answered."""
 
     def __init__(self) -> None:
+        import asyncio  # a sixth of what a worker process would load, and only Ray needs it
+
         self._messages: list[Message] = []
         self._some = asyncio.Event()
         self._waiting: dict[tuple[str, int], asyncio.Future[Answer]] = {}
 
     async def ask(self, message: Message) -> Answer:
         """Return the answer to a message."""
+        import asyncio
+
         mine = (message.attempt, message.number)
         waiting = self._waiting[mine] = asyncio.get_running_loop().create_future()
         await self.put([message])
