@@ -15,7 +15,7 @@ minutes ?= 5
 # what needs the newest releases, or takes long and depends on no release; single tests of that kind have the mark "once"
 NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py test_damage.py test_durable.py \
 	test_programs.py test_hypergrad.py test_distributed.py test_dashboard.py test_promotion.py test_pbt.py test_deleting.py \
-	test_interrupted.py
+	test_interrupted.py test_storages.py
 # what people import
 PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.trackers welltuned.keras_tuner welltuned.distributed \
 	welltuned.hypergrad welltuned.stats welltuned.plots welltuned.report welltuned.server.app welltuned.samplers welltuned.schedulers \

@@ -169,6 +169,7 @@ def test_run_with_the_space_in_the_file():
     assert len(wt.Study(storage="welltuned.db", name="train-objective").trials) == 8
 
 
+@pytest.mark.once
 def test_run_goes_on_where_it_was():
     run("run", "train.py:objective", "-n", 4, "--seed", 1)
     again = process("run", "train.py:objective", "-n", 6)
@@ -204,6 +205,7 @@ def test_run_json_with_values_that_json_has_no_word_for():
     assert found["best"]["value"] >= 0
 
 
+@pytest.mark.once
 def test_run_with_workers():
     run("run", "train.py:objective", "-n", 8, "--seed", 1, "--workers", 2)
     pids = set(Path("fits.txt").read_text().split())
@@ -259,11 +261,13 @@ def test_run_that_only_fails_says_why(refuse):
     assert "no luck today" in refuse("run", "train.py:failing", "-n", 3, codes=(1, 2))
 
 
+@pytest.mark.once
 def test_verbose_says_each_result():
     said = process("-v", "run", "train.py:objective", "-n", 2, "--seed", 0).stderr
     assert re.search(r"^trial 1 complete: value \S+$", said, re.MULTILINE)
 
 
+@pytest.mark.once
 def test_verbose_says_which_sampler():
     done = process("-v", "run", "train.py:objective", "-n", 3, "--seed", 1)
     assert "uses bayes from trial 0 on" in done.stderr
@@ -277,6 +281,7 @@ def test_two_files_of_one_name():
     assert 5 <= found["best"]["params"]["x"] <= 6
 
 
+@pytest.mark.once
 def test_run_of_a_module_that_imports_its_neighbour():
     Path("sub").mkdir()
     Path("sub/neighbour_of_it.py").write_text("low = 0.25\n")
@@ -305,6 +310,7 @@ def tune(*options, extra=()):
     ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("extra", [(), ("--json", "1")], ids=["line", "json"])
 def test_tune_reads_the_last_metric(extra):
     found = run_json(*tune("-n", 8, "--seed", 0, "--json", "--sampler", "random", extra=extra))
@@ -360,6 +366,7 @@ def test_tune_takes_no_misspelt_option_for_the_program(refuse, option, words):
     assert not Path("welltuned.db").exists()
 
 
+@pytest.mark.once
 def test_tune_kills_a_program_that_hangs():
     Path("hangs.sh").write_text("echo value=1\nif [ $1 = b ]; then sleep 600; fi\n")  # it starts at once
     Path("kinds.yaml").write_text("kind: [a, b]\n")
@@ -604,18 +611,21 @@ def test_directions_that_say_nothing(refuse, direction):
     assert "--direction" in refuse("run", "train.py:objective", "-n", 2, *options)
 
 
+@pytest.mark.once
 def test_a_metric_of_which_more_is_better_is_not_minimised_in_silence():
     command = ["--metric", "accuracy", "-n", 1, "--", PYTHON, "program.py", "{params}"]
     said = process("tune", "--space", "space.yaml", *command, check=False)
     assert "accuracy is minimized" in said.stderr
 
 
+@pytest.mark.once
 def test_a_budget_that_is_used_up_is_said():
     run("run", "train.py:objective", "-n", 3)
     again = process("run", "train.py:objective", "-n", 3)
     assert "nothing is left to do, it has 3 trials; a larger n_trials goes on" in again.stderr
 
 
+@pytest.mark.once
 def test_tune_with_workers():
     out = run(*tune("-n", 4, "--workers", 2))
     assert out.startswith("4 trials, 0 failed")
@@ -902,6 +912,7 @@ def test_commands_as_processes(studies):
     assert "first" in other.stdout
 
 
+@pytest.mark.once
 def test_errors_of_a_process():
     done = process("show", "nothing", check=False)
     assert (done.returncode, done.stdout) == (1, "")
@@ -916,6 +927,7 @@ def test_nothing_on_standard_output_but_the_result():
     assert "no luck today" in done.stderr
 
 
+@pytest.mark.once
 def test_control_c_keeps_everything():
     child = subprocess.Popen(
         [str(Path(PYTHON).with_name("welltuned")), "run", "train.py:slow", "-n", "50", "--seed", "1"],
@@ -1143,6 +1155,7 @@ def test_run_without_a_space_lets_the_objective_suggest():
     assert "x = " in run("run", "open.py:objective", "-n", 3)
 
 
+@pytest.mark.once
 def test_what_an_objective_prints_is_not_in_the_json():
     Path("loud.py").write_text("space = {'x': (0.0, 1.0)}\ndef objective(t):\n    print('noise')\n    return t['x']\n")
     command = [
