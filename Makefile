@@ -20,7 +20,9 @@ NEWEST := test_docs.py test_clusters.py test_ray.py test_server.py test_chaos.py
 PARTS := welltuned welltuned.sklearn welltuned.boosting welltuned.networks welltuned.trackers welltuned.keras_tuner welltuned.distributed \
 	welltuned.hypergrad welltuned.stats welltuned.plots welltuned.report welltuned.server.app welltuned.samplers welltuned.schedulers \
 	welltuned.storage welltuned.executors $(addprefix welltuned.testing.,executor sampler scheduler sink storage)
-PIP := -m pip install --quiet --disable-pip-version-check
+# such as --no-compile: of 28,000 modules few are ever loaded, and these are compiled then
+pip ?=
+PIP := -m pip install --quiet --disable-pip-version-check $(pip)
 
 .PHONY: demo test test-oldest lint format bench chaos docs reference clean
 

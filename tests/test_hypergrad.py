@@ -16,6 +16,7 @@ from welltuned.hypergrad import SGD, Adam, Bilevel, Forward, Implicit, Neumann, 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)  # of what is compiled for each test, and runs once
 
 LIBRARIES = {"torch": lambda x: torch.as_tensor(np.asarray(x, dtype=float)), "jax": jax.numpy.asarray}
 CHANCE = np.random.default_rng(0)
