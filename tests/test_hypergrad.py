@@ -139,9 +139,7 @@ def test_from_behind_and_from_the_front_are_the_differences(array, rule):
     assert list(reverse.gradient) == list(h)
     way = {k: np.random.default_rng(1).normal(size=np.shape(v)) for k, v in h.items()}
     ends = [
-        problem.hypergradient(
-            {k: array(np.asarray(v) + e * way[k]) for k, v in h.items()}, method=Reverse(last=1)
-        ).value
+        problem.hypergradient({k: array(np.asarray(v) + e * way[k]) for k, v in h.items()}, method="reverse").value
         for e in (-1e-5, 1e-5)
     ]
     along = sum(float((np.asarray(reverse.gradient[k]) * way[k]).sum()) for k in h)
