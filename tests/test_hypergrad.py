@@ -129,7 +129,12 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+# in JAX, most of the time goes into compiling: a step of Nesterov's does all that one of plain descent does
+@pytest.mark.parametrize(
+    ("array", "rule"),
+    [(library, rule) for library in LIBRARIES for rule in RULES if (library, rule) != ("jax", "sgd")],
+    indirect=["array"],
+)
 def test_from_behind_and_from_the_front_are_the_differences(array, rule):
     h, problem = network(array, RULES[rule])
     reverse = problem.hypergradient(h, method="reverse")
@@ -146,7 +151,7 @@ def test_from_behind_and_from_the_front_are_the_differences(array, rule):
     assert along == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-6)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 9, 10])
+@pytest.mark.parametrize("steps", [1, 9, 10])
 def test_truncation_beyond_the_start_is_none(array, steps):
     h, problem = network(
         array, RULES["sgd"], steps=steps, weights={"W": array(X[:6, :5]), "b": array(X[0, :5]), "out": array(X[1, :5])}
