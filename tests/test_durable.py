@@ -283,10 +283,10 @@ def test_d17_timing_decides_nothing(sampler, scheduler, n, times):
         study = wt.Study(SPACE, seed=0, sampler=sampler, scheduler=scheduler)
         study.optimize(sleepy, n_trials=n, workers=8, deterministic=True, progress=False)
         tables.append(table(study))
-        replayed = study.replay()
-        assert replayed
-        assert len(replayed.checked) == n
     assert all(t == tables[0] for t in tables)
+    replayed = study.replay()
+    assert replayed
+    assert len(replayed.checked) == n
 
 
 def test_d17_rules_stop_at_the_same_trial():
