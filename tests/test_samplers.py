@@ -53,7 +53,7 @@ class TestGridInOrder(SamplerContract):
 class TestBayesWithSettings(SamplerContract):
     @pytest.fixture
     def sampler(self):
-        return wt.Bayes(initial=2, fantasies=4, members=1)
+        return wt.Bayes(initial=2, fantasies=4)
 
 
 class TestGradientWithSettings(SamplerContract):
