@@ -543,6 +543,29 @@ def test_functions_are_compiled_once_for_each_choice():
     assert len(traced) == 2 * once
 
 
+def test_a_descent_from_what_jax_fills_is_compiled_once():
+    traced, after = [], []
+
+    def inner(w, h, data):
+        traced.append(1)
+        return squares(w, data) + sum(jax.numpy.exp(h["log_l2"][i]) * w["a"][i] ** 2 for i in range(2))
+
+    rows, held_out = ((jax.numpy.asarray(x), jax.numpy.asarray(y)) for x, y in ((X, Y), (X_VALID, Y_VALID)))
+    weights = {"a": jax.numpy.zeros(6)}
+    problem = Bilevel(inner, lambda w, h, d: squares(w, d), weights, rows, held_out, optimizer=SGD(lr=0.05), steps=3)
+    start = {"log_l2": jax.numpy.full(2, -3.0)}
+    assert start["log_l2"].weak_type  # which its derivatives are not
+    hypergrad.minimize(problem, start, n_steps=3, on_step=lambda step: after.append(len(traced)))
+    assert after[0] > 0
+    assert set(after) == {after[0]}
+
+
+def test_a_descent_starts_from_numbers_too(array):
+    problem = ridge(array)
+    found = hypergrad.minimize(problem, {"l2": 0.25}, n_steps=3, bounds=(0.0, 1.0))
+    assert found.value == hypergrad.minimize(problem, {"l2": array(0.25)}, n_steps=3, bounds=(0.0, 1.0)).value
+
+
 class Changed:
     """Always shown in the same way, and equal to itself only."""
 

@@ -166,11 +166,7 @@ class Bilevel:
             For hyperparameters or losses that are not what the problem asks for, or a method that there is not.
         """
         rule = self.by(self.method if method is None else method)
-        library = autodiff.guess(h, () if callable(self.weights) else self.weights, self.valid, self.train)
-        if library is None:
-            raise InvalidType(
-                "Bilevel: neither weights nor data nor hyperparameters say whether this is PyTorch or JAX"
-            )
+        library = self._library(h)
         if fixed and not isinstance(h, Mapping):
             raise InvalidType(f"fixed={dict(fixed)!r} needs hyperparameters that have names, in a dict; they are {h!r}")
         training = self._training(library, dict(fixed or {}))
@@ -182,6 +178,20 @@ class Bilevel:
                 w = training.trained(arrays, start)
                 found = Hypergradient(training.judged(w, arrays, self.valid), arrays, w)
         return replace(found, gradient=trees.ordered(found.gradient, h))
+
+    def arrays(self, h: Tree, fixed: Mapping[str, Any] | None = None) -> Tree:
+        """Return the hyperparameters as arrays, of which JAX compiles functions once: their types are settled."""
+        library = self._library(h)
+        h = self._arrays(library, h, self._training(library, dict(fixed or {})))
+        return trees.apply(lambda x: library.array(x, x), h)
+
+    def _library(self, h: Tree) -> Autodiff:
+        library = autodiff.guess(h, () if callable(self.weights) else self.weights, self.valid, self.train)
+        if library is None:
+            raise InvalidType(
+                "Bilevel: neither weights nor data nor hyperparameters say whether this is PyTorch or JAX"
+            )
+        return library
 
     def _arrays(self, library: Autodiff, h: Tree, training: Training) -> Tree:
         """Return the hyperparameters as arrays of the type of the weights."""

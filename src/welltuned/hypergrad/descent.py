@@ -96,7 +96,7 @@ def minimize(
         The problem. Hyperparameters should be written on a scale on which a step of a tenth is small: logarithms of
         penalties and rates.
     start
-        The hyperparameters to begin with, a tree of arrays.
+        The hyperparameters to begin with, a tree of arrays or of numbers.
     n_steps
         How many hypergradients to take, each of which is one training.
     fixed
@@ -151,6 +151,7 @@ def minimize(
     if warm is None:
         warm = problem.optimizer is None
     walk = _Walk(replace(problem, valid=seen), held_out, dict(fixed or {}), shrink, warm, patience, on_step)
+    start = walk.problem.arrays(start, fixed)
     low, high = _limits(start, bounds)
     start = _within(start, low, high)
     try:
