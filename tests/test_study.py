@@ -1277,6 +1277,15 @@ def test_several_metrics_of_an_objective_without_a_name(caplog):
     assert said.endswith("; name the objective, direction={'loss': 'minimize'} or 'maximize'")
 
 
+def test_a_result_that_lacks_a_named_objective_is_not_told_to_name_another(caplog):
+    study = wt.Study({"x": (0.0, 1.0)}, direction={"accuracy": "maximize", "latency": "minimize"})
+    study.optimize(lambda trial: {"accuracy": 0.9, "speed": 2.0}, n_trials=1)
+    assert study.trials[0].error.endswith("lack ['latency']; return what the study has as objectives, too")
+    study = wt.Study({"x": (0.0, 1.0)})
+    study.optimize(lambda trial: {"accuracy": 0.9}, n_trials=1)
+    assert study.trials[0].error.endswith("; name the objective, direction={'accuracy': 'minimize'} or 'maximize'")
+
+
 @pytest.mark.parametrize(("scheduler", "steps"), [("median", 1), (None, 20)])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_that_diverged_is_stopped_where_there_is_a_scheduler(scheduler, steps, workers):
