@@ -1277,6 +1277,38 @@ def test_several_metrics_of_an_objective_without_a_name(caplog):
     assert said.endswith("; name the objective, direction={'loss': 'minimize'} or 'maximize'")
 
 
+def test_who_asks_with_a_lease_may_end_before_the_results_come(tmp_path):
+    file, space = str(tmp_path / "lab.db"), {"x": (0.0, 1.0)}
+    asks = f"import welltuned as wt; print(len(wt.Study({space!r}, storage={file!r}, seed=0).ask(3, lease=3600)))"
+    for _ in range(2):  # as from a program that is started each day
+        assert subprocess.run([sys.executable, "-c", asks], capture_output=True, check=True).stdout.split() == [b"3"]
+    study = wt.Study(space, storage=file)
+    assert [t.state for t in study.trials] == [wt.State.RUNNING] * 6
+    assert study.ask().number == 6
+    for number in (4, 0, 2):
+        assert study.tell(number, 0.5).attempts == 1
+    with pytest.raises(wt.LeaseLost):
+        study.tell(4, 0.1)
+
+
+def test_a_lease_of_what_was_asked_for_is_its_own(tmp_path):
+    study = wt.Study({"x": (0.0, 1.0)}, storage=tmp_path / "lab.db", seed=0, lease=0.15)
+    other = wt.Study({"x": (0.0, 1.0)}, storage=tmp_path / "lab.db")
+    long, short, own = study.ask(lease=60), study.ask(lease=0.1), study.ask()
+    time.sleep(0.5)  # in which the claims of the process are renewed, which last shorter
+    assert other.ask().number == short.number
+    assert {study.tell(trial, 1.0).number for trial in (long, own)} == {long.number, own.number}
+    with pytest.raises(wt.LeaseLost):
+        study.tell(short, 1.0)
+
+
+def test_a_lease_of_what_was_asked_for_is_checked():
+    with pytest.raises(wt.InvalidValue, match="ask: lease=0"):
+        wt.Study({"x": (0.0, 1.0)}).ask(lease=0)
+    with pytest.raises(wt.InvalidValue, match="ask: lease=60.0 needs a study with a space"):
+        wt.Study().ask(2, lease=60)
+
+
 def test_a_result_that_lacks_a_named_objective_is_not_told_to_name_another(caplog):
     study = wt.Study({"x": (0.0, 1.0)}, direction={"accuracy": "maximize", "latency": "minimize"})
     study.optimize(lambda trial: {"accuracy": 0.9, "speed": 2.0}, n_trials=1)

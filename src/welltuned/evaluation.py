@@ -258,6 +258,16 @@ def _instead_of(value: Any) -> str:
     return ""
 
 
+def without_result(value: Any, state: State, error: Any) -> Outcome:
+    """Return how a trial ended that was told to have no result."""
+    if value is not None:
+        raise InvalidValue(f"tell: value={value!r} with state={state.value!r}; report it before, or leave it out")
+    why = failure(Reason.ERROR, error).error if isinstance(error, BaseException) else error
+    if why is not None and not isinstance(why, str):
+        raise InvalidType(f"tell: error={error!r} is neither a text nor an exception")
+    return Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=why)
+
+
 def _metrics(value: Any, objectives: Sequence[str]) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the metrics, the objectives first, and the notes: what else there is in a dict."""
     if not isinstance(value, Mapping):

@@ -106,9 +106,9 @@ def check_seed(seed: Any) -> int:
     return whole("Study: seed", seed, lowest=0)
 
 
-def check_lease(lease: Any) -> float:
+def check_lease(lease: Any, of: str = "Study") -> float:
     """Return the length of a lease in seconds."""
-    return float(real("Study: lease", lease, above=0, unit=" of seconds"))
+    return float(real(f"{of}: lease", lease, above=0, unit=" of seconds"))
 
 
 def check_same(row: StudyRow, directions: Mapping[str, str], seed: int | None) -> None:

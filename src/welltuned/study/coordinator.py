@@ -83,12 +83,16 @@ class Coordinator:
         finally:
             self._alone.release()
 
-    def next_tasks(self, n: int, *, ahead: bool = False) -> tuple[list[Task], bool]:
+    def next_tasks(
+        self, n: int, *, ahead: bool = False, lease: float | None = None
+    ) -> tuple[list[Task], bool]:
         """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted.
 
         With ``ahead`` the configurations of a blind search are stored only with the results, so that trials that did
-        not begin can be taken back.
+        not begin can be taken back. With a ``lease`` the claims outlive this process.
         """
+        if lease is not None:
+            return self._entrusted(n, lease)
         if self.ledger.may_recover:
             self.ledger.recover()
         if self.window is not None:
@@ -99,6 +103,17 @@ class Coordinator:
         tasks, exhausted = self._next_of_all(n, ahead)
         if exhausted and self.promotion.promote(n - len(tasks)):  # the best of those that rest, since none is new
             tasks += self._next_of_all(n - len(tasks), ahead)[0]
+        return tasks, exhausted
+
+    def _entrusted(self, n: int, lease: float) -> tuple[list[Task], bool]:
+        """Claim for ``lease`` seconds, whatever becomes of this process."""
+        if self.open_space or self.ledger.space is None:
+            raise InvalidValue(
+                f"ask: lease={lease!r} needs a study with a space; in this one the objective suggests its parameters"
+            )
+        with self.ledger.as_nobody():
+            tasks, exhausted = self.next_tasks(n)
+        self.ledger.entrust([task.number for task in tasks], lease)
         return tasks, exhausted
 
     def _next_of_all(self, n: int, ahead: bool) -> tuple[list[Task], bool]:

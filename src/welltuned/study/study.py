@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, NoCompletedTrial, StudyStopped, require
-from welltuned.evaluation import Objective, failure, interpret, jsonable, unless_diverged
+from welltuned.evaluation import Objective, interpret, jsonable, unless_diverged, without_result
 from welltuned.executors import check_executor, check_limits, check_workers, count_workers
 from welltuned.history import History
 from welltuned.live import LiveTrial, folder_of
@@ -64,7 +64,7 @@ from welltuned.study.notes import as_attributes
 from welltuned.study.replay import Replay, replay
 from welltuned.study.rules import Rule, make_rules
 from welltuned.study.table import rows as flat_rows
-from welltuned.trial import Outcome, Reason, State, Trial
+from welltuned.trial import State, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -367,8 +367,11 @@ class Study:
 
     # the loop, from outside
 
-    def ask(self, n: int | None = None) -> Any:
+    def ask(self, n: int | None = None, *, lease: float | None = None) -> Any:
         """Claim the next trial and return it; with ``n``, a list of up to ``n`` of them.
+
+        They are given to others when this process ends; with ``lease``, not before so many seconds are over, and any
+        process may :meth:`tell` their results by their numbers.
 
         Raises
         ------
@@ -376,7 +379,8 @@ class Study:
             When the budget is used up or every configuration has been tried.
         """
         count = 1 if n is None else check_count("n", n) or 1
-        tasks, exhausted = self.coordinator.next_tasks(count)
+        kept = None if lease is None else check_lease(lease, "ask")
+        tasks, exhausted = self.coordinator.next_tasks(count, lease=kept)
         if not tasks:
             raise StudyStopped(f"study {self.name!r} is over: {self.coordinator.why_nothing(exhausted)}")
         trials = [LiveTrial(task, self.coordinator.receive_report) for task in tasks]
@@ -415,13 +419,8 @@ class Study:
         if state is State.COMPLETE:
             names = list(trial if isinstance(trial, LiveTrial) else task.params)
             outcome = interpret(value, self.objectives, names)
-        elif value is not None:
-            raise InvalidValue(f"tell: value={value!r} with state={state.value!r}; report it before, or leave it out")
         else:
-            why = failure(Reason.ERROR, error).error if isinstance(error, BaseException) else error
-            if why is not None and not isinstance(why, str):
-                raise InvalidType(f"tell: error={error!r} is neither a text nor an exception")
-            outcome = Outcome(state, reason=Reason.ERROR if state is State.FAILED else None, error=why)
+            outcome = without_result(value, state, error)
             outcome = unless_diverged(outcome, trial) if isinstance(trial, LiveTrial) else outcome
         if isinstance(trial, LiveTrial):
             outcome = replace(outcome, attributes={**jsonable(trial.attributes), **outcome.attributes})
