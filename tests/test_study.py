@@ -1305,7 +1305,7 @@ def test_a_lease_of_what_was_asked_for_is_its_own(tmp_path):
 def test_a_lease_of_what_was_asked_for_is_checked():
     with pytest.raises(wt.InvalidValue, match="ask: lease=0"):
         wt.Study({"x": (0.0, 1.0)}).ask(lease=0)
-    with pytest.raises(wt.InvalidValue, match="ask: lease=60.0 needs a study with a space"):
+    with pytest.raises(wt.InvalidValue, match=r"ask: lease=60\.0 needs a study with a space"):
         wt.Study().ask(2, lease=60)
 
 
