@@ -126,6 +126,13 @@ def test_the_sections_of_one_study(mixed):
     assert "Stopped: budget" in text
 
 
+def test_a_standard_error_that_the_objective_gave_is_shown():
+    exact, noisy = (tuned({"x": (0.0, 1.0)}, lambda t, e=e: (t["x"], e) if e else t["x"]) for e in (0.0, 0.25))
+    own = "its own average, with its standard error"
+    assert own not in words(page(exact))
+    assert f"{own} {noisy.recommend().average:.6g} ± 0.25" in words(page(noisy))
+
+
 def test_the_table_holds_every_trial(mixed):
     table = render([mixed]).split('<table class="sort">')[1]
     rows = re.findall(r"<tr(?: class=best)?><td>(\d+)</td><td>(\w+)</td>", table)

@@ -402,10 +402,12 @@ def _honest(seen: History) -> Iterator[Section]:
     if len(seen.directions) > 1 or seen.best is None or completed(seen).observed.sum() < MODEL_FROM:
         return
     found = recommend(seen)
+    own = None if found.sem is None else f"{found.average:.6g} ± {found.sem:.2g}"
     rows = [
         ("best observed value", f"{found.observed:.6g}"),
         ("expected of that trial, without the luck of having been selected", f"{found.corrected:.6g}"),
         (f"expected of the recommended setting (trial {found.number})", f"{found.mean:.6g} ± {found.sd:.2g}"),
+        *([("its own average, with its standard error", own)] if own else []),
         ("noise of one evaluation, standard deviation", f"{found.noise_sd:.2g}"),
         ("gain that the next trial is expected to bring", f"{expected_gain(seen):.2g}"),
         ("distance from the optimum, at most, with 90 % confidence", f"{regret_bound(seen):.2g}"),
@@ -416,7 +418,8 @@ def _honest(seen: History) -> Iterator[Section]:
         "honest",
         "How good it really is",
         f"By a Gaussian process fitted to all trials, in the units of the objective. The recommended setting: "
-        f"{_params(seen.trials_by_number[found.number])}.{again}",
+        f"{_params(seen.trials_by_number[found.number])}.{again} What all trials share, such as the rows of one validation set, "
+        "is in none of these but a standard error that comes from folds.",
         f"<table><tbody>{cells}</tbody></table>",
     )
 

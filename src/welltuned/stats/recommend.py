@@ -28,7 +28,8 @@ class Recommendation:
     params, number
         The configuration, and the (first) trial that evaluated it.
     mean, sd
-        What the model expects of it: the objective without its noise, and how uncertain that is.
+        What the model expects of it: the objective without its noise, and how uncertain that is. What all trials share,
+        such as the rows that they are scored on, is not in it.
     replicates, average, sem
         How often it was evaluated, the average of that, and the average's standard error: from the replicates where
         there are several, from what the objective reported otherwise; None where neither is known.
