@@ -1277,7 +1277,7 @@ def test_several_metrics_of_an_objective_without_a_name(caplog):
     assert said.endswith("; name the objective, direction={'loss': 'minimize'} or 'maximize'")
 
 
-def test_who_asks_with_a_lease_may_end_before_the_results_come(tmp_path):
+def test_who_asks_with_a_lease_may_end_before_the_results_come(tmp_path, caplog):
     file, space = str(tmp_path / "lab.db"), {"x": (0.0, 1.0)}
     asks = f"import welltuned as wt; print(len(wt.Study({space!r}, storage={file!r}, seed=0).ask(3, lease=3600)))"
     for _ in range(2):  # as from a program that is started each day
@@ -1289,6 +1289,7 @@ def test_who_asks_with_a_lease_may_end_before_the_results_come(tmp_path):
         assert study.tell(number, 0.5).attempts == 1
     with pytest.raises(wt.LeaseLost):
         study.tell(4, 0.1)
+    assert "trial 4 is over already, or" in caplog.text
 
 
 def test_a_lease_of_what_was_asked_for_is_its_own(tmp_path):

@@ -474,7 +474,9 @@ class Coordinator:
             )
         self._check_folds(task.number, outcome)
         if not self.ledger.finish(task.number, task.token, outcome):
-            log.warning("trial %d was taken over by another process; this result is dropped", task.number)
+            log.warning(
+                "trial %d is over already, or was taken over by another process; this result is dropped", task.number
+            )
             return False
         return True
 
