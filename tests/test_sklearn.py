@@ -1346,7 +1346,10 @@ SETTINGS = [
     ("'bogus'", lambda: TunedSearchCV(Memo(), {"a": [1, 2]}, sampler="bogus")),
     ("sampler=3", lambda: TunedSearchCV(Memo(), {"a": [1, 2]}, sampler=3)),
     ("Bayes", lambda: TunedSearchCV(Memo(), {"a": [1, 2]}, sampler=wt.Bayes)),
-    ("bogus", lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, optimizer_kwargs={"bogus": 1})),
+    (
+        "'n_initial_points' is none of wt.Bayes's settings ['initial', ",
+        lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, optimizer_kwargs={"n_initial_points": 5, "base_estimator": "GP"}),
+    ),
     ("initial", lambda: BayesSearchCV(Memo(), {"a": [1, 2]}, optimizer_kwargs={"initial": "five"})),
     pytest.param(
         "optimizer_kwargs=3",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from welltuned.errors import InvalidType, InvalidValue
-from welltuned.samplers import make_sampler
+from welltuned.samplers import Bayes, make_sampler
 from welltuned.samplers.grid import MAX_POINTS
 from welltuned.samplers.novel import draw, grid_rows
 from welltuned.schedulers import NONE, Race
@@ -423,7 +423,13 @@ class BayesSearchCV(_ModelSearchCV):
         return self.n_iter
 
     def _sampler(self) -> Any:
-        return make_sampler({"name": "bayes", **(self.optimizer_kwargs or {})})
+        given, known = dict(self.optimizer_kwargs or {}), [f.name for f in fields(Bayes)]
+        if unknown := [name for name in given if name not in known]:
+            raise InvalidValue(
+                f"optimizer_kwargs={given!r}: {unknown[0]!r} is none of wt.Bayes's settings {known}; of scikit-optimize's, "
+                "n_initial_points= is initial= here, and the others are left out"
+            )
+        return make_sampler({"name": "bayes", **given})
 
     def _space(self) -> Space:
         return read_space("search_spaces", self.search_spaces)
