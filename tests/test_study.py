@@ -24,6 +24,7 @@ from welltuned.live import LiveTrial, Task
 from welltuned.report import Subject, summary
 from welltuned.storage import SQLiteStorage
 from welltuned.study import Added
+from welltuned.study.progress import Progress
 from welltuned.trial import Origin, Report, State
 
 SPACE = {"x": (0.0, 1.0), "n": [1, 2, 3]}
@@ -1308,6 +1309,19 @@ def test_a_lease_of_what_was_asked_for_is_checked():
         wt.Study({"x": (0.0, 1.0)}).ask(lease=0)
     with pytest.raises(wt.InvalidValue, match=r"ask: lease=60\.0 needs a study with a space"):
         wt.Study().ask(2, lease=60)
+
+
+def test_a_line_of_progress_is_seldom_written_where_all_are_kept(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a kernel of Jupyter's does
+    with Progress("net", 400, enabled=True) as progress:
+        for done in range(401):
+            now = done / 100  # 100 trials a second, for four seconds
+            progress.update(done)
+    lines = capsys.readouterr().err
+    assert "400/400" in lines and "200/400" in lines
+    assert 5 <= lines.count("net") <= 8
 
 
 def test_a_result_that_lacks_a_named_objective_is_not_told_to_name_another(caplog):

@@ -426,8 +426,8 @@ class BayesSearchCV(_ModelSearchCV):
         given, known = dict(self.optimizer_kwargs or {}), [f.name for f in fields(Bayes)]
         if unknown := [name for name in given if name not in known]:
             raise InvalidValue(
-                f"optimizer_kwargs={given!r}: {unknown[0]!r} is none of wt.Bayes's settings {known}; of scikit-optimize's, "
-                "n_initial_points= is initial= here, and the others are left out"
+                f"optimizer_kwargs={given!r}: {unknown[0]!r} is none of wt.Bayes's settings {known}; "
+                "of scikit-optimize's, n_initial_points= is initial= here, and the others are left out"
             )
         return make_sampler({"name": "bayes", **given})
 

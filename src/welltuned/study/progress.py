@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+EVERY = 1.0  # seconds from one line to the next where all of them are kept
+
 
 class Progress:
     """Show how many of ``total`` steps are done, a note, and an estimate of the time left.
@@ -28,6 +30,7 @@ class Progress:
         self._task: Any = None
         self._began = time.monotonic()
         self._first: int | None = None
+        self._due = self._began
 
     @property
     def shown(self) -> bool:
@@ -50,6 +53,8 @@ class Progress:
                 # in a notebook too: there, rich asks for ipywidgets with a warning and prints nothing without them
                 console=Console(stderr=True, force_jupyter=False),
                 transient=False,
+                # what is no terminal keeps every line: a notebook, or the log of a job
+                auto_refresh=sys.stderr.isatty(),
             )
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total, left="", note="")
@@ -62,6 +67,9 @@ class Progress:
         if self._first is None:
             self._first = done
         self._bar.update(self._task, completed=done, note=note, left=self._left(done))
+        if not self._bar.live.auto_refresh and time.monotonic() >= self._due:
+            self._due = time.monotonic() + EVERY
+            self._bar.refresh()
 
     def _left(self, done: int) -> str:
         steps = done - (self._first or 0)
