@@ -647,6 +647,17 @@ def test_tune_of_a_program_that_never_works(refuse, program, words):
     assert words in refuse("tune", "--space", "plain.yaml", "--name", "s", "-n", 2, "--", *program)
 
 
+def test_without_a_standard_output_nothing_fails(monkeypatch):
+    """As of a daemon, or of a shell that has closed it; and whatever COLUMNS says."""
+    run("run", "train.py:objective", "-n", 2, "--seed", 0)
+    for columns, stream in (("", io.StringIO()), ("wide", io.StringIO()), ("200", None)):
+        monkeypatch.setenv("COLUMNS", columns)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            app(["show"], standalone_mode=False)
+        assert stream is None or "train-objective" in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -664,6 +675,7 @@ def test_tune_of_a_program_that_never_works(refuse, program, words):
         ("accuracy=-inf", float("-inf")),
         ("val_accuracy=0.9 accuracy=0.5 val_accuracy=0.7", 0.5),
         ("accuracy=0.5%", 0.5),
+        pytest.param('{"accuracy": 1%s}' % ("0" * 400), None, id="beyond floats"),
     ],
 )
 def test_find_metric(text, value):
@@ -673,7 +685,12 @@ def test_find_metric(text, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "accuracy", "accuracy=high", "val_accuracy=3", "[1]", "{broken", '{"accuracy": "0.5"}', '{"accuracy": true}'],
+    [
+        *("", "accuracy", "accuracy=high", "val_accuracy=3", "[1]", "{broken", '{"accuracy": "0.5"}'),
+        '{"accuracy": true}',
+        pytest.param('{"id": 1%s}' % ("0" * 5000), id="a number of 5000 digits"),
+        pytest.param('{"tree": ' * 100_000, id="nested without end"),
+    ],
 )
 def test_no_metric(text):
     assert find_metric(text, "accuracy") is None
@@ -1045,6 +1062,7 @@ REFUSED = [
     ("bogus", ["run", "train.py:objective", "--direction", "bogus", "-n", 2]),
     ("--n-trials=0", ["run", "train.py:objective", "-n", 0]),
     ("--n-trials=-3", ["run", "train.py:objective", "-n", -3]),
+    ("--n-trials=0", ["worker", "good.db:one", "train.py:objective", "-n", 0]),
     ("'many'", ["run", "train.py:objective", "-n", "many"]),
     ("workers=0", ["run", "train.py:objective", "-n", 2, "--workers", 0]),
     ("workers=-7", ["run", "train.py:objective", "-n", 2, "--workers", -7]),

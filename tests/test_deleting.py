@@ -443,6 +443,14 @@ def test_the_command_asks_on_a_terminal(path, monkeypatch):
     assert rows_of(path)["study"] == 0
 
 
+def test_without_a_standard_input_nobody_is_asked(path, monkeypatch):
+    searched(path)
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(wt.InvalidValue, match="no terminal to ask on, give --yes"):
+        app(["delete", "mlp", "--storage", str(path)], standalone_mode=False)
+    assert rows_of(path)["study"] == 1
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, EOFError])
 def test_who_interrupts_the_question_deletes_nothing(path, error, monkeypatch):
     """And is not told that the same command goes on."""

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import io
 import os
 import pickle
 import signal
@@ -335,6 +336,17 @@ def test_several_objectives_in_the_loop(sampler):
     assert len(study.trials) == 15
     for a in study.best_trials:
         assert not any(b.values[0] < a.values[0] and b.values[1] > a.values[1] for b in study.trials)
+
+
+def test_without_a_standard_error_there_is_no_live_line(monkeypatch):
+    """A process that was started without one, as a daemon or by pythonw, has None in its place."""
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+        study.optimize(lambda p: p["x"], n_trials=2)
+        assert len(study.trials) == 2
 
 
 def test_progress_in_a_notebook_needs_no_widgets(monkeypatch, capsys):

@@ -18,6 +18,7 @@ from welltuned.space import Space
 from welltuned.storage import Storage, open_existing
 from welltuned.storage.masking import masked
 from welltuned.study import Study, stored_row, stored_study
+from welltuned.study.progress import is_terminal
 from welltuned.study.table import rows
 from welltuned.trial import Trial
 
@@ -116,7 +117,8 @@ def console() -> Any:
     """Return a console on standard output that leaves pipes alone."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "200"))
+    columns = os.environ.get("COLUMNS", "")
+    width = None if is_terminal(sys.stdout) else int(columns) if columns.isdecimal() else 200
     # names and values may hold brackets, which are not markup
     return Console(highlight=False, markup=False, emoji=False, width=width)
 

@@ -12,6 +12,7 @@ from welltuned.storage import Storage, StudyRow
 from welltuned.storage.masking import masked
 from welltuned.study import delete_stored, from_optuna, stored_row
 from welltuned.study.optuna import optuna_study
+from welltuned.study.progress import is_terminal
 from welltuned.trial import Origin, State
 
 
@@ -56,7 +57,7 @@ def delete(study: str, yes: bool, storage: str) -> None:
 
 def on_terminal() -> bool:
     """Tell whether there is somebody to ask."""
-    return sys.stdin.isatty()
+    return is_terminal(sys.stdin)
 
 
 def _agreed(store: Storage, row: StudyRow) -> bool:

@@ -232,11 +232,14 @@ def _from_json(line: str, metric: str) -> float | None:
         return None
     try:
         value = json.loads(line).get(metric)
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):  # of numbers of 5000 digits, too
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _cause(text: str) -> str:

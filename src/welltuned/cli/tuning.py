@@ -193,12 +193,13 @@ def worker(study: str, where: str, storage: str, **options: Any) -> None:
     the next trial, and what a dead one leaves behind is taken over. Reports are judged as the study has it; another
     --scheduler is stored with the study, for those that join later.
     """
+    wanted = check_count("--n-trials", options["n_trials"])
     path, objective = _load(where, "FILE:OBJECTIVE")
     if not callable(objective):
         raise InvalidType(f"{where} is {objective!r}, not a function")
     trains = {name: options[name] for name in ("scheduler", "checkpoints")}
     joined = find_study(study, storage, _space(None, path), **trains)
-    total = options["n_trials"] or joined.stored_budget
+    total = joined.stored_budget if wanted is None else wanted
     if total is None and options["timeout"] is None:
         raise InvalidValue(f"study {joined.name!r} has no budget yet; give --n-trials or --timeout")
     joined.optimize(

@@ -24,7 +24,7 @@ class Progress:
     """
 
     def __init__(self, label: str, total: int | None, enabled: bool | None = None) -> None:
-        self._enabled = sys.stderr.isatty() if enabled is None else enabled
+        self._enabled = is_terminal(sys.stderr) if enabled is None else enabled
         self._label, self._total = label, total
         self._bar: Any = None
         self._task: Any = None
@@ -83,6 +83,14 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def is_terminal(stream: Any) -> bool:
+    """Tell whether there is somebody at a stream. A process without a terminal may have no stream, or a closed one."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
 
 
 def duration(seconds: float) -> str:
