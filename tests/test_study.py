@@ -1492,6 +1492,36 @@ def test_an_objective_that_takes_no_trial_is_refused_before_one_is_spent(objecti
     assert study.trials == ()
 
 
+async def waiting(trial):
+    return trial["x"]
+
+
+class Waits:
+    async def __call__(self, trial):
+        return trial["x"]
+
+
+def stepwise(trial):
+    yield trial["x"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "write"),
+    [
+        (waiting, r"waiting is an async function, .* write lambda trial: asyncio\.run\(waiting\(trial\)\)"),
+        (functools.partial(waiting), "f is an async function"),
+        (Waits(), "f is an async function"),
+        (stepwise, "stepwise has a 'yield' in it, .* write return"),
+    ],
+)
+def test_an_objective_that_returns_no_value_is_refused_before_a_trial_is_spent(objective, write):
+    """Ten trials failed, with a coroutine in the place of a value, before the run ended."""
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    with pytest.raises(wt.InvalidType, match=write):
+        study.optimize(objective, 12)
+    assert study.trials == ()
+
+
 @pytest.mark.parametrize("objective", [named(two), lambda trial, more=1: 1.0, lambda *trials: 1.0, len])
 def test_an_objective_that_can_be_called_with_a_trial_is_taken(objective):
     study = wt.Study({"x": (0.0, 1.0), "y": (0.0, 1.0)}, seed=0)

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from inspect import Signature, signature
+from inspect import Signature, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def check_objective(objective: Any, space: Space | None) -> None:
     """Refuse what cannot be called with a trial, before a trial is spent on it."""
     if not callable(objective):
         raise InvalidType(f"optimize: objective={objective!r} is not a function")
+    _check_returns(objective)
     try:
         takes = signature(objective, follow_wrapped=False)
     except (TypeError, ValueError):  # some that are written in C do not tell
@@ -81,6 +82,21 @@ def check_objective(objective: Any, space: Space | None) -> None:
             f"optimize: the objective {name}{takes} is called with one argument, the trial, a mapping of its "
             f"parameters; write {instead}"
         ) from None
+
+
+def _check_returns(objective: Any) -> None:
+    """Refuse a function that returns something to be awaited, or gone through, in place of a value."""
+    name, kinds = getattr(objective, "__name__", "f"), (objective, objective.__call__)
+    if any(iscoroutinefunction(kind) or isasyncgenfunction(kind) for kind in kinds):
+        raise InvalidType(
+            f"optimize: the objective {name} is an async function, and nothing here awaits it; write "
+            f"lambda trial: asyncio.run({name}(trial))"
+        )
+    if any(map(isgeneratorfunction, kinds)):
+        raise InvalidType(
+            f"optimize: the objective {name} has a 'yield' in it, so it returns no value; write return, and "
+            "trial.report(value, step) for what comes before"
+        )
 
 
 def _call_of(name: str, takes: Signature, space: Space | None) -> str:
