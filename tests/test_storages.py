@@ -540,6 +540,42 @@ def test_what_waits_for_its_turn_lets_go_when_interrupted(path, opened, monkeypa
     assert len(other.claim(study, "you", LEASE)) == 1
 
 
+@pytest.mark.parametrize("lacking", ["no folder", "a link", "not ours"])
+def test_without_a_queue_writers_wait_all_the_same(path, opened, tmp_path, monkeypatch, lacking):
+    """The queue spares looks: where it cannot be opened, or somebody else made it, the file is free in its turn."""
+    pytest.importorskip("fcntl")
+    storage = opened(path)
+    study, about = storage.open(study_row()).id, path.stat()
+    folder, elsewhere = tmp_path / "temporary", tmp_path / "elsewhere"
+    place = folder / f"welltuned-{os.getuid()}-{about.st_dev}-{about.st_ino}.lock"
+    if lacking != "no folder":
+        folder.mkdir()
+        place.symlink_to(elsewhere) if lacking == "a link" else place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    waits, patiently = threading.Event(), storage._patiently
+
+    def noted(*args):
+        waits.set()
+        return patiently(*args)
+
+    def let_go():
+        waits.wait(60)
+        writer.execute("ROLLBACK")
+
+    monkeypatch.setattr(storage, "_patiently", noted)
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    try:
+        assert len(storage.claim(study, "me", LEASE)) == 1
+    finally:
+        waits.set()
+        thread.join()
+        writer.close()
+    assert not elsewhere.exists()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 def test_what_went_wrong_is_said_where_a_file_cannot_be_created():
     with pytest.raises(wt.StorageError) as caught:

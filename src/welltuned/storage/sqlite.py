@@ -236,21 +236,29 @@ class SQLiteStorage(SQLStorage):
     @contextmanager
     def _queue(self) -> Iterator[None]:
         """Wait behind the others that wait: only the first of them looks, often, whether the file is free."""
-        if fcntl is None:
+        if fcntl is None or not self._has_queue():
             yield
             return
-        if getattr(self._local, "queue_pid", None) != os.getpid():
-            about = self.path.stat()
-            name = f"welltuned-{os.getuid()}-{about.st_dev}-{about.st_ino}.lock"
-            self._local.queue = os.open(Path(tempfile.gettempdir()) / name, os.O_CREAT | os.O_RDWR, 0o600)
-            self._local.queue_pid = os.getpid()
-            with self._lock:
-                self._queues.append(self._local.queue)
         try:
             fcntl.flock(self._local.queue, fcntl.LOCK_EX)
             yield
         finally:
             fcntl.flock(self._local.queue, fcntl.LOCK_UN)
+
+    def _has_queue(self) -> bool:
+        """Open the queue; without one, as where no folder for it can be written to, each that waits looks by itself."""
+        if getattr(self._local, "queue_pid", None) != os.getpid():
+            try:
+                about = self.path.stat()
+                name = f"welltuned-{os.getuid()}-{about.st_dev}-{about.st_ino}.lock"
+                kind = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW  # anybody may put something there under this name
+                self._local.queue = os.open(Path(tempfile.gettempdir()) / name, kind, 0o600)
+            except OSError:
+                return False
+            self._local.queue_pid = os.getpid()
+            with self._lock:
+                self._queues.append(self._local.queue)
+        return True
 
     def _patiently(self, action: Any, most: float = 0.003) -> Any:
         """Do something as soon as the file is free. SQLite's own waiting sleeps too long where many write."""
