@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import welltuned as wt
 from servers import empty_postgres
 from welltuned.cli import main
 from welltuned.cli.app import app
+from welltuned.server.desk import Desk
 from welltuned.storage import MemoryStorage, SQLiteStorage, StudyRow
 from welltuned.storage.salvage import salvage
 from welltuned.testing.storage import LEASE, finished, study_row
@@ -417,6 +419,26 @@ def test_deleting_is_repeated_where_the_connection_to_postgres_breaks():
     with pytest.raises(wt.UnknownStudy):
         storage.delete(study)
     storage.close()
+
+
+def test_a_server_forgets_while_others_renew():
+    """Leases come in other threads meanwhile: the study was deleted, and the answer was that the server had failed."""
+    desk, numbers = Desk(MemoryStorage(), None), itertools.count()
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            desk._leases["other", next(numbers)] = 1, 60.0  # as another thread does, at any moment
+            return str.__eq__(self, other)
+
+        def __ne__(self, other):
+            return not self == other
+
+    desk._leases = {("gone", 0): (1, 60.0), ("other", 7): (1, 60.0), ("gone", 1): (1, 60.0)}
+    desk.forget(1, Name("gone"))
+    assert {name for name, _ in desk._leases} == {"other"}
+    assert len(desk._leases) == 4
 
 
 # the command line

@@ -1,4 +1,4 @@
-"""A storage over HTTP: ``make_app`` builds the application, ``welltuned.server.serve`` runs it.
+"""A storage over HTTP: ``make_app`` builds the application, ``welltuned serve`` runs it.
 
 One table of operations drives the routes, the checks of what is sent, and the OpenAPI description.
 """

@@ -86,7 +86,9 @@ class Desk:
         self._ids = {known: number for known, number in self._ids.items() if number != study}
         self._known = {number: what for number, what in self._known.items() if number != study}
         self._studies.pop(name, None)
-        self._leases = {claim: lease for claim, lease in self._leases.items() if claim[0] != name}
+        for claim in [*self._leases]:  # which those who renew theirs meanwhile add to
+            if claim[0] == name:
+                self._leases.pop(claim, None)
 
     def study(self, name: str, row: StudyRow | None = None) -> Study:
         """Return the study of this name, opened anew where its space has a new version, or it was made anew, or has

@@ -49,7 +49,7 @@ class Plan:
 class Fold:
     """The scores and times of one fit. Scores are by metric; of a single metric the name is ``score``.
 
-    ``names`` is empty where the scorer returned a number, and holds the metrics' names where it returned several.
+    ``several`` tells whether the scorer returned metrics by name, ``error`` why the fit failed, if it did.
     """
 
     test: Mapping[str, float]
