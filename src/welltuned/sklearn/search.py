@@ -385,9 +385,11 @@ class _Search:
     def _show(self, more: int) -> None:
         """Count further folds, and show the best candidate on a line that somebody sees."""
         self._done += more
-        if self.progress.shown:
-            best = self.study.history.best
-            self.progress.update(self._done, "" if best is None else f"best {best.value:.4f}")
+        self.progress.update(self._summary)
+
+    def _summary(self) -> tuple[int, str]:
+        best = self.study.history.best
+        return self._done, "" if best is None else f"best {best.value:.4f}"
 
     def results(self) -> tuple[dict[str, Any], Fold]:
         """Return ``cv_results_`` of all candidates that have ended, and one fold that succeeded."""

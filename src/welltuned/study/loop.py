@@ -90,7 +90,7 @@ class _Run:
 
     def until_stopped(self) -> None:
         """Keep the workers busy until there is a reason not to, then wait for those that are."""
-        self._show()
+        self.progress.update(self._summary)
         reason = self._fill()
         if not self.running and reason is None and self.before and not self._stays():
             end = self._natural_end()
@@ -249,13 +249,13 @@ class _Run:
             self.alike, self.last_error = self.alike + 1 if same else 1, outcome.error or ""
         else:
             self.alike = 0
-        self._show()
+        self.progress.update(self._summary)
         if outcome.state is not State.FAILED and log.isEnabledFor(logging.INFO):
             values = ", ".join(f"{name} {value:.6g}" for name, value in outcome.metrics.items())
-            state = self.study.history.trials_by_number[task.number].state  # one that is told to stop may be paused
+            state = self._stored(task).state  # one that is told to stop may be paused
             log.info("trial %d %s: %s", task.number, state.value, values or "no value")
         for callback in self.options.callbacks:
-            callback(self.study, self.study.history.trials_by_number[task.number])
+            callback(self.study, self._stored(task))
         check_costs(self.options.rules, outcome, lambda: self.study.trials)
 
     def _tries_again(self, task: Task, outcome: Outcome) -> bool:
@@ -266,7 +266,7 @@ class _Run:
             return False
         self.failures[task.number, reason] += 1
         # other processes may have tried it too, for all of the reasons together
-        attempts = self.study.history.trials_by_number[task.number].attempts
+        attempts = self._stored(task).attempts
         failures = max(self.failures[task.number, reason], attempts - sum(self.options.retries.values()) + allowed)
         log.warning(
             "trial %d failed (%s): %s, attempt %d of %d",
@@ -281,6 +281,12 @@ class _Run:
         self.study.coordinator.put_back(task)
         return True
 
+    def _stored(self, task: Task) -> Trial:
+        """Return the record of a trial as it is now."""
+        record = self.study.coordinator.ledger.trial(task.number)
+        assert record is not None
+        return record
+
     def _maybe_raise(self, outcome: Outcome) -> None:
         error = outcome.exception
         if outcome.reason is Reason.ERROR and error is not None:
@@ -292,10 +298,9 @@ class _Run:
         """Return how many trials have finished, those from elsewhere left out."""
         return sum(t.state.resting and t.origin is not Origin.ADDED for t in self.study.history.trials)
 
-    def _show(self) -> None:
-        if not self.progress.shown:
-            return
+    def _summary(self) -> tuple[int, str]:
+        """Return what the live line shows: how many trials have finished, and what has come of them."""
         history = self.study.history
         failed = sum(t.state is State.FAILED for t in history.trials)
         note = f"best {history.best.value:.6g}" if len(history.directions) == 1 and history.best is not None else ""
-        self.progress.update(self._done(), note + (f"  {failed} failed" if failed else ""))
+        return self._done(), note + (f"  {failed} failed" if failed else "")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-EVERY = 1.0  # seconds from one line to the next where all of them are kept
+REDRAWN = 0.1  # seconds between two looks at what the line shows, about as often as it is drawn
+EVERY = 1.0  # from one line to the next where all of them are kept
+SHARE = 9  # what a look takes, the rest of the time is at least so many times as long
 
 
 class Progress:
@@ -30,12 +33,8 @@ class Progress:
         self._task: Any = None
         self._began = time.monotonic()
         self._first: int | None = None
-        self._due = self._began
-
-    @property
-    def shown(self) -> bool:
-        """Whether anybody sees the line."""
-        return self._bar is not None
+        self._look: Callable[[], tuple[int, str]] | None = None  # what there was no time for
+        self._due = 0.0  # by the monotonic clock
 
     def __enter__(self) -> Progress:
         if self._enabled:
@@ -54,22 +53,37 @@ class Progress:
                 console=Console(stderr=True, force_jupyter=False),
                 transient=False,
                 # what is no terminal keeps every line: a notebook, or the log of a job
-                auto_refresh=sys.stderr.isatty(),
+                auto_refresh=is_terminal(sys.stderr),
             )
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total, left="", note="")
         return self
 
-    def update(self, done: int, note: str = "") -> None:
-        """Show that ``done`` steps are done in all. The first call, before the first step, sets where speed begins."""
+    def update(self, look: Callable[[], tuple[int, str]]) -> None:
+        """Show how many steps are done in all, and a note, as ``look`` tells.
+
+        The first call, before the first step, sets where speed begins. To look at all trials takes the longer the more
+        there are, so it is done for a tenth of the time at most; of calls in between, the last one counts in the end.
+        """
         if self._bar is None:
             return
+        self._look = look
+        if time.monotonic() >= self._due:
+            self._draw()
+            if not self._bar.live.auto_refresh:
+                self._bar.refresh()
+
+    def _draw(self) -> None:
+        if self._look is None:
+            return
+        began = time.monotonic()
+        (done, note), self._look = self._look(), None
         if self._first is None:
             self._first = done
         self._bar.update(self._task, completed=done, note=note, left=self._left(done))
-        if not self._bar.live.auto_refresh and time.monotonic() >= self._due:
-            self._due = time.monotonic() + EVERY
-            self._bar.refresh()
+        ended = time.monotonic()
+        least = REDRAWN if self._bar.live.auto_refresh else EVERY
+        self._due = ended + max(least, SHARE * (ended - began))
 
     def _left(self, done: int) -> str:
         steps = done - (self._first or 0)
@@ -81,7 +95,12 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
+        if self._bar is None:
+            return
+        try:
+            if kind is None:
+                self._draw()
+        finally:
             self._bar.stop()
 
 
