@@ -1111,6 +1111,8 @@ def test_a_rule_ends_a_search(cls, tmp_path):
     fitted = search(cls, DummyClassifier(), {"random_state": (0, 99)}, 30, stop=wt.Patience(3)).fit(X, y)
     assert len(fitted.cv_results_["params"]) == 4
     assert fitted.stop_reason_ == "patience: no improvement in the last 3 trials"
+    fitted = search(cls, DummyClassifier(), {"random_state": (0, 99)}, 30, stop=iter([wt.Patience(3)])).fit(X, y)
+    assert len(fitted.cv_results_["params"]) == 4, "rules that can be gone through once were forgotten"
     fitted = search(cls, Memo(), space, stop=[wt.Target(0.0), wt.Patience(9)], **options).fit(X, y)
     assert (len(fitted.cv_results_["params"]), fitted.stop_reason_) == (1, "target: 0 reached")
     fitted = search(cls, Memo(), space, stop=wt.Patience(1), **options).fit(X, y)

@@ -24,7 +24,7 @@ from sklearn.utils.validation import _num_samples
 from welltuned.errors import InvalidType, InvalidValue, LeaseLost, StudyStopped
 from welltuned.evaluation import Result, failure, interpret
 from welltuned.live import LiveTrial
-from welltuned.schedulers import Stop
+from welltuned.schedulers import Race, Stop
 from welltuned.settings import real, whole
 from welltuned.sklearn.compat import MultimetricScorer, check_method_params, check_multimetric_scoring
 from welltuned.sklearn.folds import Fold, Plan, fit_fold
@@ -34,7 +34,7 @@ from welltuned.space import Space
 from welltuned.space.labels import stable_repr
 from welltuned.study import Study
 from welltuned.study.progress import Progress
-from welltuned.study.rules import check_costs, first_reason, make_rules
+from welltuned.study.rules import Rule, check_costs, first_reason, make_rules
 from welltuned.trial import Outcome, Reason, Report, State, Trial
 
 Evaluate = Callable[[int], bool]
@@ -62,7 +62,7 @@ class StudySearchCV(BaseSearchCV):
     def _open_study(self, space: Space, name: str, storage: Any, seed: int | None) -> Study:
         raise NotImplementedError
 
-    def _n_candidates(self) -> int | None:
+    def _n_candidates(self) -> int:
         raise NotImplementedError
 
     def _in_order(self, trials: list[Trial]) -> list[Trial]:
@@ -89,7 +89,7 @@ class StudySearchCV(BaseSearchCV):
         """
         began = time.monotonic()
         self._validate_params()
-        _check_options(self)
+        race, rules = _check_options(self)
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
@@ -111,8 +111,8 @@ class StudySearchCV(BaseSearchCV):
             self.return_train_score,
             Holdout.of(self, cv, y, routed.splitter.split.get("groups")),
         )
-        self.study_ = self._study(plan, params)
-        run = _Search(self, plan, self.study_, began)
+        self.study_ = self._study(plan, params, race)
+        run = _Search(self, plan, self.study_, race, rules, began)
         run.run()
         self._take_results(run, plan, refit_metric)
         return self
@@ -129,7 +129,7 @@ class StudySearchCV(BaseSearchCV):
             raise _no_metric_to_race_by(self, scorers)
         return MultimetricScorer(scorers=scorers, raise_exc=self.error_score == "raise"), self.refit
 
-    def _study(self, plan: Plan, params: Mapping[str, Any]) -> Study:
+    def _study(self, plan: Plan, params: Mapping[str, Any], race: Race | None) -> Study:
         """Open the study of this search on these data; the same search on the same data finds its fits again."""
         space = self._space()
         state = getattr(self, "random_state", None)
@@ -148,7 +148,6 @@ class StudySearchCV(BaseSearchCV):
                 self.return_train_score,
                 self.refit if isinstance(self.refit, str) else None,
             )
-            race = read_racing(self.racing)
             if race is not None:  # what is left out is not there for a search that wants all
                 same = (*same, repr(race), str(self.error_score))
             if plan.holdout is not None:
@@ -205,21 +204,28 @@ class _TimeIsUp(Exception):
 class _Search:
     """One run of ``fit``."""
 
-    def __init__(self, search: StudySearchCV, plan: Plan, study: Study, began: float) -> None:
-        self.search, self.plan, self.study = search, plan, study
+    def __init__(
+        self,
+        search: StudySearchCV,
+        plan: Plan,
+        study: Study,
+        race: Race | None,
+        rules: Sequence[Rule],
+        began: float,
+    ) -> None:
+        self.search, self.plan, self.study, self.race, self.rules = search, plan, study, race, rules
         self.reason = "all candidates are done"
         self.failures: list[str] = []
         self._began, self._done = began, 0
         self._complete = study.history.best is not None  # there is something to return
         self._refit_metric = search.refit if isinstance(search.refit, str) else None
-        self.race, self.rules = read_racing(search.racing), make_rules(getattr(search, "stop", None))
         self.ran = np.empty((0, len(plan.splits)), dtype=bool)
 
     def run(self) -> None:
         """Evaluate candidates; Ctrl-C keeps what is done, as soon as there is something."""
         self.study.coordinator.record_stop(None)
         n_candidates = self.search._n_candidates()
-        n_fits = None if n_candidates is None else n_candidates * len(self.plan.splits)
+        n_fits = n_candidates * len(self.plan.splits)
         if self.search.verbose > 0:
             print(  # noqa: T201 - verbose= asks for it
                 f"Fitting {len(self.plan.splits)} folds for each of {n_candidates} candidates, totalling "
@@ -496,10 +502,10 @@ def _no_metric_to_race_by(search: Any, metrics: Mapping[str, Any]) -> InvalidVal
     )
 
 
-def _check_options(search: Any) -> None:
-    read_racing(search.racing)
+def _check_options(search: Any) -> tuple[Race | None, tuple[Rule, ...]]:
+    """Refuse settings that are none; return what ``racing`` and ``stop`` stand for."""
+    race, rules = read_racing(search.racing), make_rules(getattr(search, "stop", None))
     read_share(search.early_stopping)
-    make_rules(getattr(search, "stop", None))
     if search.time_budget is not None:
         real("time_budget", search.time_budget, above=0, finite=False, unit=" of seconds")
     for name in ("n_iter", "n_trials", "n_points", "resolution"):
@@ -511,3 +517,4 @@ def _check_options(search: Any) -> None:
         value = getattr(search, name, None)
         if value is not None and not isinstance(value, Mapping):
             raise InvalidType(f"{name}={value!r} is not a dict")
+    return race, rules

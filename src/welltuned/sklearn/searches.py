@@ -66,7 +66,7 @@ class _ListSearchCV(StudySearchCV):
     def _candidates(self) -> list[Params]:
         raise NotImplementedError
 
-    def _n_candidates(self) -> int | None:
+    def _n_candidates(self) -> int:
         return len(self._candidate_list)
 
     def _open_study(self, space: Space, name: str, storage: Any, state: Any) -> Study:  # noqa: ARG002
@@ -300,7 +300,7 @@ class _ModelSearchCV(StudySearchCV):
     def _sampler(self) -> Any:
         raise NotImplementedError
 
-    def _n_candidates(self) -> int | None:
+    def _n_candidates(self) -> int:
         return self._budget()
 
     def _open_study(self, space: Space, name: str, storage: Any, state: Any) -> Study:
