@@ -119,15 +119,11 @@ class Coordinator:
     def _next_of_all(self, n: int, ahead: bool) -> tuple[list[Task], bool]:
         """Claim trials that wait, and as many new ones as are lacking then."""
         claimed = self._claim(n)
-        try:
+        with self._or_let_go(claimed):
             if len(claimed) < n and self.ledger.recover():
                 claimed += self._claim(n - len(claimed))
             blank = [t for t in claimed if t.params is None]
             params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
-        except BaseException:
-            # nobody will evaluate them: a claim that is kept would block its trial for as long as this process lives
-            self.ledger.let_go((t.number for t in claimed), begun=False)
-            raise
         tasks = [
             self.task(t.but(params=params.get(t.number, t.params)))
             for t in claimed
@@ -151,11 +147,8 @@ class Coordinator:
                 elif move is not None:  # nothing is claimed where others have begun one since: then look again
                     claimed = self._claim(1, history.spent + 1)
                     move = move if claimed and claimed[0].number == number else None
-            try:
+            with self._or_let_go(claimed):
                 begun = [self._member(trial, move) for trial in claimed]
-            except BaseException:
-                self.ledger.let_go((t.number for t in claimed), begun=False)
-                raise
             tasks += [self.task(trial) for trial in begun if trial is not None]
         return tasks
 
@@ -188,38 +181,38 @@ class Coordinator:
     def _claim(self, n: int, most: int | None = None) -> list[Trial]:
         """Claim up to ``n`` trials, and end those that cannot be evaluated; with ``most``, new ones up to so many."""
         claimed = self._take(n, most)
-        try:
+        with self._or_let_go(claimed):
             while ended := {t.number: failed for t in claimed if (failed := self._hopeless(t)) is not None}:
                 for trial in [t for t in claimed if t.number in ended]:
                     if ended[trial.number].error:
                         log.warning("trial %d is %s", trial.number, ended[trial.number].error)
                     self.ledger.finish(trial.number, trial.token, ended[trial.number])
-                claimed = [t for t in claimed if t.number not in ended]
+                claimed[:] = [t for t in claimed if t.number not in ended]
                 claimed += self._take(len(ended), most)
-        except BaseException:
-            self.ledger.let_go((t.number for t in claimed), begun=False)
-            raise
         return [t.but(params=None) if self._misfit(t) else t for t in claimed]
 
     def _take(self, n: int, most: int | None = None) -> list[Trial]:
         """Claim up to ``n`` trials; what waited while the space grew gets the defaults that it lacks."""
         claimed = self.ledger.claim(n, most)
-        if self.ledger.space is None:
-            return claimed
-        try:
-            found = []
-            for trial in claimed:
+        with self._or_let_go(claimed):
+            for i, trial in enumerate(claimed if self.ledger.space is not None else ()):
                 params = None if trial.params is None else self.space.filled(trial.params)
-                if params is trial.params:
-                    found.append(trial)
-                    continue
-                # it is evaluated as if they had been there
-                self.ledger.assign(trial.number, dict(params or {}), unique=False, provenance=trial.provenance)
-                found.append(trial.but(params=params))
+                if params is not trial.params:  # it is evaluated as if they had been there
+                    self.ledger.assign(trial.number, dict(params or {}), unique=False, provenance=trial.provenance)
+                    claimed[i] = trial.but(params=params)
+        return claimed
+
+    @contextlib.contextmanager
+    def _or_let_go(self, claimed: list[Trial]) -> Iterator[None]:
+        """Give claimed trials back where nobody will evaluate them after all: the block has failed.
+
+        A claim that is kept would block its trial for as long as this process lives.
+        """
+        try:
+            yield
         except BaseException:
             self.ledger.let_go((t.number for t in claimed), begun=False)
             raise
-        return found
 
     def _hopeless(self, trial: Trial) -> Outcome | None:
         """Return how a claimed trial ends that is not to be evaluated.
