@@ -378,13 +378,15 @@ class Coordinator:
     def _proposals(self, history: History, n: int, number: int) -> list[Params]:
         if self.ledger.space is None:
             return [{} for _ in range(n)]
-        if isinstance(self.sampler, Auto):
-            choice = self.sampler.choose(self.space, history, n)
+        sampler = self.sampler
+        if isinstance(sampler, Auto):
+            choice = sampler.choose(self.space, history, n)
             if choice.name != self._said:
                 log.info("study %r uses %s from trial %d on: %s", self.ledger.row.name, choice.name, number, choice.why)
                 self._said = choice.name
+            sampler = choice.sampler
         with single_threaded() if self.sampler.model_based else contextlib.nullcontext():
-            return self.sampler.suggest(self.space, history, n, trial_rng(self.ledger.row.seed, number))
+            return sampler.suggest(self.space, history, n, trial_rng(self.ledger.row.seed, number))
 
     def folder(self, number: int) -> Path | None:
         """Return where a trial keeps its files; None where trials have no folders."""
