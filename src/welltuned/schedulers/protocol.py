@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -69,6 +70,14 @@ class Scheduler(Protocol):
 
     def decide(self, history: History, number: int, report: Report) -> Decision:
         """Return what to do with trial ``number`` after ``report``, which the history already holds."""
+
+
+@runtime_checkable
+class Critic(Scheduler, Protocol):
+    """A scheduler that can judge reports of one kind alone."""
+
+    def objection(self, reports: Sequence[Report], results: Mapping[str, float]) -> str:
+        """Say what is wrong with what a complete trial reported, given what it returned by objective; "" if nothing."""
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,8 +98,18 @@ class Race:
                 return Stop(f"after {k} of {len(best.steps)} folds {why}")
         return Continue()
 
+    def objection(self, reports: Sequence[Report], results: Mapping[str, float]) -> str:
+        """See :meth:`Critic.objection`: given what are no folds, it would stop trials that are about to win."""
+        for name, result in results.items():
+            if _are_no_folds([r.metrics[name] for r in reports if name in r.metrics], result):
+                return (
+                    "returned its last report and not the mean of its reports; a race takes each report for the result "
+                    "of one fold, so report each fold by itself"
+                )
+        return ""
 
-def are_no_folds(reported: Sequence[float], result: float) -> bool:
+
+def _are_no_folds(reported: Sequence[float], result: float) -> bool:
     """Tell whether a trial has returned its last report and not their mean: running means, say, or epochs."""
     mean = math.fsum(reported) / max(len(reported), 1)
     return len(reported) > 2 and math.isclose(reported[-1], result) and not math.isclose(mean, result, rel_tol=1e-6)

@@ -16,8 +16,7 @@ from welltuned.evaluation import failure
 from welltuned.history import History
 from welltuned.live import Task
 from welltuned.samplers import Auto, Sampler
-from welltuned.schedulers import Begin, Child, Continue, Decision, Move, Pause, Promote, Race, Scheduler
-from welltuned.schedulers.race import are_no_folds
+from welltuned.schedulers import Begin, Child, Continue, Critic, Decision, Move, Pause, Promote, Scheduler
 from welltuned.space import Params, Space
 from welltuned.space.codec import cells
 from welltuned.storage import StudyRow
@@ -49,7 +48,7 @@ class Coordinator:
         self.folders = None if checkpoints is None else Folders(checkpoints)
         self.breeding = Breeding(ledger, scheduler, self.folders)
         self._said: str | None = None
-        self._missed = self._lacked = self._no_folds = False
+        self._missed = self._lacked = self._objected = False
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
         self.window: int | None = None
         #: how often a trial is begun before it is given up; each of its reports is worth one more
@@ -467,7 +466,7 @@ class Coordinator:
             log.warning(
                 "optimize_per=%r: trial %d has no such metric, only %s", per, task.number, list(outcome.metrics)
             )
-        self._check_folds(task.number, outcome)
+        self._check_reports(task.number, outcome)
         if not self.ledger.finish(task.number, task.token, outcome):
             log.warning(
                 "trial %d is over already, or was taken over by another process; this result is dropped", task.number
@@ -475,21 +474,15 @@ class Coordinator:
             return False
         return True
 
-    def _check_folds(self, number: int, outcome: Outcome) -> None:
-        """Say once that a race is given what it cannot judge: it would stop trials that are about to win."""
-        if self._no_folds or not isinstance(self.scheduler, Race) or outcome.state is not State.COMPLETE:
+    def _check_reports(self, number: int, outcome: Outcome) -> None:
+        """Say once that the scheduler is given what it cannot judge, where it says so."""
+        if self._objected or not isinstance(self.scheduler, Critic) or outcome.state is not State.COMPLETE:
             return
         trial = self.ledger.trial(number)
-        reports = () if trial is None else trial.reports
-        for name in self.ledger.row.directions:
-            reported = [r.metrics[name] for r in reports if name in r.metrics]
-            self._no_folds |= name in outcome.metrics and are_no_folds(reported, outcome.metrics[name])
-        if self._no_folds:
-            log.warning(
-                "trial %d returned its last report and not the mean of its reports; a race takes each report for the "
-                "result of one fold, so report each fold by itself",
-                number,
-            )
+        results = {name: outcome.metrics[name] for name in self.ledger.row.directions if name in outcome.metrics}
+        if trial is not None and (why := self.scheduler.objection(trial.reports, results)):
+            self._objected = True
+            log.warning("trial %d %s", number, why)
 
     def settle(self, task: Task) -> None:
         """Store the configuration of a trial that was claimed ahead."""
