@@ -316,10 +316,8 @@ class History:
         rows = self._arrays.derived & self._mask(State.COMPLETE)
         for j, parameter in enumerate(self.space.values()):
             if isinstance(parameter, Float) and parameter.step is None:
-                given = self._arrays.gradients[rows, j]
-                with np.errstate(over="ignore"):  # of a range as wide as numbers are
-                    slopes = sign * given * codec.slope(parameter, self.unit[rows, j])
-                found[rows, j] = np.clip(slopes, -LARGEST, LARGEST)
+                given = sign * self._arrays.gradients[rows, j]
+                found[rows, j] = np.clip(codec.slope(parameter, self.unit[rows, j], given), -LARGEST, LARGEST)
         return found
 
     @property

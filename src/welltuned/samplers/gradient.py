@@ -394,8 +394,7 @@ class Restart:
         slope = np.zeros(len(u))
         for i, name in enumerate(names):
             parameter: Any = self.space[name]
-            with np.errstate(over="ignore"):  # of a range as wide as numbers are
-                slope[i] = gradient.get(public(name), np.nan) * codec.slope(parameter, u[i : i + 1])[0]
+            slope[i] = codec.slope(parameter, u[i : i + 1], gradient.get(public(name), np.nan))[0]
         slope = np.clip(slope, -LARGEST, LARGEST)
         if len(missing := np.flatnonzero(np.isnan(slope))):
             first, _, widths = self._differences(u, value, missing)

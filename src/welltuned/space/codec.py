@@ -76,11 +76,13 @@ def natural(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
     return np.asarray(low + u * (high - low))
 
 
-def slope(parameter: Float | Int, u: np.ndarray) -> np.ndarray:
-    """Return the derivative of natural numbers by unit coordinates, shape (n,), from differences within the cube."""
+def slope(parameter: Float | Int, u: np.ndarray, given: np.ndarray | float = 1.0) -> np.ndarray:
+    """Return derivatives by unit coordinates, shape (n,), of what has those ``given`` by natural numbers, which without
+    them are those of the numbers themselves; from differences within the cube.
+    """
     low, high = np.clip(u - STEP, 0.0, 1.0), np.clip(u + STEP, 0.0, 1.0)
-    with np.errstate(over="ignore"):  # of quantiles as far apart as numbers are
-        return np.asarray((numbers(parameter, high) - numbers(parameter, low)) / (high - low))
+    with np.errstate(over="ignore"):  # of quantiles, or a range, as far apart as numbers are
+        return np.asarray(given * ((numbers(parameter, high) - numbers(parameter, low)) / (high - low)))
 
 
 def indices(parameter: Any, u: np.ndarray) -> np.ndarray:
