@@ -1,5 +1,6 @@
 """The page in the browser: what it is told, that it tells the same as the report, and that nobody notices it."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -25,7 +26,7 @@ from welltuned import Categorical, Study, plots
 from welltuned.cli.app import app as commands
 from welltuned.errors import StorageError
 from welltuned.report import Subject, render, sections
-from welltuned.server import page, running, viewing, window
+from welltuned.server import make_app, page, running, viewing, window
 from welltuned.server.window import ReadOnly, Window
 from welltuned.storage import MemoryStorage, SQLiteStorage
 from welltuned.study import reasons
@@ -568,6 +569,29 @@ def test_the_command_opens_the_page(tmp_path, monkeypatch):
     assert opened == [f"http://127.0.0.1:{ran[0]}/#token=a%2Fb%2Bc"] and opened[0] in result.output
     quiet = CliRunner().invoke(commands, ["dashboard", path, "--port", "0", "--no-browser"], catch_exceptions=False)
     assert quiet.exit_code == 0 and len(opened) == 1 and "/#token=" in quiet.output
+
+
+def test_what_is_refused_leaves_no_socket_open(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(running, "listen", lambda *where: heard.append(where))
+    with pytest.raises(wt.InvalidValue, match="use 'asha'"):
+        commands(["serve", str(tmp_path / "new.db"), "--port", "0", "--scheduler", "pbt"], standalone_mode=False)
+    assert heard == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_server_that_has_ended_leaves_signals_as_they_were(tmp_path, monkeypatch):
+    handlers = [signal.getsignal(signal.SIGTERM)]
+    monkeypatch.setattr(
+        running.uvicorn.Server, "run", lambda server, sockets: handlers.append(signal.getsignal(signal.SIGTERM))
+    )
+    with contextlib.closing(SQLiteStorage(tmp_path / "new.db")) as storage:
+        running.run(make_app(storage, "token"), running.listen("127.0.0.1", 0))
+    try:
+        assert handlers[1] is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is handlers[0]
+    finally:
+        signal.signal(signal.SIGTERM, handlers[0])
 
 
 def test_the_command_takes_another_port_where_the_usual_one_is_taken(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def serve(storage: str, host: str, port: int, token: str | None, scheduler: str 
     STORAGE is a file or an address, welltuned.db unless given. Ends with Ctrl-C; started again, with the same token,
     everything goes on.
     """
-    _serve(storage, host, port, token, scheduler)
+    _serve(storage, host, port, token, scheduler, for_workers=True)
 
 
 @click.command()
@@ -72,16 +72,7 @@ def dashboard(
     STORAGE is a file or an address, welltuned.db unless given; studies appear as they are made. Ends with Ctrl-C. It
     serves as `welltuned serve` does.
     """
-    _serve(storage, host, port, token, scheduler, _leave if no_browser else _open)
-
-
-def _open(address: str) -> None:
-    # some browsers hold up whoever opens them
-    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-
-
-def _leave(address: str) -> None:
-    """Open nothing: the address has been printed."""
+    _serve(storage, host, port, token, scheduler, browser=not no_browser)
 
 
 def _serve(
@@ -90,7 +81,9 @@ def _serve(
     port: int | None,
     token: str | None,
     scheduler: str | None,
-    show: Callable[[str], None] | None = None,
+    *,
+    for_workers: bool = False,
+    browser: bool = False,
 ) -> None:
     from welltuned.server.app import check_token, make_app
     from welltuned.server.running import address_of, is_loopback, run
@@ -100,17 +93,18 @@ def _serve(
         raise StorageError(f"{masked(storage)!r} is served already; name a file or a database")
     store = open_storage(storage)
     try:
-        listening = _listen(host, port)
         app = make_app(store, token, scheduler=scheduler)
+        listening = _listen(host, port)
         address = address_of(listening, host)
         page = f"{address}/#token={quote(token, safe='')}"
         click.echo(f"serving {masked(storage)} at {address}\n\n  in the browser: {page}\n")
-        if show is None:
+        if for_workers:
             click.echo(f'  export WELLTUNED_TOKEN={token}\n  Study(space, storage="{address}")\n')
             click.echo(f"For other languages see {address}/openapi.json. Ctrl-C ends it.")
         else:
             click.echo("Ctrl-C ends it.")
-            show(page)
+        if browser:  # some hold up whoever opens them
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
         if not is_loopback(host):
             click.echo(
                 f"Warning: {host} can be reached from other machines and what is sent is not encrypted, the token "

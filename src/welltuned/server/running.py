@@ -86,6 +86,7 @@ def run(app: Any, listening: socket.socket) -> None:
     )
     # those who wait for news are answered, so that they do not hold up the end
     app.state.hub.closing = lambda: server.should_exit
+    before = signal.getsignal(signal.SIGTERM)
     if os.name == "posix":
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -94,3 +95,5 @@ def run(app: Any, listening: socket.socket) -> None:
         pass
     finally:
         listening.close()
+        if os.name == "posix":
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
