@@ -26,7 +26,7 @@ from welltuned.executors import (
     check_workers,
     make_executor,
 )
-from welltuned.executors.processes import THREAD_VARIABLES
+from welltuned.executors.processes import THREAD_VARIABLES, import_path
 from welltuned.live import Task
 from welltuned.testing import ExecutorContract
 from welltuned.testing.executor import finish, never, run_all
@@ -610,6 +610,14 @@ def test_a_path_that_is_no_string_is_left_out(processes, monkeypatch, tmp_path):
     """Python ignores it, and so do workers."""
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
     assert run_all(processes(lambda p: 1.0), 1, 1)[0].metrics == {"value": 1.0}
+
+
+def test_others_import_from_the_same_folders_wherever_they_are(monkeypatch, tmp_path):
+    """Workers of Ray have a folder of their own, from where a relative path leads elsewhere."""
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "code", "/usr/lib", "__editable__.finder.__path_hook__"])
+    assert import_path() == [str(tmp_path), str(tmp_path / "code"), "/usr/lib", "__editable__.finder.__path_hook__"]
 
 
 def test_tasks_run_side_by_side(processes):

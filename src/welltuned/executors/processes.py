@@ -53,8 +53,11 @@ def available_cores() -> int:
 
 
 def import_path() -> list[str]:
-    """Return where this process imports from, for others: absolute, and without what is no string, as Python does."""
-    return [p or str(Path.cwd()) for p in sys.path if isinstance(p, str)]
+    """Return where this process imports from, for others: absolute, and without what is no string, as Python does.
+
+    What is no folder stays as it is: hooks are known by such names.
+    """
+    return [str(Path(p).absolute()) if Path(p).exists() else p for p in sys.path if isinstance(p, str)]
 
 
 @dataclass
