@@ -22,7 +22,6 @@ from welltuned.stats import (
     SPOKEN_OF,
     completed,
     expected_gain,
-    importance,
     interactions,
     recommend,
     regret_bound,
@@ -270,13 +269,14 @@ def _figures(seen: History) -> Iterator[Section]:
     if len(seen.directions) > 1:
         yield _titled("front", "front", plots.front(seen), shown=shown)
     for j, objective in enumerate(seen.directions):
-        suffix = f" · {objective}" if len(seen.directions) > 1 else ""
+        suffix, n_known = f" · {objective}" if len(seen.directions) > 1 else "", 0
         for kind, draw in plots.FIGURES.items():
+            if kind == "interactions":
+                yield from _interplay(seen, objective, n_known, j, suffix)
+                continue
             figure = draw(seen, objective)
-            if kind == "importance" and not len(figure.data[0].y):
+            if kind == "importance" and not (n_known := len(figure.data[0].y)):
                 yield Section(f"{kind}-{j}", TITLES[kind][0] + suffix, "Too few different results to tell.")
-            elif kind == "interactions":
-                yield from _interplay(seen, objective, figure, j, suffix)
             elif kind == "slices":
                 few = plots.shown(seen, plots.most_in_panels(seen.space))
                 yield _titled(kind, f"{kind}-{j}", figure, suffix, few)
@@ -286,15 +286,15 @@ def _figures(seen: History) -> Iterator[Section]:
             yield _titled("curves", f"curves-{j}", plots.curves(seen, objective), suffix)
 
 
-def _interplay(seen: History, objective: str, figure: Any, j: int, suffix: str) -> Iterator[Section]:
+def _interplay(seen: History, objective: str, n_known: int, j: int, suffix: str) -> Iterator[Section]:
     """Draw which parameters interact, and the two that do so most; in a sentence where none do to speak of."""
     found = interactions(seen, objective)
     if (pair := next(iter(found), None)) is None or found[pair] < SPOKEN_OF:
-        if len(importance(seen, objective)) > 1:
+        if n_known > 1:
             none = f"By the same model, no two parameters have as much as {100 * SPOKEN_OF:.0f} % of the variance together."
             yield Section(f"interactions-{j}", TITLES["interactions"][0] + suffix, none)
         return
-    yield _titled("interactions", f"interactions-{j}", figure, suffix)
+    yield _titled("interactions", f"interactions-{j}", plots.interactions(seen, objective), suffix)
     two = plots.surface(seen, pair, objective)
     yield Section(f"surface-{j}", f"{pair[0]} and {pair[1]}{suffix}", TITLES["surface"][1], figure=two)
 
