@@ -1,6 +1,7 @@
 """Studies that are interrupted, shared and looked at in the middle of things."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,27 @@ def broken(method, at, error):
         return method(*args, **options)
 
     return wrapper
+
+
+@pytest.mark.parametrize("options", [{}, {"sampler": "bayes"}, {"executor": "batch"}, {"deterministic": True}])
+def test_an_interrupt_goes_on_where_nothing_can_be_stored(path, options):
+    """The error of a storage that was away took its place, and a program that ends by Ctrl-C did not know it."""
+    study, file = new(path, sampler=options.get("sampler", "random")), Path(path)
+
+    def objective(trial):
+        if isinstance(trial, list):
+            return [objective(t) for t in trial]
+        if trial.number == 2:
+            file.rename(file.with_suffix(".away"))
+            raise KeyboardInterrupt
+        return trial["x"]
+
+    how = {name: value for name, value in options.items() if name != "sampler"}
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(objective, n_trials=6, **how)
+    file.with_suffix(".away").rename(file)
+    study.optimize(x, n_trials=6)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 6
 
 
 @pytest.mark.parametrize("error", [StorageError("disk full"), KeyboardInterrupt()])

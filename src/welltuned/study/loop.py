@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from welltuned.errors import UnknownStudy
+from welltuned.errors import StorageError, UnknownStudy
 from welltuned.evaluation import Objective, StandIn, failure
 from welltuned.executors import Executor, Finished, InlineExecutor, Job, Limits, make_executor
 from welltuned.live import Task
@@ -61,17 +62,27 @@ def run(study: Study, objective: Objective, options: Options) -> None:
             try:
                 loop.until_stopped()
             finally:
-                with contextlib.suppress(UnknownStudy):  # nothing is left that anything could be given back to
+                with _as_far_as_possible():
                     loop.withdraw()
     except KeyboardInterrupt:
         executor.close()
-        with contextlib.suppress(UnknownStudy):
+        with _as_far_as_possible():
             study.coordinator.interrupt(before)
         raise
     finally:
         executor.close()
-        with contextlib.suppress(UnknownStudy):
+        with _as_far_as_possible():
             study.coordinator.give_back(before)
+
+
+def _as_far_as_possible() -> AbstractContextManager[None]:
+    """Let the end of a run be what it is: of a study that is gone, nothing is left to give back.
+
+    Nor does a storage that takes nothing now stand in the place of Ctrl-C: claims run out by themselves, and what is
+    not stored is evaluated again.
+    """
+    interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
+    return contextlib.suppress(StorageError if interrupted else UnknownStudy)
 
 
 class _Run:
@@ -123,7 +134,8 @@ class _Run:
             while len(finished) < len(self.running) and not self._looks_up(began):
                 finished += self.executor.wait(0.0)
         except KeyboardInterrupt:
-            self._record_all(finished)
+            with _as_far_as_possible():
+                self._record_all(finished)
             raise
         each = (time.perf_counter() - began) / max(len(finished), 1)
         self.ahead = int(min(max(GROUP_SECONDS / 2 / each, 1), GROUP, 2 * self.ahead))
