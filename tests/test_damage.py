@@ -1,7 +1,9 @@
 """Files that were cut off, or whose bits have changed: never a wrong answer, and what is good can be saved."""
 
+import json
 import random
 import shutil
+import sqlite3
 import types
 
 import pytest
@@ -274,3 +276,21 @@ def test_the_size_of_pages_is_found(tmp_path, n, header):
 
 def reports(n):
     return tuple(Report(step, {"value": step / 7}) for step in range(n))
+
+
+def test_a_study_that_cannot_be_read_hides_no_other_from_a_list(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    path = "s.db"
+    for name in ("one", "two", "three"):
+        wt.minimize(lambda t: t["x"], {"x": (0.0, 1.0)}, 2, storage=path, name=name, sampler="random", seed=0)
+    db = sqlite3.connect(path)
+    db.execute("""UPDATE trial SET metrics = '{"value": 7.0}' WHERE number = 1 AND study = 2""")
+    db.commit()
+    db.close()
+    lines = CliRunner().invoke(app, ["list", "--storage", path], catch_exceptions=False).output.splitlines()
+    assert [line.split()[0] for line in lines] == ["study", "one", "two", "three"]
+    assert "trial 1 is not what was stored" in lines[2]
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json", "--storage", path]).output)
+    assert [row["name"] for row in listed if "error" not in row] == ["one", "three"]
+    assert "trial 1 is not what was stored" in listed[1]["error"]

@@ -21,10 +21,11 @@ from welltuned.cli.common import (
     storage_option,
     trial_json,
 )
-from welltuned.errors import InvalidValue, StorageError
+from welltuned.errors import InvalidValue, StorageError, WelltunedError
 from welltuned.samplers import describe_sampler
 from welltuned.schedulers import describe_scheduler
 from welltuned.stats import SPOKEN_OF, importance, interactions
+from welltuned.storage import Storage, StudyRow
 from welltuned.study import Study, stored_study
 from welltuned.study.notes import in_words, notes_of
 from welltuned.study.progress import duration
@@ -43,10 +44,16 @@ def list_studies(storage: str, as_json: bool) -> None:
     from rich.table import Table
 
     store = existing_storage(storage)
-    kept = store.studies()
-    studies = [stored_study(store, row) for row in kept]
+    found = [(row, _opened(store, row)) for row in store.studies()]
     if as_json:
-        echo_json([_summary(study, notes_of(row)) for study, row in zip(studies, kept, strict=True)])
+        echo_json(
+            [
+                _summary(study, notes_of(row))
+                if isinstance(study, Study)
+                else {"name": row.name, "directions": dict(row.directions), "error": study}
+                for row, study in found
+            ]
+        )
         return
     table = Table(
         "study",
@@ -59,7 +66,10 @@ def list_studies(storage: str, as_json: bool) -> None:
         pad_edge=False,
         header_style="bold",
     )
-    for study in studies:
+    for row, study in found:
+        if isinstance(study, str):
+            table.add_row(row.name, _directions(row), "–", "–", "–", study)
+            continue
         seen = study.history
         failed = sum(t.state is State.FAILED for t in seen.trials)
         best = number(seen.best.value) if len(seen.directions) == 1 and seen.best else "–"
@@ -67,7 +77,17 @@ def list_studies(storage: str, as_json: bool) -> None:
     console().print(table)
 
 
-def _directions(study: Study) -> str:
+def _opened(store: Storage, row: StudyRow) -> Study | str:
+    """Return a study with all its trials read; or why it cannot be read, which hides no other one."""
+    try:
+        study = stored_study(store, row)
+        _ = study.history
+    except WelltunedError as error:
+        return str(error)
+    return study
+
+
+def _directions(study: Study | StudyRow) -> str:
     return ", ".join(d if n == "value" else f"{d} {n}" for n, d in study.directions.items())
 
 
