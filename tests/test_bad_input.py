@@ -665,6 +665,8 @@ def test_rows_that_do_not_fit_are_returned_with_the_reason(stored):
     row("-1", lambda s, t: s.tell(t, (1.0, -1))),
     row("3 entries", lambda s, t: s.tell(t, (1.0, [1.0, 2.0, 3.0]))),
     row("'up'", lambda s, t: s.tell(t, 1.0, state="up")),
+    row("error='no luck' with state='complete'; write state='failed'", lambda s, t: s.tell(t, error="no luck")),
+    row("error='no luck' with state='complete'; write state='failed'", lambda s, t: s.tell(t, 1.0, error="no luck")),
     row("value=", lambda s, t: s.tell(t, HUGE), WelltunedError),
 )
 def test_a_refused_result_leaves_the_trial_running(stored, words, call, error):

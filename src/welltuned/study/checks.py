@@ -254,14 +254,16 @@ def check_related(space: Space, stored: Space, name: str) -> None:
         )
 
 
-def check_state(state: Any) -> State:
-    """Return the state in which a trial ends."""
+def check_state(state: Any, error: Any) -> State:
+    """Return the state in which a trial ends, with an error or without."""
     try:
         found = State(state)
     except ValueError:
         raise InvalidValue(f"tell: state={state!r} is unknown; write 'complete', 'pruned' or 'failed'") from None
     if not found.finished:
         raise InvalidValue(f"tell: state={state!r} is no end of a trial; write 'complete', 'pruned' or 'failed'")
+    if error is not None and found is State.COMPLETE:
+        raise InvalidValue(f"tell: error={error!r} with state='complete'; write state='failed', or leave it out")
     return found
 
 

@@ -415,7 +415,7 @@ class Study:
             trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
         task = trial.task if isinstance(trial, LiveTrial) else self.coordinator.task(record_of(self.history, trial))
         check_asked(task, self._ledger.identity)
-        state = check_state(state)
+        state = check_state(state, error)
         if state is State.COMPLETE:
             names = list(trial if isinstance(trial, LiveTrial) else task.params)
             outcome = interpret(value, self.objectives, names)
