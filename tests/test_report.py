@@ -737,7 +737,10 @@ def test_figures_show_names_and_choices_as_they_are():
 
     study = wt.Study(space, direction={"loss<1": "minimize"}, sampler="random", seed=1, name="<study>")
     study.optimize(objective, n_trials=40)
-    # the texts of parallel coordinates are no tags to Plotly
+    # of parallel coordinates, the names above the axes may be tags to Plotly, and not the texts beside them
+    axes = plots.parallel(study).data[0].dimensions
+    assert [axis.label for axis in axes] == ["&lt;s&gt;", "f", "loss&lt;1"]
+    assert list(axes[1].ticktext) == ["<pad>", "<sep>"]
     drawn = {kind: draw(study) for kind, draw in plots.FIGURES.items() if kind != "parallel"}
     drawn |= {"surface": plots.surface(study), "comparison": plots.comparison({"<study>": study})}
     for kind, figure in drawn.items():

@@ -313,7 +313,7 @@ def parallel(source: Any, objective: str | None = None, *, names: Sequence[str] 
     done = completed(sample(seen, name), name)
     values = [t.metrics[name] for t in done]
     dimensions = [_dimension(seen.space, parameter, done) for parameter in names_of(seen.space, names)]
-    dimensions.append({"label": name, "values": values})
+    dimensions.append({"label": escaped(name), "values": values})
     good_is_low = seen.directions[name] == "minimize"
     ends = _focus(np.array(values), seen.directions[name]).get("range")  # or one very bad trial takes all shades
     line = {
@@ -347,7 +347,7 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
         low = np.nanmin(numbers) if np.isfinite(numbers).any() else 0.0
         high = np.nanmax(numbers) if np.isfinite(numbers).any() else 1.0
         below = low - 0.12 * max(high - low, 1e-12)
-        body: dict[str, Any] = {"label": name, "values": np.where(np.isnan(numbers), below, numbers)}
+        body: dict[str, Any] = {"label": escaped(name), "values": np.where(np.isnan(numbers), below, numbers)}
         if log or missing:
             ticks = np.linspace(low, high, 4)
             body |= {
@@ -361,7 +361,7 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
     )
     order += [s for s in dict.fromkeys(shown) if s not in order]  # of an earlier version of the space
     return {
-        "label": name,
+        "label": escaped(name),  # the texts of ticks are shown as they are
         "values": [order.index(s) for s in shown],
         "tickvals": list(range(len(order))),
         "ticktext": shortened(order),
