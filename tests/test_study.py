@@ -1368,7 +1368,7 @@ def test_a_line_of_progress_is_seldom_written_where_all_are_kept(capsys, monkeyp
     with Progress("net", 400, enabled=True) as progress:
         for done in range(401):
             now = done / 100  # 100 trials a second, for four seconds
-            progress.update(done)
+            progress.update(lambda done=done: (done, ""))
     lines = capsys.readouterr().err
     assert "400/400" in lines and "200/400" in lines
     assert 5 <= lines.count("net") <= 8
