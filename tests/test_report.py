@@ -674,6 +674,44 @@ def test_importance_is_repeatable_and_within_bounds(mixed):
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+def ruined(p):
+    """Nothing good has sgd; of what is good, the rate decides, and the width by a fifth of the range as much."""
+    rate, width = (np.log10(p["lr"]) + 2.5) ** 2 / 10, abs(np.log2(p["width"]) - 4.0) / 20
+    return rate + width + (3.0 * (1.0 - p["momentum"]) if p["optimizer"] == "sgd" else 0.0)
+
+
+RUINED = {
+    "optimizer": ["adam", "sgd"],
+    "lr": wt.Float(1e-5, 1.0, log=True),
+    "momentum": wt.Float(0.0, 0.99, when={"optimizer": "sgd"}),
+    "width": wt.Int(1, 64),
+    "nothing": (0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_importance_among_the_best_is_that_of_what_is_left_to_tune(direction):
+    """Of all settings the optimizer explains most.
+
+    Among the best quarter, 400,000 draws of the function give the rate 0.59, the width 0.16, and all else nothing.
+    """
+    study = wt.Study(RUINED, direction=direction, sampler="qmc", seed=0)
+    sign = 1.0 if direction == "minimize" else -1.0
+    study.optimize(lambda p: sign * ruined(p), n_trials=64)
+    assert next(iter(importance(study))) == "optimizer"
+    best = importance(study, among=0.25)
+    assert list(best)[:2] == ["lr", "width"]
+    # what 64 trials do not know is nobody's
+    assert best["lr"] == pytest.approx(0.5, abs=0.15) and best["width"] == pytest.approx(0.16, abs=0.1)
+    assert max(best["optimizer"], best["momentum"], best["nothing"]) < 0.03
+
+
+@pytest.mark.parametrize("among", [0.0, -0.1, 1.5, "all", None])
+def test_importance_among_what_is_no_share(mixed, among):
+    with pytest.raises((wt.InvalidValue, wt.InvalidType), match="importance: among"):
+        importance(mixed, among=among)
+
+
 def test_importance_of_what_cannot_be_told():
     assert importance(History(Space({"x": (0.0, 1.0)}))) == {}
     assert importance(tuned({"x": (0.0, 1.0)}, lambda p: p["x"], 3).history) == {}

@@ -22,6 +22,7 @@ from welltuned.stats import (
     SPOKEN_OF,
     completed,
     expected_gain,
+    importance,
     interactions,
     recommend,
     regret_bound,
@@ -72,7 +73,7 @@ TITLES = {
     "front": ("Trade-offs", "Every trial by its objectives; of those on the line, none is better than another in all."),
     "curves": ("Reports", "What trials reported on their way, the latest 200; red ones were pruned, the best one is thick."),
 }
-MODELLED = ("importance", "effects")  # figures that draw no single trials
+BEST, WORTH = 0.25, 0.05  # share of a space that is looked at by itself, and share from which a parameter is named there
 STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--line:#e4e7eb;--accent:#2563eb;--paper:#fff;--back:#f5f7fa}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55
@@ -280,10 +281,19 @@ def _figures(seen: History) -> Iterator[Section]:
             elif kind == "slices":
                 few = plots.shown(seen, plots.most_in_panels(seen.space))
                 yield _titled(kind, f"{kind}-{j}", figure, suffix, few)
+            elif kind == "importance":
+                yield _titled(kind, f"{kind}-{j}", figure, suffix, _among_best(seen, objective))
             elif kind != "effects" or figure.data:
-                yield _titled(kind, f"{kind}-{j}", figure, suffix, "" if kind in MODELLED else shown)
+                yield _titled(kind, f"{kind}-{j}", figure, suffix, "" if kind == "effects" else shown)
         if any(objective in r.metrics for t in seen.trials for r in t.reports):
             yield _titled("curves", f"curves-{j}", plots.curves(seen, objective), suffix)
+
+
+def _among_best(seen: History, objective: str) -> str:
+    """Say what the best quarter of the space differs by, as plain text: what decided whether a setting is bad is over."""
+    found = importance(seen, objective, among=BEST)
+    named = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.items() if share >= WORTH)
+    return f"Among the best quarter of the space, by itself: {named or 'nothing to speak of'}."
 
 
 def _interplay(seen: History, objective: str, n_known: int, j: int, suffix: str) -> Iterator[Section]:

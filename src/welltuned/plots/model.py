@@ -42,10 +42,12 @@ Z90 = 1.645  # standard deviations to either side that hold 90 %
 BAND = "rgba(37,99,235,0.15)"  # of the accent
 
 
-def importance(source: Any, objective: str | None = None) -> Figure:
-    """Draw the share of the objective's variance that involves each parameter."""
+def importance(source: Any, objective: str | None = None, *, among: float = 1.0) -> Figure:
+    """Draw :func:`welltuned.stats.importance`: the share of the objective's variance that involves each parameter."""
     seen = history_of(source)
-    return _bars(stats.importance(seen, objective_of(seen, objective)), "share of the variance that involves it")
+    found = stats.importance(seen, objective_of(seen, objective), among=among)
+    title = "share of the variance that involves it"
+    return _bars(found, title if among == 1.0 else f"share of the variance among the best {100 * among:.3g} %")
 
 
 def interactions(source: Any, objective: str | None = None) -> Figure:

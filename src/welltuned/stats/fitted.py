@@ -49,6 +49,10 @@ class Fitted:
         y = self.posterior.data.y
         return max(0.0, 1.0 - float(((y - self.posterior.leave_one_out()[0]) ** 2).mean() / y.var()))
 
+    def loss(self, standardised: float) -> float:
+        """Return a value of the standard scale as a loss, which is minimised."""
+        return float(np.sign(self.scale)) * self.centre + abs(self.scale) * standardised
+
     def mean(self, unit: np.ndarray) -> np.ndarray:
         """Return the mean, on the standard scale, at activated rows of the cube, shape (q, p)."""
         if not len(unit):
@@ -57,10 +61,18 @@ class Fitted:
         return np.concatenate([self.posterior.means(part) for part in parts])
 
 
-def fitted(history: History, objective: str | None, rng: np.random.Generator) -> Fitted | None:
+    def doubt(self, unit: np.ndarray) -> float:
+        """Return the mean variance of the function at activated rows of the cube, on the standard scale."""
+        return float(self.posterior.predict(self.embed(unit))[1].mean())
+
+
+def fitted(
+    history: History, objective: str | None, rng: np.random.Generator, ceiling: float = np.inf
+) -> Fitted | None:
     """Fit a process to completed trials, at most 256 that ``rng`` chooses; None where there is nothing to tell.
 
-    That is with fewer than four results, and where all are equal. Values that diverged are clipped.
+    That is with fewer than four results, and where all are equal. Values that diverged are clipped, and losses at a
+    ``ceiling``, where how bad the others are is not asked.
     """
     seen = completed(history)
     names = list(seen.directions)
@@ -72,7 +84,7 @@ def fitted(history: History, objective: str | None, rng: np.random.Generator) ->
     if len(losses) > MAX_TRIALS:
         some = rng.choice(len(losses), MAX_TRIALS, replace=False)
         losses, rows = losses[some], rows[some]
-    y, centre, scale = standardise(clip_diverged(losses))
+    y, centre, scale = standardise(np.minimum(clip_diverged(losses), ceiling))
     if not y.var() > 0:  # they differ by less than rounding
         return None
     embed = embedding(seen.space)

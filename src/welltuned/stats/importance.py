@@ -14,17 +14,27 @@ import numpy as np
 
 from welltuned.samplers.novel import draw
 from welltuned.samplers.sobol import MAX_DIMENSION, points
-from welltuned.settings import whole
+from welltuned.settings import real, whole
+from welltuned.space import codec
 from welltuned.stats.fitted import Fitted, asked, columns_of, fitted
 from welltuned.surrogate.threads import single_threaded
 
 LEAST = 0.01  # share below which a parameter is not looked at in pairs
 MOST = 12  # parameters that are
+BINS = 16  # classes of a number, where only the best part of a space is looked at
+PER_SAMPLE, MOST_DRAWS = 4, 65_536  # draws of it for each sample
+KNOWN = 512  # of which it is asked how well they are known
 SPOKEN_OF = 0.02  # share from which on two parameters are said to interact
 
 
 def importance(
-    history: Any, objective: str | None = None, *, alone: bool = False, samples: int = 1024, seed: int = 0
+    history: Any,
+    objective: str | None = None,
+    *,
+    among: float = 1.0,
+    alone: bool = False,
+    samples: int = 1024,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Return for each parameter the share of the objective's variance that involves it, largest first.
 
@@ -34,12 +44,20 @@ def importance(
     rough. What is a hundred times as far from the best value as all better ones has diverged, and is clipped. Jansen
     (1999), as in Saltelli et al., *Variance based sensitivity analysis of model output*, 2010, table 2 (f).
 
+    What decides whether a setting is bad is often known already. ``among=0.25`` asks what the best quarter of the space
+    differs by: a choice that nothing good has counts for nothing then, and what is worth tuning further comes first.
+    There each parameter counts with what it explains by itself (the correlation ratio; compare Watanabe, Bansal and
+    Hutter, *PED-ANOVA*, 2023, who take the densities of the best trials).
+
     Parameters
     ----------
     history
         A study, or a history, with at least four results; with fewer, or when all are equal, the result is empty.
     objective
         Which objective; the first unless given.
+    among
+        The share of the space that is looked at, above 0: all of it, or those configurations of which the model expects
+        the best.
     alone
         Return what each parameter explains by itself instead, its first-order index (table 2 (b)): no interaction
         counts, so the shares add up to 1 at most, but for errors of sampling.
@@ -58,14 +76,26 @@ def importance(
     >>> from welltuned import History, Space
     >>> importance(History(Space({"x": (0.0, 1.0)})))
     {}
+    >>> from welltuned import Study
+    >>> study = Study({"optimizer": ["adam", "sgd"], "x": (-1.0, 1.0)}, sampler="qmc", seed=0)
+    >>> study.optimize(lambda p: p["x"] ** 2 + 5 * (p["optimizer"] == "sgd"), n_trials=40)
+    >>> list(importance(study)), list(importance(study, among=0.25))
+    (['optimizer', 'x'], ['x', 'optimizer'])
     """
     history = asked(history, objective, "importance")
+    real("importance: among", among, above=0, most=1)
     rng = np.random.default_rng(whole("importance: seed", seed, 0))
     whole("importance: samples", samples)
     with single_threaded():
         model = fitted(history, objective, rng)
         if model is None:
             return {}
+        if among < 1.0:
+            draws = min(int(np.ceil(samples * PER_SAMPLE / among)), MOST_DRAWS)
+            # what is far worse would leave no scale for the differences among the best
+            ceiling = model.loss(_Best.of(model, among, draws, rng).ceiling)
+            best = _Best.of(fitted(history, objective, rng, ceiling) or model, among, draws, rng)
+            return _sorted({name: best.share(columns) for name, columns in columns_of(model.space).items()})
         sample = _Samples.of(model, samples, rng)
         share = sample.alone if alone else sample.total
         return _sorted({name: share(columns) for name, columns in columns_of(model.space).items()})
@@ -226,3 +256,46 @@ class _Samples:
     def _share(self, parts: np.ndarray) -> float:
         """Return the mean of ``parts`` of the variance as a share of it."""
         return float(np.clip(parts.mean() / self.variance, 0.0, 1.0)) if len(parts) and self.variance > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Best:
+    """What is expected to be the best part of the space: f, shape (n,), rows of the cube and what is active there."""
+
+    model: Fitted
+    f: np.ndarray
+    rows: np.ndarray
+    active: np.ndarray
+
+    @classmethod
+    def of(cls, model: Fitted, among: float, draws: int, rng: np.random.Generator) -> _Best:
+        """Keep the best of so many draws from the whole space."""
+        sample = _Samples.of(model, draws, rng)
+        f = sample.first.f
+        best = f <= np.quantile(f, among)
+        return cls(model, f[best], sample.A[best], sample.first.active[best])
+
+    @property
+    def ceiling(self) -> float:
+        """As far beyond the worst of them as the best of them is before it."""
+        return float(2.0 * self.f.max() - self.f.min())
+
+    def share(self, j: list[int]) -> float:
+        """Return the correlation ratio, less what it is by chance: the variance between classes of a parameter as a
+        share of all, of which what the model does not know is nobody's.
+        """
+        parameters = list(self.model.space.values())
+        bins = np.array([min(codec.cells(parameters[i]) or BINS, BINS) for i in j])
+        classes = (self.rows[:, j] * bins).astype(int) + BINS * np.arange(len(j))
+        # of several grids in a list, each configuration is of one
+        found, of = np.unique(np.where(self.active[:, j], classes, -1).max(axis=1), return_inverse=True)
+        sizes, n = np.bincount(of), len(self.f)
+        between = (sizes * (np.bincount(of, self.f) / sizes - self.f.mean()) ** 2).sum() / n
+        by_chance = (len(found) - 1) / max(n - 1, 1) * self.f.var()
+        return float(max(between - by_chance, 0.0) / self.variance) if self.variance > 0 else 0.0
+
+    @cached_property
+    def variance(self) -> float:
+        """The variance of f, and that of what is not known of it."""
+        rows = np.where(self.active, self.rows, np.nan)[:KNOWN]
+        return float(self.f.var()) + self.model.doubt(self.model.space.activate(rows))
