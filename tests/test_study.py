@@ -352,11 +352,35 @@ def test_without_a_standard_error_there_is_no_live_line(monkeypatch):
         assert len(study.trials) == 2
 
 
-def test_progress_in_a_notebook_needs_no_widgets(monkeypatch, capsys):
-    """Rich warned that ipywidgets is missing, which is an error here, and showed nothing."""
+class Cell:
+    """What IPython's display returns, and the shell of a notebook."""
+
+    def __init__(self):
+        self.lines, self.kernel = [], object()
+
+    def __call__(self, data, *, raw, display_id):
+        return self
+
+    def update(self, data, *, raw):
+        self.lines.append(data["text/plain"])
+
+
+@pytest.mark.parametrize(("given", "shown"), [(None, True), (True, True), (False, False)])
+def test_a_notebook_shows_one_line_that_changes(monkeypatch, capsys, given, shown):
+    """Rich asked for ipywidgets with a warning, and showed nothing unless it was asked to, then a line a second."""
+    cell = Cell()
+    ipython = SimpleNamespace(get_ipython=lambda: cell, display=SimpleNamespace(display=cell))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0).optimize(lambda p: p["x"], n_trials=3, progress=True)
-    assert "3/3" in capsys.readouterr().err
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0, name="net")
+    study.optimize(lambda p: p["x"], n_trials=3, progress=given)
+    if shown:
+        assert "0/3" in cell.lines[0] and "3/3" in cell.lines[-1]
+        assert all(line.startswith("net") and "\n" not in line and "\x1b" not in line for line in cell.lines)
+        assert f"{study.best.value:.3g}"[:4] in cell.lines[-1]
+    else:
+        assert not cell.lines
+    assert "3/3" not in capsys.readouterr().err
 
 
 def test_the_live_line_looks_at_all_trials_for_a_tenth_of_the_time(monkeypatch, capsys):

@@ -1,7 +1,8 @@
-"""One live line on a terminal, silence elsewhere."""
+"""One live line on a terminal or in a notebook, silence elsewhere."""
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 REDRAWN = 0.1  # seconds between two looks at what the line shows, about as often as it is drawn
-EVERY = 1.0  # from one line to the next where all of them are kept
+EVERY = 1.0  # from one line to the next where all of them are kept, or sent to a browser
+WIDTH = 110  # characters of the line in a notebook
 SHARE = 9  # what a look takes, the rest of the time is at least so many times as long
 
 
@@ -23,11 +25,14 @@ class Progress:
     total
         Number of steps, where known.
     enabled
-        True or False to insist; None shows the line only if standard error is a terminal.
+        True or False to insist; None shows the line only if standard error is a terminal, or this is a notebook.
     """
 
     def __init__(self, label: str, total: int | None, enabled: bool | None = None) -> None:
-        self._enabled = is_terminal(sys.stderr) if enabled is None else enabled
+        show = display_of_notebook()
+        self._enabled = is_terminal(sys.stderr) or show is not None if enabled is None else enabled
+        # in the output of a cell, one line takes the place of another without widgets
+        self._cell = show({"text/plain": ""}, raw=True, display_id=True) if self._enabled and show is not None else None
         self._label, self._total = label, total
         self._bar: Any = None
         self._task: Any = None
@@ -42,6 +47,10 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
 
+            if self._cell is None:
+                console = Console(stderr=True, force_jupyter=False)
+            else:  # what a cell shows is written for it; rich by itself asks for ipywidgets there with a warning
+                console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_jupyter=False)
             self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
@@ -49,13 +58,13 @@ class Progress:
                 TimeElapsedColumn(),
                 TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[note]}"),
-                # in a notebook too: there, rich asks for ipywidgets with a warning and prints nothing without them
-                console=Console(stderr=True, force_jupyter=False),
+                console=console,
                 transient=False,
-                # what is no terminal keeps every line: a notebook, or the log of a job
-                auto_refresh=is_terminal(sys.stderr),
+                # what is no terminal keeps every line, as the log of a job
+                auto_refresh=self._cell is None and is_terminal(sys.stderr),
             )
-            self._bar.start()
+            if self._cell is None:
+                self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total, left="", note="")
         return self
 
@@ -70,7 +79,7 @@ class Progress:
         self._look = look
         if time.monotonic() >= self._due:
             self._draw()
-            if not self._bar.live.auto_refresh:
+            if self._cell is None and not self._bar.live.auto_refresh:
                 self._bar.refresh()
 
     def _draw(self) -> None:
@@ -81,6 +90,10 @@ class Progress:
         if self._first is None:
             self._first = done
         self._bar.update(self._task, completed=done, note=note, left=self._left(done))
+        if self._cell is not None:
+            with self._bar.console.capture() as line:
+                self._bar.console.print(self._bar.get_renderable())
+            self._cell.update({"text/plain": line.get().rstrip()}, raw=True)
         ended = time.monotonic()
         least = REDRAWN if self._bar.live.auto_refresh else EVERY
         self._due = ended + max(least, SHARE * (ended - began))
@@ -102,6 +115,13 @@ class Progress:
                 self._draw()
         finally:
             self._bar.stop()
+
+
+def display_of_notebook() -> Callable[..., Any] | None:
+    """Return what shows things below a cell, where a kernel of Jupyter's runs this; None elsewhere, also in IPython."""
+    IPython: Any = sys.modules.get("IPython")
+    shell = None if IPython is None else IPython.get_ipython()
+    return IPython.display.display if hasattr(shell, "kernel") else None
 
 
 def is_terminal(stream: Any) -> bool:

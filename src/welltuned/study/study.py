@@ -484,7 +484,7 @@ class Study:
             Where to evaluate; see ``welltuned.executors.EXECUTORS``, or a ``dask.distributed.Client``. For ``"ranks"``
             see :mod:`welltuned.distributed`.
         progress
-            True or False for the live line; unless given, it is shown on a terminal.
+            True or False for the live line; unless given, it is shown on a terminal and in a notebook.
         trial_timeout, memory_limit
             Seconds, and bytes (or ``"2GB"``), that a trial may use. Its process is killed then, and the trial has
             failed for the reason ``timeout`` or ``out_of_memory``.
