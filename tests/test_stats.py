@@ -89,8 +89,19 @@ def test_bad_requests_are_refused(study):
     with pytest.raises(wt.InvalidValue, match="objective='loss'"):
         predict(study.history, {"x": 0.0, "y": 0.0}, objective="loss")
     for function in (recommend, expected_gain, regret_bound, diagnostics, lambda s: outlook(s, 1.0)):
-        with pytest.raises(wt.InvalidType, match="history"):
-            function(study)
+        for no_study in (None, study.trials):
+            with pytest.raises(wt.InvalidType, match="neither a Study nor a History"):
+                function(no_study)
+
+
+def test_a_study_tells_what_its_history_does(study):
+    point = {"x": 1.0, "y": 0.0}
+    assert predict(study, point) == study.predict(point)
+    assert recommend(study) == study.recommend()
+    assert expected_gain(study) == expected_gain(study.history)
+    assert regret_bound(study) == regret_bound(study.history)
+    assert diagnostics(study).r2 == diagnostics(study.history).r2
+    assert outlook(study, 1.0, 4).trials == outlook(study.history, 1.0, 4).trials
 
 
 def test_one_of_several_objectives_can_be_predicted():

@@ -18,8 +18,8 @@ from welltuned.errors import InvalidType, InvalidValue
 from welltuned.settings import whole
 from welltuned.space import Categorical, Float, Int, Ordinal, Parameter, Space, codec
 from welltuned.space.labels import find
-from welltuned.stats.fitted import Fitted, asked, columns_of, fitted
-from welltuned.stats.knowledge import FEWEST
+from welltuned.stats.fitted import Fitted, columns_of, fitted
+from welltuned.stats.knowledge import FEWEST, asked
 from welltuned.surrogate.threads import single_threaded
 
 CHOICES = 40  # of more of them, those that most trials had

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from welltuned.errors import InvalidType, InvalidValue
 from welltuned.history import History
 from welltuned.space import Space, public
 from welltuned.stats.knowledge import FEWEST, completed
@@ -92,16 +90,6 @@ def fitted(
     # remembered for data that were seen before: a report asks for shares, interactions and effects, one after the other
     found, _ = thetas(data, Layout(data.n_groups, 0), 1, np.random.default_rng(0))
     return Fitted(seen.space, rows, condition(found, data), embed, sign * centre, sign * scale)
-
-
-def asked(source: Any, objective: str | None, what: str) -> History:
-    """Return the history of a study, or a history as it is; refuse anything else, and an objective it does not have."""
-    history = getattr(source, "history", source)
-    if not isinstance(history, History):
-        raise InvalidType(f"{what}: {source!r} is neither a Study nor a History")
-    if objective is not None and objective not in history.directions:
-        raise InvalidValue(f"{what}: objective={objective!r} is unknown; the study has {list(history.directions)!r}")
-    return history
 
 
 def columns_of(space: Space) -> dict[str, list[int]]:

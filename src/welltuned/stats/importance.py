@@ -16,7 +16,8 @@ from welltuned.samplers.novel import draw
 from welltuned.samplers.sobol import MAX_DIMENSION, points
 from welltuned.settings import real, whole
 from welltuned.space import codec
-from welltuned.stats.fitted import Fitted, asked, columns_of, fitted
+from welltuned.stats.fitted import Fitted, columns_of, fitted
+from welltuned.stats.knowledge import asked
 from welltuned.surrogate.threads import single_threaded
 
 LEAST = 0.01  # share below which a parameter is not looked at in pairs

@@ -55,13 +55,19 @@ class Diagnostics:
     noise_sd: float
 
 
+def asked(source: Any, objective: str | None, what: str) -> History:
+    """Return the history of a study, or a history as it is; refuse anything else, and an objective it does not have."""
+    history = getattr(source, "history", source)
+    if not isinstance(history, History):
+        raise InvalidType(f"{what}: {source!r} is neither a Study nor a History")
+    if objective is not None and objective not in history.directions:
+        raise InvalidValue(f"{what}: objective={objective!r} is unknown; the study has {list(history.directions)!r}")
+    return history
+
+
 def sign_of(history: History, objective: str | None = None) -> tuple[int, float]:
     """Return the column of an objective, and -1 where it is maximised."""
-    if not isinstance(history, History):
-        raise InvalidType(f"{history!r} is not a History; give study.history")
     names = list(history.directions)
-    if objective is not None and objective not in names:
-        raise InvalidValue(f"objective={objective!r} is unknown; the study has {names!r}")
     j = 0 if objective is None else names.index(objective)
     return j, -1.0 if history.directions[names[j]] == "maximize" else 1.0
 
@@ -96,16 +102,15 @@ def completed(history: History) -> History:
     return history.where(np.array([t.state is State.COMPLETE for t in history.trials], dtype=bool))
 
 
-def single(history: History, what: str) -> History:
-    """Return the completed trials of a history with one objective.
+def single(source: Any, what: str) -> History:
+    """Return the completed trials of a study or a history with one objective.
 
     Raises
     ------
     InvalidType, InvalidValue
-        For what is no history, and for several objectives.
+        For what is neither, and for several objectives.
     """
-    if not isinstance(history, History):
-        raise InvalidType(f"{what}: {history!r} is not a History; give study.history")
+    history = asked(source, None, what)
     if len(history.directions) > 1:
         raise InvalidValue(
             f"{what}: takes one objective, but there are {list(history.directions)!r}; study.best_trials has the "
@@ -115,14 +120,14 @@ def single(history: History, what: str) -> History:
 
 
 def predict(
-    history: History, params: Mapping[str, Any] | Sequence[Mapping[str, Any]], objective: str | None = None
+    history: Any, params: Mapping[str, Any] | Sequence[Mapping[str, Any]], objective: str | None = None
 ) -> Prediction:
     """Predict an objective where nothing was tried.
 
     Parameters
     ----------
     history
-        At least four results.
+        A study, or a history, with at least four results.
     params
         A configuration of the space, or a list of them.
     objective
@@ -135,6 +140,7 @@ def predict(
     """
     if not isinstance(params, (Mapping, Sequence)) or isinstance(params, (str, bytes)):
         raise InvalidType(f"predict: {params!r} is neither a configuration nor a list of them")
+    history = asked(history, objective, "predict")
     j, sign = sign_of(history, objective)
     model = model_of(completed(history), "predict", plain=True, objective=j, members=MANY)
     one = isinstance(params, Mapping)
@@ -145,10 +151,13 @@ def predict(
     return Prediction(float(sign * mean[0]), float(sd[0])) if one else Prediction(sign * mean, sd)
 
 
-def diagnostics(history: History, objective: str | None = None) -> Diagnostics:
-    """Compare every trial with what the others say of it. Rasmussen and Williams (2006), eq. 5.12."""
+def diagnostics(history: Any, objective: str | None = None) -> Diagnostics:
+    """Compare every trial of a study, or a history, with what the others say of it.
+
+    Rasmussen and Williams (2006), eq. 5.12.
+    """
+    history = completed(asked(history, objective, "diagnostics"))
     j, sign = sign_of(history, objective)
-    history = completed(history)
     model = model_of(history, "diagnostics", plain=True, objective=j)
     with single_threaded():
         mean, variance = model.objective.posterior.leave_one_out()

@@ -54,8 +54,8 @@ class Recommendation:
     noise_sd: float
 
 
-def recommend(history: History) -> Recommendation:
-    """Recommend the observed configuration that is best by what all trials together say.
+def recommend(history: Any) -> Recommendation:
+    """Recommend the configuration of a study (or history) that is best by what all its trials together say.
 
     It has the best posterior mean, worsened by half a standard deviation and moved a quarter of the way to what was
     observed. The best of many noisy values is lucky, by more the more there are (the winner's curse); the posterior
@@ -73,7 +73,7 @@ def recommend(history: History) -> Recommendation:
     --------
     >>> from welltuned import minimize
     >>> study = minimize(lambda p: (p["x"] - 1) ** 2, {"x": (-3.0, 3.0)}, n_trials=12, seed=0)
-    >>> round(recommend(study.history).params["x"], 1)
+    >>> round(recommend(study).params["x"], 1)
     1.0
     """
     history = single(history, "recommend")

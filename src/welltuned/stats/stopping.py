@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from welltuned.history import History
 from welltuned.settings import real, whole
 from welltuned.space import codec
 from welltuned.stats.hindsight import kept_promises, looks_back, multiple
-from welltuned.stats.knowledge import FEWEST, model_of, single
+from welltuned.stats.knowledge import FEWEST, asked, model_of, single
 from welltuned.surrogate.acquisition import log_ei, total
 from welltuned.surrogate.maximise import candidates, maximise
 from welltuned.surrogate.model import Model
@@ -22,8 +23,9 @@ PATHS = 64
 PLACES = 512
 
 
-def expected_gain(history: History) -> float:
-    """Return by how much the next trial is expected to improve on the best so far, in the objective's own units.
+def expected_gain(history: Any) -> float:
+    """Return by how much the next trial of a study (or history) is expected to improve on the best so far, in the
+    objective's own units.
 
     The expected improvement where it is largest, by which Jones, Schonlau and Welch (1998) proposed to stop, less what
     such expectations did not keep in the later half of the study.
@@ -33,7 +35,7 @@ def expected_gain(history: History) -> float:
     InvalidValue
         For fewer than four results.
     """
-    history, tried = single(history, "expected_gain"), history.keys
+    tried, history = asked(history, None, "expected_gain").keys, single(history, "expected_gain")
     with single_threaded():
         model, rng = _feasible_model(history, "expected_gain"), np.random.default_rng(0)
         nothing = np.empty((0, len(history.space)))
@@ -57,8 +59,9 @@ def _feasible_model(history: History, what: str) -> Model:
     return model
 
 
-def regret_bound(history: History, confidence: float = 0.9) -> float:
-    """Return how far the best configuration so far can be from the optimum, with about this confidence.
+def regret_bound(history: Any, confidence: float = 0.9) -> float:
+    """Return how far the best configuration of a study (or history) can be from the optimum, with about this
+    confidence.
 
     The lowest upper bound over what was tried, less the lowest lower bound anywhere: Makarova et al., *Automatic
     Termination for Hyperparameter Optimization* (2022), eq. 4, with bounds of β standard deviations, β² = 2 log(d t²
@@ -109,7 +112,7 @@ class Outlook:
     worth: float
 
 
-def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
+def outlook(history: Any, worth: float, horizon: int = 100) -> Outlook:
     """Tell how many more trials are worth it, with an interval.
 
     Functions are drawn from the model, and each is searched as the model would search it, learning on the way. Then the
@@ -120,7 +123,7 @@ def outlook(history: History, worth: float, horizon: int = 100) -> Outlook:
     Parameters
     ----------
     history
-        At least four results.
+        A study, or a history, with at least four results.
     worth
         What a trial has to gain to be worth running, in the objective's own units: if 100 more trials should gain
         half a per cent of accuracy, 0.005 / 100.
