@@ -57,7 +57,9 @@ def import_path() -> list[str]:
 
     What is no folder stays as it is: hooks are known by such names.
     """
-    return [str(Path(p).absolute()) if Path(p).exists() else p for p in sys.path if isinstance(p, str)]
+    # what may not be looked at is nothing to Python; a path's own exists() raises an error there
+    there = [p for p in sys.path if isinstance(p, str)]
+    return [str(Path(p).absolute()) if os.path.exists(p or os.curdir) else p for p in there]  # noqa: PTH110
 
 
 @dataclass
