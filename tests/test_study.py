@@ -1378,6 +1378,68 @@ def test_a_lease_of_what_was_asked_for_is_its_own(tmp_path):
         study.tell(short, 1.0)
 
 
+def test_a_forked_process_may_end_before_the_results_come_too(tmp_path):
+    study = wt.Study({"x": (0.0, 1.0)}, storage=tmp_path / "lab.db", seed=0)
+    mine = study.ask()
+    if not (pid := os.fork()):
+        try:
+            study.ask(lease=3600)
+            study.ask()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert wt.Study(storage=tmp_path / "lab.db").ask().number == 2  # whose process has ended, by whose own name it was
+    assert [trial.attempts for trial in study.trials] == [1, 1, 2]
+    study.tell(mine, 1.0)
+
+
+def test_other_threads_ask_by_the_name_of_their_process_meanwhile():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    with study._ledger.as_nobody():
+        other = threading.Thread(target=study.ask)
+        other.start()
+        other.join()
+    assert study.trials[0].owner == study._ledger.owner
+
+
+def test_renewing_does_not_shorten_what_was_entrusted_meanwhile(monkeypatch):
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    ledger, renew = study._ledger, study._ledger.storage.renew
+    reading, goes_on = threading.Event(), threading.Event()
+
+    def renewed(study, claims, lease):
+        if lease == ledger.lease:
+            reading.set()
+            goes_on.wait()
+        return renew(study, claims, lease)
+
+    monkeypatch.setattr(ledger.storage, "renew", renewed)
+    number = study.ask().number
+    threads = [threading.Thread(target=ledger.renew), threading.Thread(target=ledger.entrust, args=([number], 3600.0))]
+    threads[0].start()
+    reading.wait()
+    threads[1].start()
+    threads[1].join(0.2)
+    goes_on.set()
+    for thread in threads:
+        thread.join()
+    assert study.trials[0].lease_until > time.time() + 3000
+
+
+def test_what_cannot_be_entrusted_is_given_back(monkeypatch):
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+
+    def full(*args):
+        raise wt.StorageError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(study._ledger.storage, "renew", full)
+        with pytest.raises(wt.StorageError):
+            study.ask(2, lease=3600)
+    assert not study._ledger.claims
+    assert [trial.number for trial in study.ask(2)] == [0, 1]
+
+
 def test_a_lease_of_what_was_asked_for_is_checked():
     with pytest.raises(wt.InvalidValue, match="ask: lease=0"):
         wt.Study({"x": (0.0, 1.0)}).ask(lease=0)
@@ -1398,10 +1460,38 @@ def test_a_line_of_progress_is_seldom_written_where_all_are_kept(capsys, monkeyp
     assert 5 <= lines.count("net") <= 8
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no")])
+def test_the_last_line_of_a_run_that_was_cut_short_is_what_came_of_it(error, capsys, monkeypatch):
+    def ends(p):
+        if p["x"] == 0.5:
+            raise error
+        return p["x"]
+
+    study = wt.Study({"x": (0.0, 1.0)}, sampler="random", seed=0)
+    study.enqueue([{"x": 0.1}, {"x": 0.2}, {"x": 0.3}, {"x": 0.5}])
+    monkeypatch.setattr("welltuned.study.progress.time", SimpleNamespace(monotonic=lambda: 0.0))
+    with pytest.raises(type(error)):
+        study.optimize(ends, n_trials=4, progress=True, catch=())
+    assert f"{3 + isinstance(error, ValueError)}/4" in capsys.readouterr().err
+
+
+def test_what_cannot_be_looked_at_in_the_end_hides_no_interrupt():
+    def look():
+        raise wt.StorageError("the disk is gone")
+
+    with pytest.raises(KeyboardInterrupt), Progress("gone", 3, True) as progress:
+        progress.update(lambda: (1, ""))
+        progress.update(look)
+        raise KeyboardInterrupt
+
+
 def test_a_result_that_lacks_a_named_objective_is_not_told_to_name_another(caplog):
     study = wt.Study({"x": (0.0, 1.0)}, direction={"accuracy": "maximize", "latency": "minimize"})
     study.optimize(lambda trial: {"accuracy": 0.9, "speed": 2.0}, n_trials=1)
     assert study.trials[0].error.endswith("lack ['latency']; return what the study has as objectives, too")
+    study = wt.Study({"x": (0.0, 1.0)}, direction={"value": "minimize", "latency": "minimize"})
+    study.optimize(lambda trial: {"latency": 0.9}, n_trials=1)
+    assert study.trials[0].error.endswith("lack ['value']; return what the study has as objectives, too")
     study = wt.Study({"x": (0.0, 1.0)})
     study.optimize(lambda trial: {"accuracy": 0.9}, n_trials=1)
     assert study.trials[0].error.endswith("; name the objective, direction={'accuracy': 'minimize'} or 'maximize'")

@@ -277,7 +277,7 @@ def _metrics(value: Any, objectives: Sequence[str]) -> tuple[dict[str, float], d
     if missing := [name for name in objectives if name not in value]:
         first = next((n for n, v in value.items() if hasattr(v, "__float__")), next(iter(value), None))
         how = "; return what the study has as objectives, too"
-        if missing == ["value"] and value:
+        if list(objectives) == ["value"] and value:
             how = f"; name the objective, direction={{{first!r}: 'minimize'}} or 'maximize'"
         raise InvalidValue(f"the objective returned the metrics {list(value)!r}, which lack {missing!r}{how}")
     metrics, notes = {name: _number(name, value[name]) for name in objectives}, {}

@@ -148,12 +148,11 @@ class Desk:
             ledger.keep_budget()
         try:
             tasks = self._claimed(study, n)
-            self._storage.renew(self.id(name), [(task.number, task.token) for task in tasks], lease)
+            ledger.entrust([task.number for task in tasks], lease)
         except BaseException:
             ledger.release_all({}, begun=False)
             raise
         for task in tasks:
-            del ledger.claims[task.number]
             self._leases[name, task.number] = task.token, lease
         if why is not None:  # there is something to evaluate after all
             study.coordinator.record_stop(None)

@@ -112,7 +112,8 @@ class Coordinator:
             )
         with self.ledger.as_nobody():
             tasks, exhausted = self.next_tasks(n)
-        self.ledger.entrust([task.number for task in tasks], lease)
+        with self._or_let_go(tasks):
+            self.ledger.entrust([task.number for task in tasks], lease)
         return tasks, exhausted
 
     def _next_of_all(self, n: int, ahead: bool) -> tuple[list[Task], bool]:
@@ -202,7 +203,7 @@ class Coordinator:
         return claimed
 
     @contextlib.contextmanager
-    def _or_let_go(self, claimed: list[Trial]) -> Iterator[None]:
+    def _or_let_go(self, claimed: Sequence[Trial | Task]) -> Iterator[None]:
         """Give claimed trials back where nobody will evaluate them after all: the block has failed.
 
         A claim that is kept would block its trial for as long as this process lives.

@@ -80,6 +80,8 @@ class Ledger:
         self._blank: History | None = None
         self._clashed: set[str] = set()
         self._lock = threading.RLock()
+        self._renewing = threading.Lock()
+        self._asking = threading.local()
         self._heart: threading.Thread | None = None
         self._rest = threading.Event()
 
@@ -275,25 +277,25 @@ class Ledger:
         budget = min((limit for limit in (self.budget, most) if limit is not None), default=None)
         with self._lock:
             self._leave_to_parent()
-            claimed = self.storage.claim(self.row.id, self.owner, self.lease, n, budget)
+            name = f"asked by {self._own_name}" if getattr(self._asking, "nobody", False) else self.owner
+            claimed = self.storage.claim(self.row.id, name, self.lease, n, budget)
             self.claims.update({t.number: t.token for t in claimed})
             self._beat()
             return [self._view(t) for t in claimed]
 
     @contextlib.contextmanager
     def as_nobody(self) -> Iterator[None]:
-        """Claim by a name that is no process's, whose end nobody can see."""
-        own = self.owner
-        self.owner = f"asked by {self._own_name}"
+        """Let this thread claim by a name that is no process's, whose end nobody can see."""
+        self._asking.nobody = True
         try:
             yield
         finally:
-            self.owner = own
+            self._asking.nobody = False
 
     @_by_name
     def entrust(self, numbers: Iterable[int], lease: float) -> None:
         """Leave claims to whoever tells their results; they run out in ``lease`` seconds, and nobody renews them."""
-        with self._lock:
+        with self._renewing, self._lock:  # or the thread that renews, by what it has read before, would shorten them
             claims = [(number, self.claims[number]) for number in numbers if number in self.claims]
             self.storage.renew(self.row.id, claims, lease)
             for number, _ in claims:
@@ -304,6 +306,7 @@ class Ledger:
         if self._process != os.getpid():
             self.owner = self._own_name = owner.current()
             self._process, self.claims, self._heart = os.getpid(), {}, None
+            self._renewing = threading.Lock()  # nobody is left here who would let go of the other one
 
     @_by_name
     def recover(self) -> bool:
@@ -420,6 +423,10 @@ class Ledger:
 
     def renew(self) -> bool:
         """Extend the leases of this process's claims; False when there are none."""
+        with self._renewing:
+            return self._renew()
+
+    def _renew(self) -> bool:
         with self._lock:
             claims = list(self.claims.items())
         if not claims:

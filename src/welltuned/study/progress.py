@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+from welltuned.errors import WelltunedError
 
 REDRAWN = 0.1  # seconds between two looks at what the line shows, about as often as it is drawn
 EVERY = 1.0  # from one line to the next where all of them are kept, or sent to a browser
@@ -110,8 +113,10 @@ class Progress:
     ) -> None:
         if self._bar is None:
             return
+        # what ends a run is not to give way to a storage that cannot be read then
+        silent = contextlib.nullcontext() if kind is None else contextlib.suppress(WelltunedError)
         try:
-            if kind is None:
+            with silent:
                 self._draw()
         finally:
             self._bar.stop()
