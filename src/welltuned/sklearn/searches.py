@@ -34,7 +34,7 @@ COMMON = """    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, 
         Seconds after which no further fold is started, once one candidate has all of its folds. A candidate that is not
         complete then is left out; with ``storage`` the next ``fit`` goes on with it.
     progress
-        True or False for the live line; unless given, it is shown on a terminal.
+        True or False for the live line; unless given, it is shown on a terminal and in a notebook.
     racing
         True leaves out the remaining folds of a candidate that can hardly win any more, judged fold by fold as in
         :class:`welltuned.Race`; ``Race(alpha=0.01)`` is more careful. Such a candidate has NaN for the folds that were
