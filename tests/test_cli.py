@@ -650,7 +650,7 @@ def test_tune_of_a_program_that_never_works(refuse, program, words):
 def test_without_a_standard_output_nothing_fails(monkeypatch):
     """As of a daemon, or of a shell that has closed it; and whatever COLUMNS says."""
     run("run", "train.py:objective", "-n", 2, "--seed", 0)
-    for columns, stream in (("", io.StringIO()), ("wide", io.StringIO()), ("200", None)):
+    for columns, stream in [*((text, io.StringIO()) for text in ("", "wide", "0")), ("200", None)]:
         monkeypatch.setenv("COLUMNS", columns)
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", stream)

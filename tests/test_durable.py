@@ -277,7 +277,7 @@ SPACE = {"x": (-1.0, 1.0), "y": (0.0, 1.0), "z": ["a", "b"]}
     [("auto", None, 24, 5), ("tpe", "median", 40, 2), ("random", "median", 40, 2)],
 )
 def test_d17_timing_decides_nothing(sampler, scheduler, n, times):
-    """Eight workers, random sleeps, failures and pruning, five times: the same table, and it can be derived again."""
+    """Eight workers, random sleeps, failures and pruning: the same table each time, and it can be derived again."""
     tables = []
     for _ in range(times):
         study = wt.Study(SPACE, seed=0, sampler=sampler, scheduler=scheduler)

@@ -118,7 +118,7 @@ def console() -> Any:
     from rich.console import Console
 
     columns = os.environ.get("COLUMNS", "")
-    width = None if is_terminal(sys.stdout) else int(columns) if columns.isdecimal() else 200
+    width = None if is_terminal(sys.stdout) else (int(columns) if columns.isdecimal() else 0) or 200
     # names and values may hold brackets, which are not markup
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
