@@ -9,7 +9,7 @@ import numpy as np
 from welltuned.history import History
 from welltuned.pareto import penalised
 from welltuned.samplers.qmc import spread
-from welltuned.space import Categorical, Params, Space
+from welltuned.space import Categorical, Params, Space, codec
 from welltuned.streams import origin
 from welltuned.surrogate.maximise import neighbours
 
@@ -30,18 +30,17 @@ def overlooked(space: Space, history: History, rng: np.random.Generator) -> list
 
     A strategy that has settled does not come to what is added to its space, or to what it has passed over.
     """
-    known = np.flatnonzero(history.observed)
-    late = {
-        j: len(p.choices)
-        for j, p in enumerate(space.values())
-        if isinstance(p, Categorical) and ENOUGH * len(p.choices) <= len(known)
-    }
-    if not late:
+    known, missing = np.flatnonzero(history.observed), {}
+    for j, parameter in enumerate(space.values()):
+        if isinstance(parameter, Categorical) and ENOUGH * len(parameter.choices) <= len(known):
+            had = codec.indices(parameter, history.unit[:, j])
+            if new := np.setdiff1d(np.arange(len(parameter.choices)), had).tolist():
+                missing[j] = parameter, new
+    if not missing:
         return []
     losses = penalised(history.losses[known, 0], history.violations[known])
     around = neighbours(space, history.unit[known[losses.argmin()]], rng)
-    new = np.zeros(len(around), dtype=bool)
-    for j, cells in late.items():
-        had, has = (np.floor(unit[:, j] * cells) for unit in (history.unit, around))
-        new |= ~np.isnan(has) & ~np.isin(has, had)
-    return space.decode(around[new], activated=True)
+    wanted = np.zeros(len(around), dtype=bool)
+    for j, (parameter, new) in missing.items():
+        wanted |= np.isin(codec.indices(parameter, around[:, j]), new)
+    return space.decode(around[wanted], activated=True)

@@ -5,7 +5,7 @@ Symbols: f the model's mean; A and B two independent samples of the space; A_j t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -92,10 +92,10 @@ def importance(
         if model is None:
             return {}
         if among < 1.0:
-            draws = min(int(np.ceil(samples * PER_SAMPLE / among)), MOST_DRAWS)
+            sample = _Samples.of(model, min(int(np.ceil(samples * PER_SAMPLE / among)), MOST_DRAWS), rng)
             # what is far worse would leave no scale for the differences among the best
-            ceiling = model.loss(_Best.of(model, among, draws, rng).ceiling)
-            best = _Best.of(fitted(history, objective, rng, ceiling) or model, among, draws, rng)
+            ceiling = model.loss(_Best.of(sample, among).ceiling)
+            best = _Best.of(replace(sample, model=fitted(history, objective, rng, ceiling) or model), among)
             return _sorted({name: best.share(columns) for name, columns in columns_of(model.space).items()})
         sample = _Samples.of(model, samples, rng)
         share = sample.alone if alone else sample.total
@@ -269,12 +269,11 @@ class _Best:
     active: np.ndarray
 
     @classmethod
-    def of(cls, model: Fitted, among: float, draws: int, rng: np.random.Generator) -> _Best:
-        """Keep the best of so many draws from the whole space."""
-        sample = _Samples.of(model, draws, rng)
+    def of(cls, sample: _Samples, among: float) -> _Best:
+        """Keep the best of a sample of the whole space."""
         f = sample.first.f
         best = f <= np.quantile(f, among)
-        return cls(model, f[best], sample.A[best], sample.first.active[best])
+        return cls(sample.model, f[best], sample.A[best], sample.first.active[best])
 
     @property
     def ceiling(self) -> float:
