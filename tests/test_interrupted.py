@@ -1,5 +1,6 @@
 """Studies that are interrupted, shared and looked at in the middle of things."""
 
+import sys
 import threading
 from pathlib import Path
 
@@ -90,6 +91,57 @@ def test_a_claim_that_was_lost_track_of_is_taken_back(path):
     study._ledger.claims.clear()  # as an interrupt right after the claim was stored would
     study.optimize(x, n_trials=3)
     assert [t.state for t in study.trials] == [State.COMPLETE] * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 2}, {"deterministic": True}, {"sampler": "bayes"}])
+def test_an_interrupt_right_after_a_claim_was_stored_leaves_nothing_running(storage, options, monkeypatch):
+    study = new(storage, sampler=options.get("sampler", "random"))
+    how = {name: value for name, value in options.items() if name != "sampler"}
+    claim, calls = study._ledger.storage.claim, []
+
+    def interrupted(*args):
+        claimed = claim(*args)
+        calls.append(len(claimed))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return claimed
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(study._ledger.storage, "claim", interrupted)
+        study.optimize(x, n_trials=90, **how)
+    states = [t.state for t in study.trials]
+    assert states[-1] is State.WAITING and State.RUNNING not in states
+    assert study.stop_reason == "interrupted"
+    assert not any(t.attempts for t in study.trials if t.state is State.WAITING)
+    study.optimize(x, n_trials=len(states))
+    assert [t.state for t in study.trials] == [State.COMPLETE] * len(states)
+
+
+@pytest.mark.parametrize("block", ["_at_once", "together"])
+def test_an_interrupt_between_entering_a_block_and_what_is_in_it_leaves_it(path, block):
+    """Whoever kept the traceback, as notebooks do, kept a transaction open, and what was stored next was undone."""
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_name != "__enter__" or not frame.f_code.co_filename.endswith("contextlib.py"):
+            return trace if event == "call" else None
+        entered = getattr(frame.f_locals["self"], "gen", None)
+        if event == "return" and entered is not None and entered.__name__ == block and len(study.trials) > 20:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    study, before = new(path), sys.gettrace()
+    with pytest.raises(KeyboardInterrupt) as kept:
+        try:
+            sys.settrace(trace)
+            study.optimize(x, n_trials=500)
+        finally:
+            sys.settrace(before)
+    assert kept.value.__traceback__ is not None and study.stop_reason == "interrupted"
+    n = len(study.trials)
+    assert 20 < n < 500 and not [t for t in study.trials if t.state is State.RUNNING]
+    study.optimize(x, n_trials=n + 3)
+    assert [t.state for t in wt.Study(storage=path).trials] == [State.COMPLETE] * (n + 3)
 
 
 def test_an_interrupt_while_results_are_read_loses_none(path, monkeypatch):

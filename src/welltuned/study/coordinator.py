@@ -54,6 +54,7 @@ class Coordinator:
         #: how often a trial is begun before it is given up; each of its reports is worth one more
         self.attempts = MOST_DEATHS
         self._held: Trial | None = None
+        self._block: contextlib.AbstractContextManager[None] = contextlib.nullcontext()  # what is stored at once
         self._ahead: dict[int, Mapping[str, Any]] = {}  # of trials claimed ahead: where their proposals came from
         self._infinite: tuple[Space, bool] | None = None
         self._alone = threading.Lock()
@@ -357,17 +358,19 @@ class Coordinator:
         """Whether several trials may be claimed and stored as one change: nobody looks at what comes in between."""
         return self.is_blind and not self.promotion.possible
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> contextlib.AbstractContextManager[None]:
         """Store all that happens in the block at once, where finding the next configuration takes no time."""
-        if not self.may_group:
-            yield
-            return
-        claims = self.ledger.held()
+        self._block = self._at_once() if self.may_group else contextlib.nullcontext()
+        return self._block
+
+    @contextlib.contextmanager
+    def _at_once(self) -> Iterator[None]:
+        claims, block = self.ledger.held(), self.ledger.storage.together(self.ledger.row.id)
         try:
-            with self.ledger.storage.together(self.ledger.row.id):
+            with block:
                 yield
         except BaseException as error:
+            block.__exit__(type(error), error, error.__traceback__)  # see interrupt()
             # nothing of it was stored: what has ended since is as it was before, whatever was read amid it
             self.ledger.forget()
             self.ledger.regain(claims)
@@ -519,7 +522,11 @@ class Coordinator:
 
     def interrupt(self, before: Mapping[int, int] | None = None) -> None:
         """Leave no trial running after Ctrl-C, but those that were asked for before."""
+        # where it came between entering a block and what is in it, nobody has left the block, and whoever keeps the
+        # traceback keeps it open: what is stored from now on would be part of it, and be undone with it
+        self._block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
         self.ledger.release_all(before or {}, begun=False)  # the trial is not to blame
+        self.ledger.recover()  # it may have come when a claim was stored, and before that was known here
         self.record_stop(INTERRUPTED)
 
     def give_back(self, before: Mapping[int, int] | None = None) -> None:

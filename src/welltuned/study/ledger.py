@@ -311,7 +311,7 @@ class Ledger:
     @_by_name
     def recover(self) -> bool:
         """Give back the claims of processes on this machine that are gone, and those that were lost track of here, by
-        an interrupt at the wrong moment; tell whether there were any.
+        an interrupt at the wrong moment, before anything was evaluated; tell whether there were any.
         """
         self._recovered, found = time.monotonic(), False
         with self._lock:
@@ -320,7 +320,8 @@ class Ledger:
             dead = {name for name in {name for *_, name in others} if name == self._own_name or owner.is_dead(name)}
             for number, token, name in others:
                 if name in dead:
-                    found |= self.storage.release(self.row.id, number, token, drop=False)
+                    begun = name != self._own_name
+                    found |= self.storage.release(self.row.id, number, token, drop=False, begun=begun)
         return found
 
     @property
