@@ -48,7 +48,8 @@ class Coordinator:
         self.folders = None if checkpoints is None else Folders(checkpoints)
         self.breeding = Breeding(ledger, scheduler, self.folders)
         self._said: str | None = None
-        self._missed = self._lacked = self._objected = False
+        self._critic = scheduler if isinstance(scheduler, Critic) else None
+        self._missed = self._lacked = False
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
         self.window: int | None = None
         #: how often a trial is begun before it is given up; each of its reports is worth one more
@@ -480,12 +481,12 @@ class Coordinator:
 
     def _check_reports(self, number: int, outcome: Outcome) -> None:
         """Say once that the scheduler is given what it cannot judge, where it says so."""
-        if self._objected or not isinstance(self.scheduler, Critic) or outcome.state is not State.COMPLETE:
+        if self._critic is None or outcome.state is not State.COMPLETE:
             return
         trial = self.ledger.trial(number)
         results = {name: outcome.metrics[name] for name in self.ledger.row.directions if name in outcome.metrics}
-        if trial is not None and (why := self.scheduler.objection(trial.reports, results)):
-            self._objected = True
+        if trial is not None and (why := self._critic.objection(trial.reports, results)):
+            self._critic = None
             log.warning("trial %d %s", number, why)
 
     def settle(self, task: Task) -> None:
