@@ -123,3 +123,8 @@ def test_d23_every_public_name_can_be_imported():
         assert getattr(wt, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = wt.nonsense
+
+
+def test_what_is_done_with_a_study_needs_no_import_of_its_own():
+    loaded = loaded_by("import welltuned as wt; wt.report.write_report, wt.stats.importance, wt.plots.slices, dir(wt)")
+    assert not loaded & {"plotly", "pandas", "sklearn"}

@@ -43,8 +43,13 @@ _HOMES = {
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
+# what is done with a study once it is there: wt.report.write_report(study, "study.html")
+_MODULES = ("plots", "report", "stats")
 
 if TYPE_CHECKING:
+    from welltuned import plots as plots
+    from welltuned import report as report
+    from welltuned import stats as stats
     from welltuned.errors import (
         DamagedStorage,
         InactiveParameter,
@@ -142,6 +147,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"welltuned.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'welltuned' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
@@ -150,4 +157,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])

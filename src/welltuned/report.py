@@ -76,7 +76,7 @@ TITLES = {
 BEST, WORTH = 0.25, 0.05  # share of a space that is looked at by itself, and share from which a parameter is named there
 STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--line:#e4e7eb;--accent:#2563eb;--paper:#fff;--back:#f5f7fa}
-*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55
+*{box-sizing:border-box}html{scrollbar-gutter:stable}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55
 system-ui,-apple-system,"Segoe UI", "Noto Sans SC",sans-serif}main{max-width:1120px;margin:0 auto;padding:32px 20px
 64px}h1{font-size:26px;margin:0 0 4px} h2{font-size:18px;margin:0 0 2px}p{margin:0 0
 12px;color:var(--soft)}section{background:var(--paper);border:1px solid var(--line); border-radius:10px;padding:20px
