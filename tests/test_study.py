@@ -1741,6 +1741,33 @@ def test_a_word_of_another_tuner_says_what_it_is_here(option, write):
             call(space=[(0, 1)], **option)
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("trials_dataframe", r"study\.to_frame\(\)"),
+        ("add_trial", r"study\.add\(params, value\)"),
+        ("report", r"wt\.report\.write_report\(study, "),
+        ("direction", r"study\.directions"),
+    ],
+)
+def test_an_attribute_of_another_tuners_study_says_what_to_write(name, instead):
+    study = new()
+    with pytest.raises(AttributeError, match=f"^'Study' object has no attribute '{name}'; write {instead}"):
+        getattr(study, name)
+    assert not hasattr(study, name)
+
+
+def test_other_attributes_that_are_not_there_fail_as_ever(monkeypatch):
+    study = new()
+    with pytest.raises(AttributeError, match=r"^'Study' object has no attribute 'nonsense'$"):
+        _ = study.nonsense
+    monkeypatch.setattr(wt.Study, "space", property(lambda _: [].nonsense))
+    with pytest.raises(AttributeError, match=r"^'list' object has no attribute 'nonsense'$"):
+        _ = study.space  # of what a property does, the error stays
+    with pytest.raises(AttributeError, match=r"^module 'welltuned' has no attribute 'create_study'; write wt\.Study\("):
+        _ = wt.create_study
+
+
 def test_an_argument_of_another_call_says_of_which():
     with pytest.raises(wt.InvalidType, match=r"^Study: unknown argument 'n_jobs'; write workers= of optimize$"):
         new(n_jobs=2)

@@ -45,6 +45,18 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 # what is done with a study once it is there: wt.report.write_report(study, "study.html")
 _MODULES = ("plots", "report", "stats")
+# what other tuners have by that name, and what it is here
+_ELSEWHERE = {
+    "create_study": "write wt.Study(space, storage=…)",
+    "load_study": "write wt.Study(storage=…, name=…)",
+    "fmin": "write wt.minimize(objective, space, n_trials)",
+    **dict.fromkeys(("visualization", "plot"), "see wt.plots"),
+    **dict.fromkeys(
+        ("BayesSearchCV", "GridSearchCV", "RandomizedSearchCV", "OptunaSearchCV"), "searches are in welltuned.sklearn"
+    ),
+    **dict.fromkeys(("TPESampler", "GPSampler", "RandomSampler"), "write sampler='tpe', or see wt.SAMPLERS"),
+    **dict.fromkeys(("MedianPruner", "HyperbandPruner"), "write scheduler='median', or see wt.SCHEDULERS"),
+}
 
 if TYPE_CHECKING:
     from welltuned import plots as plots
@@ -150,7 +162,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"welltuned.{name}")
     if name not in _HOME:
-        raise AttributeError(f"module 'welltuned' has no attribute {name!r}")
+        instead = f"; {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module 'welltuned' has no attribute {name!r}{instead}")
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

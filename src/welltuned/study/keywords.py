@@ -1,11 +1,11 @@
-"""What other tuners call the arguments of a study, for the error about a keyword that is none of ours."""
+"""What other tuners call the arguments and attributes of a study, for the error about one that is none of ours."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable
 from inspect import signature
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from welltuned.errors import InvalidType
 
@@ -28,6 +28,19 @@ OTHERWISE = {  # what is said here in another way
     **dict.fromkeys(("x0", "points_to_evaluate"), "study.enqueue(…), or study.add(…) with values, of wt.Study"),
     "args": "lambda x: f(x, …)",
     "load_if_exists": "nothing: a study that is there goes on",
+}
+ATTRIBUTES = {  # what other tuners' studies have
+    **dict.fromkeys(("trials_dataframe", "get_dataframe", "results_df"), "study.to_frame()"),
+    **dict.fromkeys(("get_trials", "results"), "study.trials"),
+    **dict.fromkeys(("add_trial", "add_trials"), "study.add(params, value), or study.add([…])"),
+    **dict.fromkeys(("report", "save_report"), "wt.report.write_report(study, 'study.html')"),
+    **dict.fromkeys(("plot", "visualize"), "wt.plots.history(study), or another figure of wt.plots"),
+    **dict.fromkeys(("importance", "importances", "get_param_importances"), "wt.stats.importance(study)"),
+    **dict.fromkeys(("metric_names", "set_metric_names"), "study.objectives, named by direction="),
+    "direction": "study.directions",
+    "study_name": "study.name",
+    "suggest": "study.ask()",
+    "observe": "study.tell(trial, value)",
 }
 #: the arguments of each call that is marked, by its name
 TAKEN: dict[str, tuple[str, ...]] = {}
@@ -56,6 +69,18 @@ def check_keywords(name: str, given: Iterable[str], taken: Collection[str]) -> N
     """
     if unknown := sorted(set(given) - set(taken)):
         raise InvalidType(f"{name}: unknown argument {unknown[0]!r}; {_instead(unknown[0], taken)}")
+
+
+class Hinting:
+    """Say of an attribute that is not there, and that other tuners' studies have, what to write instead."""
+
+    if not TYPE_CHECKING:  # to a type checker, every name would be one
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ATTRIBUTES:
+                return object.__getattribute__(self, name)  # which fails as it has failed, within a property too
+            kind = type(self).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}; write {ATTRIBUTES[name]}")
 
 
 def _instead(word: str, taken: Collection[str]) -> str:

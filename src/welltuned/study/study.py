@@ -57,7 +57,7 @@ from welltuned.study.checks import (
 )
 from welltuned.study.coordinator import MOST_DEATHS, Coordinator, checkpoint_folder
 from welltuned.study.incoming import Added, already_there, as_enqueued, firsts, is_one, read_row, record_of, rows_of
-from welltuned.study.keywords import checks_keywords
+from welltuned.study.keywords import Hinting, checks_keywords
 from welltuned.study.ledger import BUDGET, LEASE, Ledger
 from welltuned.study.loop import Callback, Options, run
 from welltuned.study.notes import as_attributes
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("welltuned")
 
 
-class Study:
+class Study(Hinting):
     """Search a space for the best value of an objective.
 
     Parameters
