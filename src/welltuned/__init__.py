@@ -50,6 +50,10 @@ _ELSEWHERE = {
     "create_study": "write wt.Study(space, storage=…)",
     "load_study": "write wt.Study(storage=…, name=…)",
     "fmin": "write wt.minimize(objective, space, n_trials)",
+    **dict.fromkeys(("Real", "Uniform", "uniform"), "write wt.Float(low, high)"),
+    **dict.fromkeys(("LogUniform", "loguniform"), "write wt.Float(low, high, log=True)"),
+    **dict.fromkeys(("Integer", "randint"), "write wt.Int(low, high)"),
+    **dict.fromkeys(("Choice", "choice"), "write wt.Categorical([…])"),
     **dict.fromkeys(("visualization", "plot"), "see wt.plots"),
     **dict.fromkeys(
         ("BayesSearchCV", "GridSearchCV", "RandomizedSearchCV", "OptunaSearchCV"), "searches are in welltuned.sklearn"
