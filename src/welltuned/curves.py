@@ -95,6 +95,9 @@ class Parts:
         How much of a training they are, on a logarithmic scale: 0 for the first step, 1 for the last one; shape (q,).
     ends, sds
         Where they are expected to end, and how far others strayed from what was to be expected, shapes (q, m).
+    jitters
+        How far they would stray if the gain of each step had nothing to do with those of the others, shape (q, m): all
+        that is left of ``sds`` for a process that learns by itself how a part differs from a whole training.
     resting
         Which of them are all that there is of a trial, shape (q,). The others come from trials that went on.
     """
@@ -103,6 +106,7 @@ class Parts:
     shares: np.ndarray
     ends: np.ndarray
     sds: np.ndarray
+    jitters: np.ndarray
     resting: np.ndarray
 
 
@@ -152,18 +156,14 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     if folds is not None:
         q, expected = len(rests), [expected_means(found[i], *folds) for i in rests]
         means, sds = (np.array(column) for column in zip(*expected, strict=True))
-        return Parts(np.array(list(rests)), np.ones(q), means, sds, np.ones(q, dtype=bool))
+        return Parts(np.array(list(rests)), np.ones(q), means, sds, sds, np.ones(q, dtype=bool))
     steps = np.unique(np.concatenate([found[i].steps for i in compared]))
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).astype(int))]
-    last = np.array([results[i] - found[i].losses[-1] for i in compared if i not in rests]).reshape(-1, 1, m)
+    last = np.array([results[i] - found[i].losses[-1] if i not in rests else np.full(m, np.nan) for i in compared])
     table = np.array([_at(found[i], steps) for i in compared])
-    gains = np.diff(table, axis=1)
-    unit = unit_of(max(np.abs(v[np.isfinite(v)]).max(initial=0.0) for v in (gains, last)))
-    # of all the steps to come, and of the last one
-    average, variance = (
-        np.cumsum(np.vstack([end, moments[::-1]]), axis=0)[::-1]
-        for moments, end in zip(_moments(gains / unit), _moments(last / unit), strict=True)
-    )
+    gains = np.concatenate([np.diff(table, axis=1), last[:, None]], axis=1)
+    unit = unit_of(np.abs(gains[np.isfinite(gains)]).max(initial=0.0))
+    average, variance, jitter = _to_come(gains / unit)
     places, counts = np.unique(list(rests.values()), return_counts=True)
     milestones = places[np.argsort(-counts, kind="stable")[:MILESTONES]].tolist()
     passed = [(i, s) for i, curve in found.items() for s in milestones if curve.steps[-1] > s and s in curve.steps]
@@ -174,7 +174,8 @@ def parts(trials: Sequence[Trial], directions: Mapping[str, str], results: np.nd
     begun = first - steps[0]  # steps that begin with 0 count from 1
     whole = max(np.log((steps[-1] + begun) / first), np.log(2.0))
     shares = np.log((reached + begun) / first) / whole
-    return Parts(of, shares, losses + unit * average[at], unit * np.sqrt(variance[at]), np.arange(len(of)) < len(rests))
+    sds, jitters = unit * np.sqrt(variance[at]), unit * np.sqrt(jitter[at])
+    return Parts(of, shares, losses + unit * average[at], sds, jitters, np.arange(len(of)) < len(rests))
 
 
 def _folds(
@@ -244,13 +245,16 @@ def _at(curve: Curve, steps: np.ndarray) -> np.ndarray:
     return np.column_stack([np.interp(steps, curve.steps, y, np.nan, np.nan) for y in curve.losses.T])
 
 
-def _moments(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return averages and variances over the first axis of gains, shape (n, k, m); 0 where none is known.
+def _to_come(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the average of what is gained from each step on, the variance of what one more trial gains, and what that
+    variance would be if the gains of different steps had nothing to do with each other.
+
+    ``gains`` by step, shape (n, k, m); the results have shape (k, m). Who gains little in one step gains little in the
+    next ones too, so covariances count, each of the trials that made both steps. How much others may differ from one or
+    two that went on is not known; their own average divided by their number is added to it.
 
     Losses that rise far beyond what is usual have diverged, and say nothing of the others: they are clipped.
     """
-    if not len(gains):
-        return np.zeros(gains.shape[1:]), np.zeros(gains.shape[1:])
     known = np.isfinite(gains)
     filled = np.where(known.any(axis=0) & ~known, np.nan, np.where(known, gains, 0.0))
     middle = np.nanmedian(filled, axis=0)
@@ -258,4 +262,19 @@ def _moments(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     clipped = np.where(known, np.minimum(np.where(known, gains, 0.0), most), 0.0)
     count = np.maximum(known.sum(0), 1)
     average = clipped.sum(0) / count
-    return average, np.where(known, (clipped - average) ** 2, 0.0).sum(0) / count
+    strayed, nothing = np.where(known, clipped - average, 0.0), average / count
+    alone = (strayed**2).sum(0) / count
+    n = np.maximum(_products(known.astype(float)), 2.0)  # a single one does not stray
+    covariance = _products(strayed) * (1 + 1 / n) / (n - 1) + _products(nothing[None])
+    backwards = covariance[:, ::-1, ::-1]
+    total = np.cumsum(np.cumsum(backwards, axis=1), axis=2).diagonal(axis1=1, axis2=2)
+    # that the steps to come make up for each other is not believed
+    largest = np.maximum.accumulate(backwards.diagonal(axis1=1, axis2=2), axis=1)
+    to_come, jitter = (np.cumsum(by_step[::-1], axis=0)[::-1] for by_step in (average, alone))
+    return to_come, np.maximum(total, largest)[:, ::-1].T, jitter
+
+
+def _products(rows: np.ndarray) -> np.ndarray:
+    """Return the sums over n of products of any two of the k entries, shape (m, k, k), of rows of shape (n, k, m)."""
+    by_objective = np.ascontiguousarray(rows.transpose(2, 0, 1))
+    return by_objective.transpose(0, 2, 1) @ by_objective

@@ -280,21 +280,30 @@ class History:
 
     @property
     def sems(self) -> np.ndarray:
-        """Standard errors of the objectives, shape (n, m); NaN where none was given."""
+        """Standard errors of the objectives, shape (n, m); NaN where none was given.
+
+        That of a pruned or paused trial is the doubt of where it would have ended, too.
+        """
         return self._results[1]
 
+    @property
+    def jitters(self) -> np.ndarray:
+        """What is left of :attr:`sems` where it is known how much of a training was observed, shape (n, m)."""
+        return self._results[2]
+
     @cached_property
-    def _results(self) -> tuple[np.ndarray, np.ndarray]:
+    def _results(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         arrays = self._arrays
         if self.parts is None:
-            return arrays.losses, arrays.sems
-        losses, sems, rest = arrays.losses.copy(), arrays.sems.copy(), self.parts.resting
+            return arrays.losses, arrays.sems, arrays.sems
+        losses, sems, jitters, rest = arrays.losses.copy(), arrays.sems.copy(), arrays.sems.copy(), self.parts.resting
         # beside results that are uncertain themselves, what is expected to be one is no more certain than they are
         known = np.isfinite(sems).any(axis=0)
         usual = np.array([np.nanmedian(sems[:, j]) if known[j] else 0.0 for j in range(sems.shape[1])])
         at = self.parts.trials[rest]
         losses[at], sems[at] = self.parts.ends[rest], np.hypot(self.parts.sds[rest], usual)
-        return losses, sems
+        jitters[at] = np.hypot(self.parts.jitters[rest], usual)
+        return losses, sems, jitters
 
     @cached_property
     def parts(self) -> Parts | None:

@@ -206,7 +206,7 @@ def fit_model(
     warps = bool((unit == unit).sum(axis=1).max() <= MOST_WARPED)
     fits = _Fits(rng, warps, members, plain, winsor, trend and len(y) <= EARLY, noise, bool(history.space.conditional))
     failed = history.unit[history.failed][-MODEL_POINTS // 2 :]
-    sems = history.sems[observed]
+    sems = (history.jitters if embed.partial else history.sems)[observed]
     success = fits.success(embed, unit[kept], failed) if len(failed) else None
     feigned = None if success is None else (embed(failed), _doubt(success, len(failed)))
     measured = history.complete[observed]  # what a pruned trial would have reached is doubtful, and has no derivatives
@@ -254,7 +254,7 @@ class _Looks:
             shares[seen.trials[seen.resting]] = seen.shares[seen.resting]
             on = ~seen.resting & np.isin(seen.trials, observed)
             of = np.searchsorted(observed, seen.trials[on])
-            passed = np.column_stack([seen.shares[on], seen.ends[on, j], seen.sds[on, j]])
+            passed = np.column_stack([seen.shares[on], seen.ends[on, j], seen.jitters[on, j]])
         return cls(history.unit[observed], y, sems, shares[observed], of, passed)
 
     def data(
