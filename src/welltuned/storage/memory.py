@@ -27,6 +27,16 @@ class _Study:
     used: set[int] = field(default_factory=set)  # numbers that count towards a budget
     by_key: dict[str, set[int]] = field(default_factory=dict)
     next: int = 0
+    torn: bool = False  # a change has begun, and not come to its end
+
+    def mend(self) -> None:
+        """Derive all else from the trials, where an interrupt came in the middle of a change."""
+        self.waiting, self.running, self.used, self.by_key, self.next = set(), set(), set(), {}, 0
+        trials = sorted(self.trials.values(), key=lambda t: t.revision)
+        for trial in trials:
+            self.index(trial)
+        self.changed = {t.number: t.revision for t in trials}
+        self.torn = False
 
     def index(self, trial: Trial) -> None:
         """Keep the sets in step with a trial, so that a claim need not look at all of them."""
@@ -75,6 +85,8 @@ class MemoryStorage:
         found = self._studies[study - 1] if 1 <= study <= len(self._studies) else None
         if found is None:
             raise UnknownStudy(f"there is no study {study} in memory")
+        if found.torn:
+            found.mend()
         return found
 
     def update(
@@ -137,6 +149,7 @@ class MemoryStorage:
     def _put(self, study: _Study, trial: Trial) -> Trial:
         study.revision += 1
         trial = trial.but(revision=study.revision)
+        study.torn = True
         before = study.trials.get(trial.number)
         if before is not None and before.key is not None and before.key != trial.key:
             study.by_key[before.key].discard(trial.number)
@@ -144,6 +157,7 @@ class MemoryStorage:
         study.index(trial)
         study.changed.pop(trial.number, None)
         study.changed[trial.number] = study.revision
+        study.torn = False
         self._changed.notify_all()
         return trial
 
@@ -287,11 +301,13 @@ class MemoryStorage:
                 return False
             if drop and trial.params is None:
                 found.revision += 1
+                found.torn = True
+                found.dropped.append((found.revision, number, token))  # first: it counts once the trial is gone
                 del found.trials[number], found.changed[number]
                 found.running.discard(number)
                 found.used.discard(number)
                 found.next = max(found.trials, default=-1) + 1
-                found.dropped.append((found.revision, number, token))
+                found.torn = False
             else:
                 attempts = trial.attempts - (not begun)
                 self._put(found, trial.but(state=State.WAITING, owner=None, lease_until=None, attempts=attempts))
