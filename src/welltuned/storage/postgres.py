@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from welltuned.errors import InvalidValue, StorageError, UnknownStudy, require
+from welltuned.errors import InvalidValue, StorageError, UnknownStudy, WelltunedError, require
 from welltuned.storage import records
 from welltuned.storage.masking import masked
 from welltuned.storage.protocol import Changes, StudyRow
@@ -134,6 +135,17 @@ class PostgresStorage(SQLStorage):
                 run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                 migrate(run, DIALECT, self.where, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()))
 
+    def _abandon(self) -> None:
+        """See :meth:`SQLStorage._abandon`.
+
+        psycopg would take what nobody has left for a transaction around all that follow, and counts them; so the
+        connection is closed, unless the operation was refused in an orderly way.
+        """
+        with self._lock:
+            db = self._connection if self._pid == os.getpid() else None
+            if db is not None and not isinstance(sys.exc_info()[1], WelltunedError):
+                db.close()
+
     def _again(self, action: Callable[[], T], patience: float | None = None) -> T:
         """Do something, and do it again as long as the connection breaks on the way.
 
@@ -143,7 +155,7 @@ class PostgresStorage(SQLStorage):
         import psycopg
 
         with self._lock:
-            if getattr(self._open, "writing", None) is not None:
+            if self._shared is not None:
                 return action()  # within together(), which is done again as a whole, or not at all
             deadline, pause, self._fresh = None, 0.05, True
             while True:
@@ -184,7 +196,7 @@ class PostgresStorage(SQLStorage):
     def _read(self) -> Iterator[Run]:
         """See :meth:`SQLStorage._read`."""
         db = self._db()
-        if getattr(self._open, "writing", None) is not None:
+        if self._shared is not None:
             yield _runner(db)
             return
         with db.transaction():

@@ -11,10 +11,11 @@ import json
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from welltuned.errors import UnknownStudy
 from welltuned.storage import records
@@ -94,6 +95,8 @@ RELEASE = f"""
         revision = :revision
     WHERE {RETURNABLE} RETURNING number"""
 BLANK = Trial(0, State.RUNNING, attempts=1)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -106,6 +109,25 @@ class Writing:
     directions: str = "{}"
     now: float = 0.0
     changed: bool = True
+    over: bool = False  # of one that together() held open
+
+
+def _or_not_at_all(method: Callable[Concatenate[SQLStorage, P], T]) -> Callable[Concatenate[SQLStorage, P], T]:
+    """Let an operation that fails leave no transaction open.
+
+    An interrupt may come between entering a block and what is in it, or between that and leaving the block: then nobody
+    leaves it for as long as the traceback is kept, as notebooks do. A function's own ``try`` has no such gap.
+    """
+
+    @wraps(method)
+    def act(storage: SQLStorage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(storage, *args, **kwargs)
+        except BaseException:
+            storage._abandon()
+            raise
+
+    return act
 
 
 class SQLStorage:
@@ -116,7 +138,7 @@ class SQLStorage:
     where: str
 
     def __init__(self) -> None:
-        self._open = threading.local()  # the transaction that each thread holds open, if any
+        self._open = threading.local()  # the transaction that each thread has held open last
 
     @abstractmethod
     def _read(self) -> AbstractContextManager[Run]:
@@ -130,23 +152,35 @@ class SQLStorage:
     def _transaction(self, study: int | None) -> AbstractContextManager[Writing]:
         """Return a transaction, with the revision of ``study`` raised in it."""
 
+    @abstractmethod
+    def _abandon(self) -> None:
+        """Undo what this thread has begun outside of :meth:`together` and nobody has ended."""
+
+    @property
+    def _shared(self) -> Writing | None:
+        """The transaction that :meth:`together` holds open in this thread."""
+        writing: Writing | None = getattr(self._open, "writing", None)
+        return None if writing is None or writing.over else writing
+
     @contextmanager
     def together(self, study: int) -> Iterator[None]:
         """See :meth:`Storage.together`."""
-        with self._transaction(study) as writing:
-            writing.changed = False
-            try:
-                self._open.writing = writing
-                yield
-            finally:
-                # an interrupted block may be cleared away later than it ended
-                if getattr(self._open, "writing", None) is writing:
-                    self._open.writing = None
+        try:
+            with self._transaction(study) as writing:
+                writing.changed = False
+                try:
+                    self._open.writing = writing
+                    yield
+                finally:
+                    writing.over = True  # whatever this thread has open by now, where it is cleared away later
+        except BaseException:
+            self._abandon()
+            raise
 
     @contextmanager
     def _write(self, study: int | None = None) -> Iterator[Writing]:
         """Return a transaction, or the one that :meth:`together` holds open."""
-        shared: Writing | None = getattr(self._open, "writing", None)
+        shared = self._shared
         if shared is None:
             with self._transaction(study) as writing:
                 yield writing
@@ -184,6 +218,7 @@ class SQLStorage:
 
     # studies
 
+    @_or_not_at_all
     def open(self, row: StudyRow) -> StudyRow:
         """See :meth:`Storage.open`."""
         with self._read() as run:
@@ -224,16 +259,19 @@ class SQLStorage:
             raise self._unknown(study)
         return found[0]
 
+    @_or_not_at_all
     def studies(self) -> list[StudyRow]:
         """See :meth:`Storage.studies`."""
         with self._read() as run:
             return self._rows(run)
 
+    @_or_not_at_all
     def row(self, study: int) -> StudyRow:
         """See :meth:`Storage.row`."""
         with self._read() as run:
             return self._row(run, study)
 
+    @_or_not_at_all
     def update(
         self,
         study: int,
@@ -260,6 +298,7 @@ class SQLStorage:
             self._tell(writing, study)
             return self._row(writing.run, study)
 
+    @_or_not_at_all
     def delete(self, study: int) -> int:
         """See :meth:`Storage.delete`."""
         with self._write(study) as writing:
@@ -273,6 +312,7 @@ class SQLStorage:
 
     # reading
 
+    @_or_not_at_all
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
         """See :meth:`Storage.read`."""
         if wait > 0 and since is not None:
@@ -294,8 +334,8 @@ class SQLStorage:
 
     def _ended(self, revision: int) -> int:
         """Return up to which revision nothing more can change: amid :meth:`together`, not up to its own."""
-        open_: Writing | None = getattr(self._open, "writing", None)
-        return revision if open_ is None else min(revision, open_.revision - 1)
+        shared = self._shared
+        return revision if shared is None else min(revision, shared.revision - 1)
 
     def _head(self, study: int) -> tuple[int, str | None, str, int]:
         rows = self._look(HEAD, {"study": study})
@@ -304,6 +344,7 @@ class SQLStorage:
         revision, stop_reason, directions, n_spaces = rows[0]
         return revision, stop_reason, directions, n_spaces
 
+    @_or_not_at_all
     def running(self, study: int) -> list[tuple[int, int, str | None]]:
         """See :meth:`Storage.running`."""
         rows = self._look(RUNNING, {"study": study})
@@ -330,6 +371,7 @@ class SQLStorage:
 
     # trials
 
+    @_or_not_at_all
     def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:
         """See :meth:`Storage.add`."""
         numbers: list[int] = []
@@ -350,6 +392,7 @@ class SQLStorage:
             self._count(writing, study)
         return numbers
 
+    @_or_not_at_all
     def restore(self, study: int, trials: Sequence[Trial]) -> None:
         """Put trials under the numbers they had into an empty study."""
         with self._write(study) as writing:
@@ -363,6 +406,7 @@ class SQLStorage:
     def _count(self, writing: Writing, study: int) -> None:
         writing.run("UPDATE study SET used = :used WHERE id = :study", {"study": study, "used": writing.used})
 
+    @_or_not_at_all
     def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
         """See :meth:`Storage.claim`."""
         with self._write(study) as writing:
@@ -418,6 +462,7 @@ class SQLStorage:
         self._count(writing, args["study"])
         return claimed
 
+    @_or_not_at_all
     def assign(
         self,
         study: int,
@@ -444,6 +489,7 @@ class SQLStorage:
             writing.changed = bool(writing.run(statement, {**(columns or {}), **held}))
         return writing.changed
 
+    @_or_not_at_all
     def report(self, study: int, number: int, token: int, report: Report) -> bool:
         """See :meth:`Storage.report`."""
         with self._write(study) as writing:
@@ -455,10 +501,12 @@ class SQLStorage:
                 writing.run(INSERT_REPORT, {"study": study, **records.report_of(number, report)})
         return writing.changed
 
+    @_or_not_at_all
     def finish(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
         """See :meth:`Storage.finish`."""
         return self._change(study, number, token, FINISH, records.result_of(number, outcome))
 
+    @_or_not_at_all
     def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:
         """See :meth:`Storage.renew`."""
         lost = []
@@ -476,6 +524,7 @@ class SQLStorage:
     def _clock(self) -> float:
         return time.time()
 
+    @_or_not_at_all
     def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
         """See :meth:`Storage.release`."""
         args = {"study": study, "number": number, "token": token}

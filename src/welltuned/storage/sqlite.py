@@ -211,9 +211,16 @@ class SQLiteStorage(SQLStorage):
     def _clean_db(self) -> Connection:
         """Return this thread's connection without a transaction that an interrupted call left open."""
         db = self._db()
-        if getattr(self._open, "writing", None) is None:  # otherwise it is the one of together()
+        if self._shared is None:  # otherwise it is the one of together()
             db.undo()
         return db
+
+    def _abandon(self) -> None:
+        """See :meth:`SQLStorage._abandon`."""
+        db = getattr(self._local, "db", None)
+        if db is not None and db.pid == os.getpid() and self._shared is None:
+            with suppress(sqlite3.Error):  # it is closed, or the disk is gone
+                db.undo()
 
     def _prepare(self, db: Connection) -> None:
         run = self._runner(db)
@@ -232,18 +239,6 @@ class SQLiteStorage(SQLStorage):
         run("PRAGMA synchronous = NORMAL")  # reads the schema, and waits for who changes the journal
         # the same few pages change again and again; copy them back into the file seldom
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
-
-    @contextmanager
-    def _queue(self) -> Iterator[None]:
-        """Wait behind the others that wait: only the first of them looks, often, whether the file is free."""
-        if fcntl is None or not self._has_queue():
-            yield
-            return
-        try:
-            fcntl.flock(self._local.queue, fcntl.LOCK_EX)
-            yield
-        finally:
-            fcntl.flock(self._local.queue, fcntl.LOCK_UN)
 
     def _has_queue(self) -> bool:
         """Open the queue; without one, as where no folder for it can be written to, each that waits looks by itself."""
@@ -366,8 +361,14 @@ class SQLiteStorage(SQLStorage):
         except sqlite3.OperationalError as error:
             if not _is_busy(error):
                 raise
-            with self._queue():
+            queues = fcntl is not None and self._has_queue()
+            try:  # behind the others that wait: only the first of them looks, often, whether the file is free
+                if queues:
+                    fcntl.flock(self._local.queue, fcntl.LOCK_EX)
                 self._patiently(lambda: db.execute("BEGIN IMMEDIATE"), TURN)
+            finally:
+                if queues:
+                    fcntl.flock(self._local.queue, fcntl.LOCK_UN)
 
     def open(self, row: StudyRow) -> StudyRow:
         """See :meth:`Storage.open`. A new study is in the file at once, and not in the log alone."""
