@@ -1,5 +1,8 @@
 """Studies that are interrupted, shared and looked at in the middle of things."""
 
+import contextlib
+import signal
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 import welltuned as wt
+from interrupts import interrupted_at, places
 from welltuned.errors import StorageError
 from welltuned.storage import MemoryStorage, SQLiteStorage
 from welltuned.trial import Origin, Reason, State
@@ -125,10 +129,13 @@ def test_an_interrupt_between_entering_a_block_and_what_is_in_it_leaves_it(path,
         if frame.f_code.co_name != "__enter__" or not frame.f_code.co_filename.endswith("contextlib.py"):
             return trace if event == "call" else None
         entered = getattr(frame.f_locals["self"], "gen", None)
-        if event == "return" and entered is not None and entered.__name__ == block and len(study.trials) > 20:
+        if event == "return" and entered is not None and entered.__name__ == block and done() > 20:
             sys.settrace(None)
             raise KeyboardInterrupt
         return trace
+
+    def done():
+        return sum(t.state is State.COMPLETE for t in study.trials)
 
     study, before = new(path), sys.gettrace()
     with pytest.raises(KeyboardInterrupt) as kept:
@@ -626,3 +633,144 @@ def test_a_report_that_is_changed_stays_what_it_was_for_others(path):
     trial.report(0.5, step=1)
     study.trials[0].reports[0].metrics["value"] = 99.0
     assert wt.Study(storage=path).trials[0].reports[0].metrics == {"value": 0.5}
+
+
+# at every place
+
+
+EDGES = "contextlib.py"
+
+
+def trials_by_hand(study):
+    study.n_trials = 3
+    while True:
+        try:
+            trial = study.ask()
+        except wt.StudyStopped:
+            return
+        study.tell(trial, trial.suggest_float("y", 0.0, 1.0) if study.coordinator.open_space else trial["x"])
+
+
+WAYS = {"optimize": (SPACE, lambda study: study.optimize(x, n_trials=3)), "by hand": (None, trials_by_hand)}
+
+
+def check_that_all_goes_on(study, action):
+    """Check that the interrupt left nothing that only this process could end, and that it ends what it has."""
+    ledger = study._ledger
+    held = {(number, token) for number, token, _ in ledger.storage.running(ledger.row.id)}
+    asked = {(trial.number, trial.task.token) for trial in study.coordinator.asked.values()}
+    assert held & set(ledger.claims.items()) <= asked
+    ledger._recovered = -1e9  # it looks once a second
+    for trial in list(study.coordinator.asked.values()):
+        if (trial.number, trial.task.token) in held:
+            study.tell(trial, 0.5)
+    action(study)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 3
+    again = wt.Study(storage=ledger.storage)
+    assert again.trials == study.trials and len(again.history.keys) == len(study.history.keys) == 3
+    assert np.array_equal(again.history.unit, study.history.unit)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_interrupt_at_the_edge_of_a_block_leaves_nothing_open(tmp_path, way):
+    """Between entering it and what is in it, or between that and leaving it, for as long as a traceback is kept."""
+    space, action = WAYS[way]
+    study = wt.Study(space, storage=tmp_path / "0.db", sampler="random", seed=0)
+    found = places(lambda: action(study), EDGES)
+    found = [place for place in found if place[0][:2] in (("__enter__", "c_return"), ("__exit__", "call"))]
+    assert len(found) > 20
+    for i, place in enumerate(found, 1):
+        path = tmp_path / f"{i}.db"
+        study = wt.Study(space, storage=path, sampler="random", seed=0)
+        kept = interrupted_at(place, lambda study=study: action(study), EDGES)
+        assert not study.coordinator._alone.locked()
+        with contextlib.closing(sqlite3.connect(path, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.rollback()
+        check_that_all_goes_on(study, action)
+        del kept
+        study._ledger.close()
+
+
+@pytest.mark.parametrize(("part", "space"), [("memory.py", SPACE), ("ledger.py", SPACE), ("history.py", None)])
+def test_an_interrupt_amid_a_change_in_memory_leaves_no_half_of_it(part, space):
+    """A trial was missing from a study's sets or from its arrays ever after, or from a budget."""
+
+    def new():
+        return wt.Study(space, storage=MemoryStorage(), sampler="random", seed=0)
+
+    study = new()
+    found = places(lambda: trials_by_hand(study), part)
+    assert len(found) > 20
+    for place in found:
+        study = new()
+        kept = interrupted_at(place, lambda study=study: trials_by_hand(study), part)
+        check_that_all_goes_on(study, trials_by_hand)
+        stored = study._ledger.storage._studies[0]
+        assert not stored.running and not stored.waiting and [*stored.changed] == [0, 1, 2]
+        del kept
+
+
+@pytest.mark.parametrize("lease", [None, 3600.0])
+def test_an_interrupt_while_trials_are_asked_for_leaves_none_to_nobody(lease):
+    """Its claim was renewed for as long as the process lived, and nobody had the trial."""
+    parts = "coordinator.py", "live.py", "study.py", "ledger.py"
+    study = new(None)
+    found = places(lambda: study.ask(2, lease=lease), *parts)
+    for place in found:
+        study = new(None)
+        kept = interrupted_at(place, lambda study=study: study.ask(2, lease=lease), *parts)
+        assert kept is not None
+        stored = study._ledger.storage
+        left = [stored._studies[0].trials[number] for number, *_ in stored.running(study._ledger.row.id)]
+        # what was stored and not known here yet runs out by itself, or is given back at the next look
+        assert not study._ledger.claims
+        assert all(t.lease_until - t.started < 100 for t in left)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_an_interrupt_while_a_run_ends_leaves_nothing_running(error, monkeypatch):
+    """Worker processes have seconds to end in; what was claimed by then was not given back."""
+    study = new(None, sampler="qmc")
+    calls = []
+
+    def closed(executor):
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+
+    def stop(study, trial):
+        study.coordinator._held = study.coordinator._take(1)[0]
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr("welltuned.executors.inline.InlineExecutor.close", closed)
+        study.optimize(x, n_trials=5, callbacks=[stop])
+    assert not [t for t in study.trials if t.state is State.RUNNING]
+    study.optimize(x, n_trials=5)
+    assert [t.state for t in study.trials] == [State.COMPLETE] * 5
+
+
+def test_an_interrupt_when_the_handler_is_put_back_leaves_the_next_one_heeded(monkeypatch):
+    study, handler = new(None), signal.getsignal(signal.SIGINT)
+    ours = []
+
+    def interrupted(number):
+        ours.append(number)
+        if len(ours) == 2:
+            raise KeyboardInterrupt
+        return getsignal(number)
+
+    getsignal = signal.getsignal
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(signal, "getsignal", interrupted)
+        study.optimize(x, n_trials=1)
+
+    def swallow(trial):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return 0.0
+
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(swallow, n_trials=1)
+    assert signal.getsignal(signal.SIGINT) is handler

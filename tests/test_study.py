@@ -1395,10 +1395,13 @@ def test_a_forked_process_may_end_before_the_results_come_too(tmp_path):
 
 def test_other_threads_ask_by_the_name_of_their_process_meanwhile():
     study = wt.Study({"x": (0.0, 1.0)}, seed=0)
-    with study._ledger.as_nobody():
+
+    def meanwhile():
         other = threading.Thread(target=study.ask)
         other.start()
         other.join()
+
+    study._ledger.claiming(meanwhile, nobody=True)
     assert study.trials[0].owner == study._ledger.owner
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from welltuned.evaluation import evaluate
 from welltuned.executors.protocol import Finished, Job
 from welltuned.live import LiveTrial, Task
+from welltuned.trial import Outcome
 
 
 class InlineExecutor:
@@ -29,9 +29,8 @@ class InlineExecutor:
         if not self._tasks:
             return []
         task = self._tasks.pop(0)
-        with _heeded_interrupts():
-            outcome = evaluate(self._job.objective, LiveTrial(task, self._job.on_report), self._job.objectives)
-        return [Finished(task, outcome)]
+        trial = LiveTrial(task, self._job.on_report)
+        return [Finished(task, _heeding_interrupts(lambda: evaluate(self._job.objective, trial, self._job.objectives)))]
 
     def withdraw(self) -> list[Task]:
         """Take back the tasks that have not begun."""
@@ -43,28 +42,34 @@ class InlineExecutor:
         self._tasks.clear()
 
 
-@contextmanager
-def _heeded_interrupts() -> Iterator[None]:
-    """Raise at the end what Ctrl-C raised within, where a library kept it to itself.
+class _Pressed(list[int]):
+    """Takes note of Ctrl-C, and raises what Python would."""
+
+    over = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.append(number)
+        signal.default_int_handler(number, frame)
+
+
+def _heeding_interrupts(action: Callable[[], Outcome]) -> Outcome:
+    """Return what ``action`` does, or raise at its end what Ctrl-C raised within and a library kept to itself.
 
     skorch takes it for the end of a training, Lightning turns it into ``SystemExit`` and CatBoost, within a callback,
     into an error of its own: half a training would count as a whole one, or as a failure, and the run would go on.
     """
+    before, pressed = signal.getsignal(signal.SIGINT), _Pressed()
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    pressed = []
-
-    def note(number: int, frame: Any) -> None:
-        pressed.append(number)
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, note)
+    left = isinstance(before, _Pressed) and before.over  # Ctrl-C came when it was about to go
+    if not main or not (left or before is signal.default_int_handler):
+        return action()
     try:
-        yield
+        signal.signal(signal.SIGINT, pressed)
+        outcome = action()
     finally:
-        if signal.getsignal(signal.SIGINT) is note:  # the objective may have set one of its own
+        pressed.over = True
+        if signal.getsignal(signal.SIGINT) is pressed:  # the objective may have set one of its own
             signal.signal(signal.SIGINT, signal.default_int_handler)
     if pressed:
         raise KeyboardInterrupt
+    return outcome

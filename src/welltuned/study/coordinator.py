@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from welltuned.errors import InvalidValue, UnknownStudy, WelltunedError
 from welltuned.evaluation import failure
 from welltuned.history import History
-from welltuned.live import Task
+from welltuned.live import LiveTrial, Task
 from welltuned.samplers import Auto, Sampler
 from welltuned.schedulers import Begin, Child, Continue, Critic, Decision, Move, Pause, Promote, Scheduler
 from welltuned.space import Params, Space
@@ -59,6 +60,8 @@ class Coordinator:
         self._ahead: dict[int, Mapping[str, Any]] = {}  # of trials claimed ahead: where their proposals came from
         self._infinite: tuple[Space, bool] | None = None
         self._alone = threading.Lock()
+        #: trials that were asked for, as long as anybody has them, by number
+        self.asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
 
     @property
     def open_space(self) -> bool:
@@ -71,29 +74,45 @@ class Coordinator:
         assert self.ledger.space is not None
         return self.ledger.space
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Refuse a second loop on the same study while this one runs: each would end the other's trials."""
-        if not self._alone.acquire(blocking=False):
+    def alone(self) -> threading.Lock:
+        """Return what a loop is to hold, and refuse a second one on the same study: each would end the other's trials.
+
+        The lock itself, since between entering a block of ours and what is in it an interrupt may come, and whoever
+        keeps its traceback, as notebooks do, would keep the lock.
+        """
+        if self._alone.locked():
             raise InvalidValue(
                 f"optimize: study {self.ledger.row.name!r} is being optimized by this very object, in another thread "
                 "or around this call; use workers=, or open it once more: Study(storage=…, name=…)"
             )
-        try:
-            yield
-        finally:
-            self._alone.release()
+        return self._alone
 
-    def next_tasks(
-        self, n: int, *, ahead: bool = False, lease: float | None = None
-    ) -> tuple[list[Task], bool]:
+    def next_tasks(self, n: int, *, ahead: bool = False) -> tuple[list[Task], bool]:
         """Claim up to ``n`` trials and give each a configuration; also tell whether the space is exhausted.
 
         With ``ahead`` the configurations of a blind search are stored only with the results, so that trials that did
-        not begin can be taken back. With a ``lease`` the claims outlive this process.
+        not begin can be taken back.
         """
-        if lease is not None:
-            return self._entrusted(n, lease)
+        return self.ledger.claiming(lambda: self._next(n, ahead))
+
+    def ask(self, n: int, lease: float | None) -> tuple[list[LiveTrial], bool]:
+        """Claim trials for whoever tells their results; with a ``lease`` the claims outlive this process."""
+        if lease is not None and (self.open_space or self.ledger.space is None):
+            raise InvalidValue(
+                f"ask: lease={lease!r} needs a study with a space; in this one the objective suggests its parameters"
+            )
+
+        def asked() -> tuple[list[LiveTrial], bool]:
+            tasks, exhausted = self._next(n)
+            trials = [LiveTrial(task, self.receive_report) for task in tasks]
+            self.asked.update({trial.number: trial for trial in trials})
+            if lease is not None:
+                self.ledger.entrust([task.number for task in tasks], lease)
+            return trials, exhausted
+
+        return self.ledger.claiming(asked, nobody=lease is not None)
+
+    def _next(self, n: int, ahead: bool = False) -> tuple[list[Task], bool]:
         if self.ledger.may_recover:
             self.ledger.recover()
         if self.window is not None:
@@ -106,26 +125,13 @@ class Coordinator:
             tasks += self._next_of_all(n - len(tasks), ahead)[0]
         return tasks, exhausted
 
-    def _entrusted(self, n: int, lease: float) -> tuple[list[Task], bool]:
-        """Claim for ``lease`` seconds, whatever becomes of this process."""
-        if self.open_space or self.ledger.space is None:
-            raise InvalidValue(
-                f"ask: lease={lease!r} needs a study with a space; in this one the objective suggests its parameters"
-            )
-        with self.ledger.as_nobody():
-            tasks, exhausted = self.next_tasks(n)
-        with self._or_let_go(tasks):
-            self.ledger.entrust([task.number for task in tasks], lease)
-        return tasks, exhausted
-
     def _next_of_all(self, n: int, ahead: bool) -> tuple[list[Task], bool]:
         """Claim trials that wait, and as many new ones as are lacking then."""
         claimed = self._claim(n)
-        with self._or_let_go(claimed):
-            if len(claimed) < n and self.ledger.recover():
-                claimed += self._claim(n - len(claimed))
-            blank = [t for t in claimed if t.params is None]
-            params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
+        if len(claimed) < n and self.ledger.recover():
+            claimed += self._claim(n - len(claimed))
+        blank = [t for t in claimed if t.params is None]
+        params, exhausted = self._suggest(blank, ahead) if blank else ({}, False)
         tasks = [
             self.task(t.but(params=params.get(t.number, t.params)))
             for t in claimed
@@ -149,8 +155,7 @@ class Coordinator:
                 elif move is not None:  # nothing is claimed where others have begun one since: then look again
                     claimed = self._claim(1, history.spent + 1)
                     move = move if claimed and claimed[0].number == number else None
-            with self._or_let_go(claimed):
-                begun = [self._member(trial, move) for trial in claimed]
+            begun = [self._member(trial, move) for trial in claimed]
             tasks += [self.task(trial) for trial in begun if trial is not None]
         return tasks
 
@@ -183,38 +188,24 @@ class Coordinator:
     def _claim(self, n: int, most: int | None = None) -> list[Trial]:
         """Claim up to ``n`` trials, and end those that cannot be evaluated; with ``most``, new ones up to so many."""
         claimed = self._take(n, most)
-        with self._or_let_go(claimed):
-            while ended := {t.number: failed for t in claimed if (failed := self._hopeless(t)) is not None}:
-                for trial in [t for t in claimed if t.number in ended]:
-                    if ended[trial.number].error:
-                        log.warning("trial %d is %s", trial.number, ended[trial.number].error)
-                    self.ledger.finish(trial.number, trial.token, ended[trial.number])
-                claimed[:] = [t for t in claimed if t.number not in ended]
-                claimed += self._take(len(ended), most)
+        while ended := {t.number: failed for t in claimed if (failed := self._hopeless(t)) is not None}:
+            for trial in [t for t in claimed if t.number in ended]:
+                if ended[trial.number].error:
+                    log.warning("trial %d is %s", trial.number, ended[trial.number].error)
+                self.ledger.finish(trial.number, trial.token, ended[trial.number])
+            claimed = [t for t in claimed if t.number not in ended]
+            claimed += self._take(len(ended), most)
         return [t.but(params=None) if self._misfit(t) else t for t in claimed]
 
     def _take(self, n: int, most: int | None = None) -> list[Trial]:
         """Claim up to ``n`` trials; what waited while the space grew gets the defaults that it lacks."""
         claimed = self.ledger.claim(n, most)
-        with self._or_let_go(claimed):
-            for i, trial in enumerate(claimed if self.ledger.space is not None else ()):
-                params = None if trial.params is None else self.space.filled(trial.params)
-                if params is not trial.params:  # it is evaluated as if they had been there
-                    self.ledger.assign(trial.number, dict(params or {}), unique=False, provenance=trial.provenance)
-                    claimed[i] = trial.but(params=params)
+        for i, trial in enumerate(claimed if self.ledger.space is not None else ()):
+            params = None if trial.params is None else self.space.filled(trial.params)
+            if params is not trial.params:  # it is evaluated as if they had been there
+                self.ledger.assign(trial.number, dict(params or {}), unique=False, provenance=trial.provenance)
+                claimed[i] = trial.but(params=params)
         return claimed
-
-    @contextlib.contextmanager
-    def _or_let_go(self, claimed: Sequence[Trial | Task]) -> Iterator[None]:
-        """Give claimed trials back where nobody will evaluate them after all: the block has failed.
-
-        A claim that is kept would block its trial for as long as this process lives.
-        """
-        try:
-            yield
-        except BaseException:
-            self.ledger.let_go((t.number for t in claimed), begun=False)
-            raise
 
     def _hopeless(self, trial: Trial) -> Outcome | None:
         """Return how a claimed trial ends that is not to be evaluated.
@@ -371,7 +362,7 @@ class Coordinator:
             with block:
                 yield
         except BaseException as error:
-            block.__exit__(type(error), error, error.__traceback__)  # see interrupt()
+            block.__exit__(type(error), error, error.__traceback__)  # see _leave_block
             # nothing of it was stored: what has ended since is as it was before, whatever was read amid it
             self.ledger.forget()
             self.ledger.regain(claims)
@@ -523,15 +514,22 @@ class Coordinator:
 
     def interrupt(self, before: Mapping[int, int] | None = None) -> None:
         """Leave no trial running after Ctrl-C, but those that were asked for before."""
-        # where it came between entering a block and what is in it, nobody has left the block, and whoever keeps the
-        # traceback keeps it open: what is stored from now on would be part of it, and be undone with it
-        self._block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        self._leave_block()
         self.ledger.release_all(before or {}, begun=False)  # the trial is not to blame
         self.ledger.recover()  # it may have come when a claim was stored, and before that was known here
         self.record_stop(INTERRUPTED)
 
+    def _leave_block(self) -> None:
+        """Undo what is stored at once, where nobody has left the block.
+
+        An interrupt may come between entering it and what is in it. Whoever keeps the traceback keeps it open then:
+        what is stored from now on would be part of it, and be undone with it.
+        """
+        self._block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+
     def give_back(self, before: Mapping[int, int] | None = None) -> None:
         """Give back whatever claims an ending loop still holds, but those that were asked for before."""
+        self._leave_block()  # a signal may raise anything
         held, self._held = self._held, None
         if held is not None and self.ledger.is_last(held.number):
             self.ledger.release(held.number, drop=True)  # as if it had not been claimed

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -103,17 +103,19 @@ class Ledger:
                 self.row = self.storage.row(self.row.id)
                 self.wishes = _wishes(self.row, self.wishes.earlier)
                 self.use_stored_space()
+            table, self._table = self._table, None  # one that is left half changed is of no use
             for number in changes.dropped:
                 self._stored.pop(number, None)
-                if self._trials.pop(number, None) is not None and self._table is not None:
-                    self._table.drop(number)
+                if self._trials.pop(number, None) is not None and table is not None:
+                    table.drop(number)
             for trial in changes.trials:
                 self._stored[trial.number] = trial
                 self._ordered &= trial.number in self._trials or trial.number > next(reversed(self._trials), -1)
                 self._trials[trial.number] = view = self._view(trial)
-                if self._table is not None:
-                    self._table.put(view)
+                if table is not None:
+                    table.put(view)
             self._changed |= bool(changes.trials or changes.dropped)
+            self._table = table
             self._revision = changes.revision  # last: whoever is interrupted before reads it all again
 
     def forget(self) -> None:
@@ -173,11 +175,10 @@ class Ledger:
         return self._trials.get(number)
 
     def _build(self) -> History:
-        changed, self._changed = self._changed, False
         if self._table is None:
             self._tabulate()
         history, table = self._history, self._table
-        if history is None or changed or history.budget != self.budget or history.workers != self.workers:
+        if history is None or self._changed or history.budget != self.budget or history.workers != self.workers:
             assert table is not None
             if not self._ordered:
                 self._trials, self._ordered = dict(sorted(self._trials.items())), True
@@ -190,6 +191,7 @@ class Ledger:
                 table,
                 self.wishes,
             )
+            self._changed = False  # last, as in refresh
         return history
 
     def _tabulate(self) -> None:
@@ -199,9 +201,10 @@ class Ledger:
         if space is None:
             space = Space({"nothing": [None]})
             space.partial = True  # there will be others: the objective declares them
-        self._table = Table(space, self.row.directions)
+        table = Table(space, self.row.directions)
         for trial in self._trials.values():
-            self._table.put(trial)
+            table.put(trial)
+        self._table = table
 
     def _view(self, trial: Trial) -> Trial:
         if trial.params is None or self.space is None:
@@ -239,16 +242,18 @@ class Ledger:
                 if name not in self._clashed:
                     self._clashed.add(name)
                     log.warning(CLASH, name, domains[name], known[name])
-            before = self.row, self.space
+            before, block = (self.row, self.space), self.storage.together(self.row.id)
             try:
-                with self.storage.together(self.row.id):
+                with block:
                     self.row = self.storage.row(self.row.id)
                     if self.row.spaces:
                         self.use_stored_space()
                     space = Space(widened(self._declared, domains))
                     space.partial = True
                     self.set_space(space)
-            except BaseException:
+            except BaseException as error:
+                # an interrupt may have come between entering the block and what is in it, or before it was left
+                block.__exit__(type(error), error, error.__traceback__)
                 self.row = before[0]
                 if before[1] is None:
                     self.space = None
@@ -279,27 +284,43 @@ class Ledger:
             self._leave_to_parent()
             name = f"asked by {self._own_name}" if getattr(self._asking, "nobody", False) else self.owner
             claimed = self.storage.claim(self.row.id, name, self.lease, n, budget)
-            self.claims.update({t.number: t.token for t in claimed})
+            tokens = {t.number: t.token for t in claimed}
+            self._asking.fresh = {**getattr(self._asking, "fresh", {}), **tokens}
+            self.claims.update(tokens)
             self._beat()
             return [self._view(t) for t in claimed]
 
-    @contextlib.contextmanager
-    def as_nobody(self) -> Iterator[None]:
-        """Let this thread claim by a name that is no process's, whose end nobody can see."""
-        self._asking.nobody = True
+    def claiming(self, action: Callable[[], T], *, nobody: bool = False) -> T:
+        """Return what ``action`` does; where it fails, give back what this thread has claimed in it.
+
+        Nobody will evaluate that, and a claim that is kept blocks its trial for as long as this process lives. It is a
+        function, as an interrupt may come between a block of ours and its end. With ``nobody``, claims have a name that
+        is no process's, whose end nobody can see.
+        """
+        self._asking.fresh, self._asking.nobody = {}, nobody
         try:
-            yield
+            return action()
+        except BaseException:
+            fresh = self._asking.fresh
+            self.let_go((n for n, token in fresh.items() if self.claims.get(n) == token), begun=False)
+            raise
         finally:
             self._asking.nobody = False
 
     @_by_name
     def entrust(self, numbers: Iterable[int], lease: float) -> None:
         """Leave claims to whoever tells their results; they run out in ``lease`` seconds, and nobody renews them."""
-        with self._renewing, self._lock:  # or the thread that renews, by what it has read before, would shorten them
-            claims = [(number, self.claims[number]) for number in numbers if number in self.claims]
-            self.storage.renew(self.row.id, claims, lease)
-            for number, _ in claims:
-                del self.claims[number]
+        claims: dict[int, int] = {}
+        try:
+            # or the thread that renews, by what it has read before, would shorten them
+            with self._renewing, self._lock:
+                claims = {number: self.claims[number] for number in numbers if number in self.claims}
+                self.storage.renew(self.row.id, [*claims.items()], lease)
+                for number in claims:
+                    del self.claims[number]
+        except BaseException:
+            self.regain(claims)
+            raise
 
     def _leave_to_parent(self) -> None:
         """After a fork, forget the claims: they are still those of the process that was forked."""

@@ -56,6 +56,14 @@ def run(study: Study, objective: Objective, options: Options) -> None:
         options.workers,
     )
     before = study.coordinator.ledger.held()  # what was asked for is told by whoever asked
+
+    def end() -> None:
+        try:  # it may take seconds, in which Ctrl-C is pressed, or pressed again
+            executor.close()
+        finally:
+            with _as_far_as_possible():
+                study.coordinator.give_back(before)
+
     try:
         with Progress(study.name, study.n_trials, options.progress) as progress:
             loop = _Run(study, executor, options, progress)
@@ -64,15 +72,16 @@ def run(study: Study, objective: Objective, options: Options) -> None:
             finally:
                 with _as_far_as_possible():
                     loop.withdraw()
+        end()  # here too, so that Ctrl-C amid it is dealt with
     except KeyboardInterrupt:
-        executor.close()
-        with _as_far_as_possible():
-            study.coordinator.interrupt(before)
+        try:
+            executor.close()
+        finally:
+            with _as_far_as_possible():
+                study.coordinator.interrupt(before)
         raise
     finally:
-        executor.close()
-        with _as_far_as_possible():
-            study.coordinator.give_back(before)
+        end()
 
 
 def _as_far_as_possible() -> AbstractContextManager[None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -178,7 +177,6 @@ class Study(Hinting):
         self._use(parsed, row)
         warn_of_unused(self.name, searcher, self._ledger.wishes, self._ledger.space)
         self._ledger.budget = self._n_trials
-        self._asked: weakref.WeakValueDictionary[int, LiveTrial] = weakref.WeakValueDictionary()
         #: what claims trials and stores results, for loops other than ``optimize``
         self.coordinator = Coordinator(self._ledger, searcher, judge, checkpoint_folder(folder, store, row))
 
@@ -380,11 +378,9 @@ class Study(Hinting):
         """
         count = 1 if n is None else check_count("n", n) or 1
         kept = None if lease is None else check_lease(lease, "ask")
-        tasks, exhausted = self.coordinator.next_tasks(count, lease=kept)
-        if not tasks:
+        trials, exhausted = self.coordinator.ask(count, kept)
+        if not trials:
             raise StudyStopped(f"study {self.name!r} is over: {self.coordinator.why_nothing(exhausted)}")
-        trials = [LiveTrial(task, self.coordinator.receive_report) for task in tasks]
-        self._asked.update({trial.number: trial for trial in trials})
         return trials[0] if n is None else trials
 
     def tell(
@@ -412,7 +408,7 @@ class Study(Hinting):
             When the trial is over already, or was taken over by another process. Nothing is changed then.
         """
         if isinstance(trial, (int, np.integer)) and not isinstance(trial, bool):
-            trial = self._asked.get(trial, trial)  # what its live trial was told belongs to it
+            trial = self.coordinator.asked.get(trial, trial)  # what its live trial was told belongs to it
         task = trial.task if isinstance(trial, LiveTrial) else self.coordinator.task(record_of(self.history, trial))
         check_asked(task, self._ledger.identity)
         state = check_state(state, error)
