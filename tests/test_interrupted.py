@@ -774,3 +774,26 @@ def test_an_interrupt_when_the_handler_is_put_back_leaves_the_next_one_heeded(mo
     with pytest.raises(KeyboardInterrupt):
         study.optimize(swallow, n_trials=1)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("error", [StorageError("disk full"), KeyboardInterrupt()])
+def test_a_trial_that_went_on_and_is_told_again_keeps_what_it_had(error, monkeypatch):
+    """What it had noted before it rested was forgotten when its result could not be stored at once."""
+    study = new(None, scheduler=wt.Asha(factor=2))
+
+    def told(trial):
+        for step in range(len(trial.reports) + 1, 5):
+            trial.report(trial["x"], step)
+            if trial.should_stop():
+                return study.tell(trial, state="pruned")
+        return study.tell(trial, trial["x"])
+
+    while not (trial := study.ask()).task.reports:
+        trial.note(first=trial.number)
+        told(trial)
+    store = study._ledger.storage
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(store, "finish", broken(store.finish, 1, error))
+        told(trial)
+    study.tell(trial, 0.5)
+    assert study.trials[trial.number].attributes["first"] == trial.number

@@ -463,7 +463,9 @@ class Coordinator:
                 "optimize_per=%r: trial %d has no such metric, only %s", per, task.number, list(outcome.metrics)
             )
         self._check_reports(task.number, outcome)
-        if not self.ledger.finish(task.number, task.token, outcome):
+        stored = self.ledger.finish(task.number, task.token, outcome)
+        self.promotion.ended(task)
+        if not stored:
             log.warning(
                 "trial %d is over already, or was taken over by another process; this result is dropped", task.number
             )

@@ -74,8 +74,8 @@ class Promotion:
 
     def result(self, task: Task, outcome: Outcome) -> Outcome:
         """Return how an attempt ended, with what the trial had before; one that was to pause is paused."""
-        told = self._told.pop((task.number, task.token), None)
-        before = self._before.pop(task.number, None)
+        told = self._told.get((task.number, task.token))
+        before = self._before.get(task.number)
         if before is not None and before.token == task.token:
             seconds = None if outcome.seconds is None else outcome.seconds + (before.seconds or 0.0)
             outcome = replace(outcome, seconds=seconds, attributes={**before.attributes, **outcome.attributes})
@@ -91,6 +91,11 @@ class Promotion:
                 )
             return replace(outcome, state=State.COMPLETE)
         return self.rest(task.number, outcome)
+
+    def ended(self, task: Task) -> None:
+        """Forget an attempt whose outcome is stored: what could not be stored may be told again."""
+        self._told.pop((task.number, task.token), None)
+        self._before.pop(task.number, None)
 
     def rest(self, number: int, outcome: Outcome) -> Outcome:
         """Return the outcome of a trial that is paused. Of a member of a population, where it rests is kept."""
