@@ -12,8 +12,9 @@ import pytest
 
 import welltuned as wt
 from interrupts import interrupted_at, places
+from servers import empty_postgres
 from welltuned.errors import StorageError
-from welltuned.storage import MemoryStorage, SQLiteStorage
+from welltuned.storage import MemoryStorage, SQLiteStorage, open_storage
 from welltuned.trial import Origin, Reason, State
 
 SPACE = {"x": (0.0, 1.0)}
@@ -797,3 +798,21 @@ def test_a_trial_that_went_on_and_is_told_again_keeps_what_it_had(error, monkeyp
         told(trial)
     study.tell(trial, 0.5)
     assert study.trials[trial.number].attributes["first"] == trial.number
+
+
+def test_an_interrupt_at_the_edge_of_a_block_leaves_no_transaction_of_a_server_open():
+    """All that was stored next was part of it, and gone with the connection."""
+    url = empty_postgres()
+    mine, other = open_storage(url), open_storage(url)
+    study = new(mine, name="0")
+    found = places(lambda: trials_by_hand(study), EDGES)
+    found = [place for place in found if place[0][:2] in (("__enter__", "c_return"), ("__exit__", "call"))]
+    assert len(found) > 10
+    for i, place in enumerate(found, 1):
+        study = new(mine, name=f"{i}")
+        kept = interrupted_at(place, lambda study=study: trials_by_hand(study), EDGES)
+        study.note(kept=i)
+        assert wt.Study(storage=other, name=f"{i}").notes == {"kept": i}
+        del kept
+    mine.close()
+    other.close()
