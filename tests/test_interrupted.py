@@ -1,6 +1,7 @@
 """Studies that are interrupted, shared and looked at in the middle of things."""
 
 import contextlib
+import os
 import signal
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ import welltuned as wt
 from interrupts import interrupted_at, places
 from servers import empty_postgres
 from welltuned.errors import StorageError
+from welltuned.executors import tree
 from welltuned.storage import MemoryStorage, SQLiteStorage, open_storage
 from welltuned.trial import Origin, Reason, State
 
@@ -816,3 +818,20 @@ def test_an_interrupt_at_the_edge_of_a_block_leaves_no_transaction_of_a_server_o
         del kept
     mine.close()
     other.close()
+
+
+def test_an_interrupt_while_a_worker_starts_leaves_no_process(path, monkeypatch):
+    """It was nobody's, and evaluated a trial that had been given back."""
+    study, start, begun = new(path), threading.Thread.start, []
+
+    def interrupted(thread):
+        start(thread)
+        if thread.name == "welltuned-worker":
+            begun.extend(tree.descendants(os.getpid())[1:])
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as kept:
+        patch.setattr(threading.Thread, "start", interrupted)
+        study.optimize(x, n_trials=3, workers=2)
+    assert begun and not [pid for pid in begun if tree.born(pid)]
+    assert kept.value.__traceback__ is not None and study.trials[0].state is State.WAITING

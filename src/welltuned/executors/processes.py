@@ -168,13 +168,18 @@ class ProcessExecutor:
                 "parent": os.getpid(),
                 "argv": sys.argv,
             }
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(json.dumps(hello).encode())
-        arguments = (ours, (self._payload, packed))
-        feeder = threading.Thread(target=_send, args=arguments, name="welltuned-worker", daemon=True)
-        feeder.start()
-        self._workers.append(_Worker(process, ours, slot, task, time.monotonic(), feeder))
+        try:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(json.dumps(hello).encode())
+            arguments = (ours, (self._payload, packed))
+            feeder = threading.Thread(target=_send, args=arguments, name="welltuned-worker", daemon=True)
+            feeder.start()
+            self._workers.append(_Worker(process, ours, slot, task, time.monotonic(), feeder))
+        except BaseException:  # nobody else knows of it, and it would evaluate a trial that is given back
+            tree.kill(process.pid)
+            process.wait()
+            raise
 
     def wait(self, timeout: float | None = None) -> list[Finished]:
         """See :meth:`Executor.wait`."""
