@@ -186,6 +186,15 @@ def test_best_may_be_zero_and_is_in_the_space():
     assert History(SPACE, [record(0, -1.0, params={"x": 99.0}), record(1, 1.0)]).best.number == 1
 
 
+@pytest.mark.parametrize(("direction", "number"), [("minimize", 1), ("maximize", 0)])
+def test_best_is_told_by_values_where_losses_are_cut(direction, number):
+    """Beyond what a search calculates with, losses are equal."""
+    trials = [record(i, value) for i, value in enumerate([1.7e305, 1.5e305, 1.6e305])]
+    history = History(SPACE, trials, {"value": direction})
+    assert len(set(history.losses[:, 0])) == 1
+    assert history.best.number == number
+
+
 def test_front_respects_directions():
     trials = [
         pair(0, 1.0, 1.0),
@@ -277,7 +286,7 @@ def test_some_of_the_trials_are_a_history_of_their_own():
     some, anew = history.where(kept), History(SPACE, [t for t in MIXED if t.number % 2])
     assert some.trials == anew.trials
     assert some.keys == anew.keys
-    for name in ("unit", "fits", "losses", "sems", "violations", "observed", "failed", "pending", "numbers"):
+    for name in ("unit", "fits", "losses", "sems", "violations", "revisions", "observed", "failed", "numbers"):
         np.testing.assert_array_equal(getattr(some, name), getattr(anew, name), err_msg=name)
 
 

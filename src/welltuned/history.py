@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,28 +38,24 @@ class Table:
         self.losses = np.full((16, len(self.names)), np.nan)
         self.sems = np.full((16, len(self.names)), np.nan)
         self.codes = np.full(16, -1, dtype=np.int8)
+        self.revisions = np.zeros(16, dtype=np.int64)
+        self.added = np.zeros(16, dtype=bool)  # which were evaluated elsewhere
         self.constraints: dict[str, int] = {}  # column of each constraint on outcomes
         self.violations = np.empty((16, 0))
         self.derived = np.zeros(16, dtype=bool)  # which trials have returned a gradient
         self.gradients = np.empty((16, 0))  # as returned, a column each parameter as soon as there is one
 
-    @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """All that may change in place, which a history copies, in the order of the last fields of `_Arrays`."""
-        return self.fits, self.losses, self.sems, self.violations, self.codes, self.derived, self.gradients
-
     def put(self, trial: Trial) -> None:
         """Enter a trial, or what changed about it."""
         number = trial.number
         while number >= len(self.codes):
-            for name in ("unit", "losses", "sems", "violations", "gradients"):
+            for name in ("unit", *COPIED):
                 array = getattr(self, name)
-                setattr(self, name, np.vstack([array, np.full_like(array, np.nan)]))
-            self.codes = np.concatenate([self.codes, np.full_like(self.codes, -1)])
-            self.fits = np.concatenate([self.fits, np.zeros_like(self.fits)])
-            self.derived = np.concatenate([self.derived, np.zeros_like(self.derived)])
+                blank = np.full_like(array, np.nan if array.dtype == float else -1 if name == "codes" else 0)
+                setattr(self, name, np.concatenate([array, blank]))
         self.version += 1
-        self.codes[number] = CODES[trial.state]
+        self.codes[number], self.revisions[number] = CODES[trial.state], trial.revision
+        self.added[number] = trial.origin is Origin.ADDED
         self.losses[number] = [sign * _metric(trial, name) for sign, name in zip(self.signs, self.names, strict=True)]
         if trial.sems:
             self.sems[number] = [calculable(trial.sems.get(name, np.nan)) for name in self.names]
@@ -112,15 +108,23 @@ class Table:
 
 @dataclass(frozen=True)
 class _Arrays:
-    unit: np.ndarray
+    """The rows of a table that belong to a history's trials."""
+
     constraints: tuple[str, ...]
+    unit: np.ndarray
     fits: np.ndarray
     losses: np.ndarray
     sems: np.ndarray
     violations: np.ndarray
     codes: np.ndarray
+    revisions: np.ndarray
+    added: np.ndarray
     derived: np.ndarray
     gradients: np.ndarray
+
+
+#: what may change in place in a table, so that a history has copies: all but rows of the cube that are set
+COPIED = tuple(f.name for f in fields(_Arrays))[2:]
 
 
 @dataclass(frozen=True)
@@ -239,16 +243,16 @@ class History:
         table, n = self._table, len(self.trials)
         if not n or self.trials[-1].number != n - 1:
             at = self.numbers
-            copies = [array[at] for array in table.arrays]
+            copies = [getattr(table, name)[at] for name in COPIED]
             unit = table.unit[at]
         else:  # they are ordered, so none is missing
-            copies = [array[:n].copy() for array in table.arrays]
+            copies = [getattr(table, name)[:n].copy() for name in COPIED]
             unit = table.unit[:n]
             if table.fits[:n].all():
                 unit.flags.writeable = False
             else:
                 unit = unit.copy()
-        return _Arrays(unit, tuple(table.constraints), *copies)
+        return _Arrays(tuple(table.constraints), unit, *copies)
 
     @cached_property
     def trials_by_number(self) -> dict[int, Trial]:
@@ -258,7 +262,22 @@ class History:
     @property
     def revision(self) -> int:
         """Grows with every change to any trial; equal revisions mean equal histories of one study."""
-        return max((t.revision for t in self.trials), default=0)
+        return int(self.revisions.max(initial=0))
+
+    @property
+    def revisions(self) -> np.ndarray:
+        """When each trial changed last, shape (n,): of those that have ended, the order in which they did."""
+        return self._arrays.revisions
+
+    @property
+    def added(self) -> np.ndarray:
+        """Which trials were added from elsewhere, so that they use no budget, shape (n,)."""
+        return self._arrays.added
+
+    @cached_property
+    def finished(self) -> np.ndarray:
+        """Which trials have ended, whether they fit the space or not, shape (n,)."""
+        return self._mask(*(state for state in State if state.finished))
 
     @property
     def unit(self) -> np.ndarray:
@@ -416,13 +435,17 @@ class History:
 
         Trials that violate a constraint on outcomes do not count.
         """
-        done = [self.trials[i] for i in self._eligible()]
+        at = self._eligible()
+        losses = self._arrays.losses[at, 0]
+        # where values are beyond what a search calculates with, their losses are equal
+        least = [self.trials[i] for i in at[losses == losses.min(initial=np.inf)].tolist()]
         sign = -1.0 if next(iter(self.directions.values())) == "maximize" else 1.0
-        return min(done, key=lambda t: sign * (t.value or 0.0), default=None)
+        return min(least, key=lambda t: sign * (t.value or 0.0), default=None)
 
-    def _eligible(self) -> list[int]:
+    def _eligible(self) -> np.ndarray:
         """Return the positions of the trials that may be the best."""
-        return [i for i in np.flatnonzero(self.complete & self.feasible).tolist() if self.trials[i].values is not None]
+        known = ~np.isnan(self._arrays.losses).any(axis=1)
+        return np.flatnonzero(self.complete & self.feasible & known)
 
     def why_no_best(self) -> str:
         """Say why there is no best trial, in words for an error."""
@@ -442,24 +465,14 @@ class History:
         """The complete trials that no other one dominates."""
         from welltuned.pareto import non_dominated
 
-        done = self._eligible()
-        return tuple(self.trials[done[i]] for i in np.flatnonzero(non_dominated(self.losses[done])))
+        at = self._eligible()
+        return tuple(self.trials[i] for i in at[non_dominated(self._arrays.losses[at])].tolist())
 
     def where(self, kept: np.ndarray) -> History:
         """Return the history of some of the trials, given which, shape (n,)."""
         chosen = self.replace(itertools.compress(self.trials, kept))
-        arrays = self._arrays
-        chosen.__dict__["_arrays"] = replace(
-            arrays,
-            unit=arrays.unit[kept],
-            fits=arrays.fits[kept],
-            losses=arrays.losses[kept],
-            sems=arrays.sems[kept],
-            violations=arrays.violations[kept],
-            codes=arrays.codes[kept],
-            derived=arrays.derived[kept],
-            gradients=arrays.gradients[kept],
-        )
+        rows = {name: getattr(self._arrays, name)[kept] for name in ("unit", *COPIED)}
+        chosen.__dict__["_arrays"] = replace(self._arrays, **rows)
         return chosen
 
     def without(self, numbers: Sequence[int]) -> History:

@@ -71,7 +71,7 @@ class CMAES:
     def _strategy(self, space: Space, history: History, seed: int) -> Any:
         """Return the strategy after all whole generations of the history."""
         rows = np.flatnonzero(history.observed | history.failed)
-        rows = rows[np.argsort([history.trials[i].revision for i in rows], kind="stable")]
+        rows = rows[np.argsort(history.revisions[rows], kind="stable")]
         losses = history.losses[rows, 0]
         worst = np.nanmax(losses, initial=-np.inf)
         losses = np.where(np.isnan(losses), worst if np.isfinite(worst) else 0.0, losses)

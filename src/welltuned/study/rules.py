@@ -45,9 +45,9 @@ class Patience:
 
     def reason(self, history: History) -> str | None:
         """See :class:`Rule`."""
-        done = [i for i, t in enumerate(history.trials) if t.state.finished and t.origin is not Origin.ADDED]
+        done = np.flatnonzero(history.finished & ~history.added)
         # in the order in which they ended, which with several workers is not that of their numbers
-        done.sort(key=lambda i: history.trials[i].revision)
+        done = done[np.argsort(history.revisions[done], kind="stable")]
         if len(done) <= self.trials:
             return None
         losses = _achieved(history)[done]
