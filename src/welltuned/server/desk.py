@@ -136,7 +136,7 @@ class Desk:
         if concerns_all(why):
             raise StudyStopped(f"study {name!r} was stopped: {why}")
         if self._scheduler is not None and SCHEDULER not in row.attributes:
-            study = self.study(name, self._storage.update(row.id, attributes=check_scheduler(self._scheduler)))
+            study = self.study(name, self._storage.update(row.id, attributes=check_scheduler(self._scheduler)[1]))
         ledger = study.coordinator.ledger
         # by this name nobody takes the claim for one of the server's, which end with its process
         ledger.owner = f"worker {worker}"

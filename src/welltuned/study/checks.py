@@ -150,26 +150,25 @@ def check_wishes(noisy: Any, per: Any) -> dict[str, Any]:
     return wishes if per is None else {**wishes, "per": _cost(per)}
 
 
-def check_scheduler(given: Any) -> dict[str, Any]:
-    """Return what is stored of a scheduler; nothing where none was given, so that a study keeps the one it has."""
+def check_scheduler(given: Any) -> tuple[Scheduler | None, dict[str, Any]]:
+    """Return a scheduler, and what is stored of it: nothing where none was given, so that a study keeps its own."""
     if given is None:
-        return {}
+        return None, {}
     scheduler = make_scheduler(given)
-    return {SCHEDULER: describe_scheduler(scheduler), **({PAUSES: True} if pauses(scheduler) else {})}
+    return scheduler, {SCHEDULER: describe_scheduler(scheduler), **({PAUSES: True} if pauses(scheduler) else {})}
 
 
-def scheduler_of(row: StudyRow, given: Any) -> Scheduler | None:
-    """Return what judges reports from now on: what was given, or else what the study has.
+def scheduler_of(row: StudyRow, given: Scheduler | None, kept: Mapping[str, Any]) -> Scheduler | None:
+    """Return what judges reports from now on: what was given, of which this is ``kept``, or else what the study has.
 
     A class of the user's own cannot be made from what is stored; there is nothing then.
     """
     stored = row.attributes.get(SCHEDULER)
-    if given is None:
+    if not kept:
         return make_scheduler(stored) if stored is not None and stored["name"] in SCHEDULERS else None
-    scheduler = make_scheduler(given)
-    if stored not in (None, describe_scheduler(scheduler)):
-        log.info("study %r: the scheduler changed; it is %s from now on", row.name, scheduler or NONE)
-    return scheduler
+    if stored not in (None, kept[SCHEDULER]):
+        log.info("study %r: the scheduler changed; it is %s from now on", row.name, given or NONE)
+    return given
 
 
 def warn_of_lacking(row: StudyRow, scheduler: Scheduler | None) -> None:

@@ -18,7 +18,7 @@ from welltuned.executors import check_executor, check_limits, check_workers, cou
 from welltuned.history import History
 from welltuned.live import LiveTrial, folder_of
 from welltuned.samplers import SAMPLERS, Grid, Sampler, describe_sampler, make_sampler
-from welltuned.schedulers import Scheduler, make_scheduler
+from welltuned.schedulers import Scheduler
 from welltuned.space import Space
 from welltuned.stats import Prediction, Recommendation, predict, recommend
 from welltuned.storage import StudyRow, open_storage
@@ -137,46 +137,46 @@ class Study(Hinting):
         optimize_per: str | None = None,
         prior: Any = (),
     ) -> None:
+        self.name = check_name(name)
+        self._n_trials = check_count("n_trials", n_trials)
         parsed = None if space is None else Space.parse(space)
-        directions = check_directions(direction)
+        directions, drawn, earlier = check_directions(direction), check_seed(seed), check_prior(prior)
         searcher = make_sampler("auto" if sampler is None else sampler)
         if len(directions) > 1 and not searcher.several_objectives:
             raise InvalidValue(
                 f"sampler={sampler!r} takes one objective, but there are {list(directions)!r}; use 'auto'"
             )
-        kept = check_scheduler(scheduler)
-        self.name = check_name(name)
-        self._n_trials = check_count("n_trials", n_trials)
-        drawn, lease, folder = check_seed(seed), check_lease(lease), check_checkpoints(checkpoints)
-        spaces = () if parsed is None else (parsed.to_json(),)
+        judge, kept = check_scheduler(scheduler)
+        lease, folder = check_lease(lease), check_checkpoints(checkpoints)
         wanted = StudyRow(
             0,
             self.name,
             directions,
             drawn,
             describe_sampler(searcher),
-            spaces,
+            spaces=() if parsed is None else (parsed.to_json(),),
             attributes={"open": parsed is None, **check_wishes(noisy, optimize_per), **kept},
         )
-        earlier = check_prior(prior)
+
         store = open_storage(storage)
         if parsed is not None and storage is not None:
             warn_of_positions(parsed)
-        check_folders(make_scheduler(scheduler), checkpoint_folder(folder, store, wanted))
+        check_folders(judge, checkpoint_folder(folder, store, wanted))
         row = store.open(wanted)
         if parsed is None and not row.spaces:
             warn_of_new(self.name, store)
-        if sampler is None and row.sampler.get("name") in SAMPLERS:
-            searcher = make_sampler(row.sampler)
+
         # who opens a study without its space takes its directions from the storage as well
         check_same(row, directions if parsed is not None or direction != "minimize" else row.directions, seed)
-        self._ledger = Ledger(store, row, None, lease, earlier)
         check_same_wishes(row, noisy, optimize_per)
-        judge = scheduler_of(row, scheduler)
+        if sampler is None and row.sampler.get("name") in SAMPLERS:
+            searcher = make_sampler(row.sampler)
+        judge = scheduler_of(row, judge, kept)
+        self._ledger = Ledger(store, row, None, lease, earlier)
+        self._ledger.budget = self._n_trials
         self._ledger.keep(kept)
         self._use(parsed, row)
         warn_of_unused(self.name, searcher, self._ledger.wishes, self._ledger.space)
-        self._ledger.budget = self._n_trials
         #: what claims trials and stores results, for loops other than ``optimize``
         self.coordinator = Coordinator(self._ledger, searcher, judge, checkpoint_folder(folder, store, row))
 
