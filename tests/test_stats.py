@@ -88,6 +88,8 @@ def test_bad_requests_are_refused(study):
         wt.Study(SPACE, seed=0).predict({"x": 0.0, "y": 0.0})
     with pytest.raises(wt.InvalidValue, match="objective='loss'"):
         predict(study.history, {"x": 0.0, "y": 0.0}, objective="loss")
+    with pytest.raises(wt.InvalidValue, match=r"importance: objective=\['loss'\] is unknown; the study has"):
+        wt.stats.importance(study, ["loss"])
     for function in (recommend, expected_gain, regret_bound, diagnostics, lambda s: outlook(s, 1.0)):
         for no_study in (None, study.trials):
             with pytest.raises(wt.InvalidType, match="neither a Study nor a History"):

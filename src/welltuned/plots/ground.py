@@ -12,6 +12,7 @@ from welltuned.errors import InvalidType, InvalidValue, require
 from welltuned.history import History
 from welltuned.space import Float, Int, Space, public
 from welltuned.stats.fitted import columns_of
+from welltuned.stats.knowledge import asked
 from welltuned.trial import State, Trial
 
 INK, FAINT, ACCENT, BEST, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#d97706", "#dc2626"
@@ -40,20 +41,10 @@ def graph_objects() -> Any:
     return go
 
 
-def history_of(source: Any) -> History:
-    """Return the history of a study, or a history as it is."""
-    history = source if isinstance(source, History) else getattr(source, "history", None)
-    if not isinstance(history, History):
-        raise InvalidType(f"{source!r} is neither a Study nor a History")
-    return history
-
-
-def objective_of(history: History, objective: str | None) -> str:
-    """Return the objective that is drawn: the first one unless named."""
-    name = objective or next(iter(history.directions))
-    if name not in list(history.directions):  # a list of names has no hash
-        raise InvalidValue(f"objective={name!r} is unknown; the study has {list(history.directions)!r}")
-    return name
+def asked_for(source: Any, objective: str | None, figure: str) -> tuple[History, str]:
+    """Return the history of a study, or a history as it is, and the objective that is drawn: the first unless named."""
+    history = asked(source, objective, figure)
+    return history, next(iter(history.directions)) if objective is None else objective
 
 
 def done_of(history: History, name: str) -> list[Trial]:

@@ -17,16 +17,15 @@ from welltuned.plots.ground import (
     INK,
     LAYOUT,
     SHADES,
+    asked_for,
     axis_of,
     best_of,
     completed,
     done_of,
     escaped,
     graph_objects,
-    history_of,
     hover,
     names_of,
-    objective_of,
     on_axis,
     sample,
 )
@@ -44,16 +43,14 @@ BAND = "rgba(37,99,235,0.15)"  # of the accent
 
 def importance(source: Any, objective: str | None = None, *, among: float = 1.0) -> Figure:
     """Draw :func:`welltuned.stats.importance`: the share of the objective's variance that involves each parameter."""
-    seen = history_of(source)
-    found = stats.importance(seen, objective_of(seen, objective), among=among)
+    found = stats.importance(source, objective, among=among)
     title = "share of the variance that involves it"
     return _bars(found, title if among == 1.0 else f"share of the variance among the best {100 * among:.3g} %")
 
 
 def interactions(source: Any, objective: str | None = None) -> Figure:
     """Draw the share of the objective's variance that belongs to two parameters together, of the ten largest pairs."""
-    seen = history_of(source)
-    found = list(stats.interactions(seen, objective_of(seen, objective)).items())[:MOST_PAIRS]
+    found = list(stats.interactions(source, objective).items())[:MOST_PAIRS]
     shown = {f"{a} × {b}": share for i, ((a, b), share) in enumerate(found) if share >= SEEN or i == 0}
     return _bars(shown, "share of the variance that belongs to the two together")
 
@@ -83,12 +80,11 @@ def effects(source: Any, objective: str | None = None, *, names: Sequence[str] |
     One panel each: the average over the trials with that value in them, and a band that holds the truth with 90 %, by
     the model. The star is where the best trial is.
     """
-    go, seen = graph_objects(), history_of(source)
+    go, (seen, name) = graph_objects(), asked_for(source, objective, "effects")
     from plotly.subplots import make_subplots
 
-    name = objective_of(seen, objective)
-    asked = stats.importance(seen, name) if names is None else names_of(seen.space, names)
-    drawn = (e for e in (stats.effects(seen, parameter, name) for parameter in asked) if np.isfinite(e.mean).any())
+    chosen = stats.importance(seen, name) if names is None else names_of(seen.space, names)
+    drawn = (e for e in (stats.effects(seen, parameter, name) for parameter in chosen) if np.isfinite(e.mean).any())
     known = list(islice(drawn, MOST_PANELS if names is None else None))
     if not known:
         return go.Figure().update_layout(**LAYOUT, height=160, yaxis_title=escaped(name))
@@ -193,8 +189,7 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
     InvalidValue
         For fewer than two parameters, or too few results.
     """
-    go, seen = graph_objects(), history_of(source)
-    name = objective_of(seen, objective)
+    go, (seen, name) = graph_objects(), asked_for(source, objective, "surface")
     if names is None:
         names = _strongest(seen, name)
     effect = stats.effects(seen, names, name)

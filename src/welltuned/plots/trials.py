@@ -19,6 +19,7 @@ from welltuned.plots.ground import (
     LEGEND,
     MOST,
     SHADES,
+    asked_for,
     axis_of,
     best_of,
     completed,
@@ -26,11 +27,9 @@ from welltuned.plots.ground import (
     escaped,
     evenly,
     graph_objects,
-    history_of,
     hover,
     most_in_panels,
     names_of,
-    objective_of,
     on_axis,
     sample,
     shortened,
@@ -38,6 +37,7 @@ from welltuned.plots.ground import (
     written,
 )
 from welltuned.space import Float, Int, Space, public
+from welltuned.stats.knowledge import asked
 from welltuned.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def _focus(values: np.ndarray, direction: str, others: np.ndarray | None = None)
 
 def history(source: Any, objective: str | None = None) -> Figure:
     """Draw each trial's value in the order of the trials, and the best so far."""
-    go, seen = graph_objects(), history_of(source)
-    name = objective_of(seen, objective)
+    go, (seen, name) = graph_objects(), asked_for(source, objective, "history")
     done, drawn = done_of(seen, name), sample(seen, name)
     points, y = completed(drawn, name), np.array([t.metrics[name] for t in done])
     best = _best_so_far(seen, name, done)
@@ -160,8 +159,7 @@ def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
     go = graph_objects()
     figure = go.Figure()
     for label, source in sources.items():
-        seen = history_of(source)
-        name = objective_of(seen, objective)
+        seen, name = asked_for(source, objective, "comparison")
         # a trial that was pruned or failed has been paid for, and brought nothing better
         done = done_of(seen, name)
         best = dict(zip([t.number for t in done], _best_so_far(seen, name, done).tolist(), strict=True))
@@ -185,10 +183,10 @@ def comparison(sources: dict[str, Any], objective: str | None = None) -> Figure:
 
 def front(source: Any, objectives: tuple[str, str] | None = None) -> Figure:
     """Draw each trial by two objectives, the first two unless given, and those that no other one dominates."""
-    go, seen = graph_objects(), history_of(source)
+    go, seen = graph_objects(), asked(source, None, "front")
     if len(seen.directions) < 2:
         raise InvalidValue(f"front: takes two objectives, but there is {list(seen.directions)!r}; use history")
-    first, second = (objective_of(seen, name) for name in objectives or list(seen.directions)[:2])
+    first, second = (asked_for(seen, name, "front")[1] for name in objectives or list(seen.directions)[:2])
     best = sorted(seen.front, key=lambda t: t.metrics[first])
     leading = {t.number for t in best}
     drawn = completed(sample(seen, first), first)
@@ -225,7 +223,7 @@ def curves(source: Any, metric: str | None = None) -> Figure:
 
     Of many trials, the latest 200 and the best.
     """
-    go, seen = graph_objects(), history_of(source)
+    go, seen = graph_objects(), asked(source, None, "curves")
     name = metric or next(iter(seen.directions))
     best = seen.best if len(seen.directions) == 1 else None
     figure = go.Figure()
@@ -263,10 +261,9 @@ def slices(source: Any, objective: str | None = None, *, names: Sequence[str] | 
     ``names`` says which parameters, all unless given. Of many trials, each of more than twelve panels shows fewer than
     other figures do.
     """
-    go, seen = graph_objects(), history_of(source)
+    go, (seen, name) = graph_objects(), asked_for(source, objective, "slices")
     from plotly.subplots import make_subplots
 
-    name = objective_of(seen, objective)
     done, names = done_of(seen, name), names_of(seen.space, names)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -308,8 +305,7 @@ def parallel(source: Any, objective: str | None = None, *, names: Sequence[str] 
 
     ``names`` says which parameters, all unless given.
     """
-    go, seen = graph_objects(), history_of(source)
-    name = objective_of(seen, objective)
+    go, (seen, name) = graph_objects(), asked_for(source, objective, "parallel")
     done = completed(sample(seen, name), name)
     values = [t.metrics[name] for t in done]
     dimensions = [_dimension(seen.space, parameter, done) for parameter in names_of(seen.space, names)]

@@ -58,7 +58,6 @@ class Fitted:
         parts = np.array_split(self.embed(unit), -(-len(unit) // 512))
         return np.concatenate([self.posterior.means(part) for part in parts])
 
-
     def doubt(self, unit: np.ndarray) -> float:
         """Return the mean variance of the function at activated rows of the cube, on the standard scale."""
         return float(self.posterior.predict(self.embed(unit))[1].mean())

@@ -60,7 +60,7 @@ def asked(source: Any, objective: str | None, what: str) -> History:
     history = getattr(source, "history", source)
     if not isinstance(history, History):
         raise InvalidType(f"{what}: {source!r} is neither a Study nor a History")
-    if objective is not None and objective not in history.directions:
+    if objective is not None and objective not in list(history.directions):  # a list of names has no hash
         raise InvalidValue(f"{what}: objective={objective!r} is unknown; the study has {list(history.directions)!r}")
     return history
 
