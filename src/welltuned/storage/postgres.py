@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from welltuned.errors import InvalidValue, StorageError, UnknownStudy, WelltunedError, require
 from welltuned.storage import records
@@ -23,11 +23,12 @@ from welltuned.storage.masking import masked
 from welltuned.storage.protocol import Changes, StudyRow
 from welltuned.storage.schema import Dialect, Run, is_current, migrate
 from welltuned.storage.sql import SQLStorage, Writing
-from welltuned.trial import Outcome, Report, Trial
+from welltuned.trial import Outcome, Trial
 
 if TYPE_CHECKING:
     import psycopg
 
+P = ParamSpec("P")
 T = TypeVar("T")
 SCHEMA = "welltuned"
 DIALECT = Dialect(
@@ -49,6 +50,16 @@ PARAMETER = re.compile(r":([a-z_]+)")
 def _psycopg(statement: str) -> str:
     """Write ``:name`` as ``%(name)s``."""
     return PARAMETER.sub(r"%(\1)s", statement)
+
+
+def _persistent(operation: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Do an operation again where the connection breaks; see :meth:`PostgresStorage._again`."""
+
+    @functools.wraps(operation)
+    def act(storage: PostgresStorage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return storage._again(lambda: operation(storage, *args, **kwargs))
+
+    return act
 
 
 class PostgresStorage(SQLStorage):
@@ -257,115 +268,57 @@ class PostgresStorage(SQLStorage):
         """See :meth:`SQLStorage._tell`."""
         writing.run(f"NOTIFY {CHANNEL.format(study)}")
 
-    # every operation, done again where the connection breaks
+    # every operation, done again where the connection breaks; those with a body know what an earlier try has done
 
-    def open(self, row: StudyRow) -> StudyRow:
-        """See :meth:`Storage.open`."""
-        return self._again(lambda: super(PostgresStorage, self).open(row))
+    open = _persistent(SQLStorage.open)
+    studies = _persistent(SQLStorage.studies)
+    row = _persistent(SQLStorage.row)
+    running = _persistent(SQLStorage.running)
+    claim = _persistent(SQLStorage.claim)  # one whose answer was lost is nobody's, until its lease runs out
+    assign = _persistent(SQLStorage.assign)
+    report = _persistent(SQLStorage.report)
+    renew = _persistent(SQLStorage.renew)
+    release = _persistent(SQLStorage.release)
 
-    def studies(self) -> list[StudyRow]:
-        """See :meth:`Storage.studies`."""
-        return self._again(super().studies)
-
-    def row(self, study: int) -> StudyRow:
-        """See :meth:`Storage.row`."""
-        action = super().row
-        return self._again(lambda: action(study))
-
-    def update(
-        self,
-        study: int,
-        *,
-        space: Mapping[str, Any] | None = None,
-        stop_reason: str | None = None,
-        clear_stop: bool = False,
-        attributes: Mapping[str, Any] | None = None,
-    ) -> StudyRow:
+    @_persistent
+    def update(self, /, study: int, *, space: Mapping[str, Any] | None = None, **changes: Any) -> StudyRow:
         """See :meth:`Storage.update`."""
-        action, look = super().update, super().row
+        if space is not None and not self._fresh:
+            stored = super().row(study)
+            if stored.spaces and stored.spaces[-1] == space:
+                return stored
+        return super().update(study, space=space, **changes)
 
-        def once() -> StudyRow:
-            if space is not None and not self._fresh:
-                stored = look(study)
-                if stored.spaces and stored.spaces[-1] == space:
-                    return stored
-            return action(
-                study, space=space, stop_reason=stop_reason, clear_stop=clear_stop, attributes=attributes
-            )
-
-        return self._again(once)
-
+    @_persistent
     def delete(self, study: int) -> int:
         """See :meth:`Storage.delete`."""
-
-        def once() -> int:
-            try:
-                return super(PostgresStorage, self).delete(study)
-            except UnknownStudy:
-                if self._fresh:
-                    raise
-                return 0  # a try whose answer was lost has done it
-
-        return self._again(once)
+        try:
+            return super().delete(study)
+        except UnknownStudy:
+            if self._fresh:
+                raise
+            return 0  # a try whose answer was lost has done it
 
     def read(self, study: int, since: int | None = 0, *, wait: float = 0.0) -> Changes:
-        """See :meth:`Storage.read`."""
+        """See :meth:`Storage.read`. Nothing else waits while this does."""
         if wait > 0 and since is not None:
             self._await(study, since, wait)
         return self._again(lambda: super(PostgresStorage, self).read(study, since))
 
-    def running(self, study: int) -> list[tuple[int, int, str | None]]:
-        """See :meth:`Storage.running`."""
-        return self._again(lambda: super(PostgresStorage, self).running(study))
-
+    @_persistent
     def add(self, study: int, trials: Sequence[Trial], *, known: bool = True) -> list[int]:
         """See :meth:`Storage.add`."""
+        if not self._fresh and known:
+            raise StorageError(f"{self.where}: the connection broke; the trials may have been added, or not")
+        return super().add(study, trials, known=known)
 
-        def once() -> list[int]:
-            if not self._fresh and known:
-                raise StorageError(f"{self.where}: the connection broke; the trials may have been added, or not")
-            return super(PostgresStorage, self).add(study, trials, known=known)
-
-        return self._again(once)
-
-    def claim(self, study: int, owner: str, lease: float, n: int = 1, budget: int | None = None) -> list[Trial]:
-        """See :meth:`Storage.claim`. A claim whose answer was lost is nobody's, until its lease runs out."""
-        return self._again(lambda: super(PostgresStorage, self).claim(study, owner, lease, n, budget))
-
-    def assign(
-        self,
-        study: int,
-        number: int,
-        token: int,
-        params: Mapping[str, Any],
-        key: str,
-        space_version: int,
-        *,
-        unique: bool = True,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> bool:
-        """See :meth:`Storage.assign`."""
-        action = super().assign
-        return self._again(
-            lambda: action(
-                study, number, token, params, key, space_version, unique=unique, provenance=provenance
-            )
-        )
-
-    def report(self, study: int, number: int, token: int, report: Report) -> bool:
-        """See :meth:`Storage.report`."""
-        return self._again(lambda: super(PostgresStorage, self).report(study, number, token, report))
-
+    @_persistent
     def finish(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
         """See :meth:`Storage.finish`."""
-
-        def once() -> bool:
-            if super(PostgresStorage, self).finish(study, number, token, outcome):
-                return True
-            # was it this very result, in a try whose answer was lost?
-            return not self._fresh and self._is_stored(study, number, token, outcome)
-
-        return self._again(once)
+        if super().finish(study, number, token, outcome):
+            return True
+        # was it this very result, in a try whose answer was lost?
+        return not self._fresh and self._is_stored(study, number, token, outcome)
 
     def _is_stored(self, study: int, number: int, token: int, outcome: Outcome) -> bool:
         held = "study = :study AND number = :number AND token = :token"
@@ -373,15 +326,6 @@ class PostgresStorage(SQLStorage):
         rows = self._look(statement, {"study": study, "number": number, "token": token})
         columns = records.result_of(number, outcome)
         return bool(rows) and tuple(rows[0]) == (columns["result_digest"], columns["state"])
-
-    def renew(self, study: int, claims: Sequence[tuple[int, int]], lease: float) -> list[int]:
-        """See :meth:`Storage.renew`."""
-        return self._again(lambda: super(PostgresStorage, self).renew(study, claims, lease))
-
-    def release(self, study: int, number: int, token: int, *, drop: bool = False, begun: bool = True) -> bool:
-        """See :meth:`Storage.release`."""
-        operation = super().release
-        return self._again(lambda: operation(study, number, token, drop=drop, begun=begun))
 
     def close(self) -> None:
         """See :meth:`Storage.close`."""
