@@ -16,7 +16,9 @@ from interrupts import interrupted_at, places
 from servers import empty_postgres
 from welltuned.errors import StorageError
 from welltuned.executors import tree
+from welltuned.history import Table
 from welltuned.storage import MemoryStorage, SQLiteStorage, open_storage
+from welltuned.study import ledger
 from welltuned.trial import Origin, Reason, State
 
 SPACE = {"x": (0.0, 1.0)}
@@ -835,3 +837,36 @@ def test_an_interrupt_while_a_worker_starts_leaves_no_process(path, monkeypatch)
         study.optimize(x, n_trials=3, workers=2)
     assert begun and not [pid for pid in begun if tree.born(pid)]
     assert kept.value.__traceback__ is not None and study.trials[0].state is State.WAITING
+
+
+def test_ctrl_c_while_a_history_is_built_leaves_none_of_before():
+    """What has changed is still to be shown at the next look."""
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(lambda trial: trial["x"], n_trials=3)
+    study.add({"x": 0.5}, -1.0)
+
+    def interrupted(*_args, **_more):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "History", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _ = study.history
+    assert study.best.number == 3
+
+
+def test_ctrl_c_while_arrays_are_built_leaves_no_half_of_them():
+    study = wt.Study({"x": (0.0, 1.0)}, seed=0)
+    study.optimize(lambda trial: trial["x"], n_trials=4)
+    put = Table.put
+
+    def interrupted(table, trial):
+        if trial.number == 2:
+            raise KeyboardInterrupt
+        put(table, trial)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Table, "put", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            study.space = {"x": (0.0, 2.0)}
+    assert study.history.complete.tolist() == [True] * 4

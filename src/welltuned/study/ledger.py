@@ -73,7 +73,6 @@ class Ledger:
         self._trials: dict[int, Trial] = {}
         self._ordered = True
         self._table: Table | None = None
-        self._changed = True
         self._revision = 0
         self._recovered = -RECOVER
         self._history: History | None = None
@@ -104,6 +103,8 @@ class Ledger:
                 self.wishes = _wishes(self.row, self.wishes.earlier)
                 self.use_stored_space()
             table, self._table = self._table, None  # one that is left half changed is of no use
+            if changes.trials or changes.dropped:
+                self._history = None
             for number in changes.dropped:
                 self._stored.pop(number, None)
                 if self._trials.pop(number, None) is not None and table is not None:
@@ -114,7 +115,6 @@ class Ledger:
                 self._trials[trial.number] = view = self._view(trial)
                 if table is not None:
                     table.put(view)
-            self._changed |= bool(changes.trials or changes.dropped)
             self._table = table
             self._revision = changes.revision  # last: whoever is interrupted before reads it all again
 
@@ -123,7 +123,7 @@ class Ledger:
         with self._lock:
             self._stored, self._trials, self._ordered = {}, {}, True
             self._table = self._history = None
-            self._changed, self._revision = True, 0
+            self._revision = 0
 
     def gone(self) -> UnknownStudy:
         """Build the error that says by its name that the study is not there any more."""
@@ -175,11 +175,9 @@ class Ledger:
         return self._trials.get(number)
 
     def _build(self) -> History:
-        if self._table is None:
-            self._tabulate()
-        history, table = self._history, self._table
-        if history is None or self._changed or history.budget != self.budget or history.workers != self.workers:
-            assert table is not None
+        table = self._table or self._tabulate()
+        history = self._history
+        if history is None or history.budget != self.budget or history.workers != self.workers:
             if not self._ordered:
                 self._trials, self._ordered = dict(sorted(self._trials.items())), True
             history = self._history = History(
@@ -191,20 +189,19 @@ class Ledger:
                 table,
                 self.wishes,
             )
-            self._changed = False  # last, as in refresh
         return history
 
-    def _tabulate(self) -> None:
+    def _tabulate(self) -> Table:
         """Build the arrays of the history anew, for a space that is new."""
-        self._history = None
         space = self.space
         if space is None:
             space = Space({"nothing": [None]})
             space.partial = True  # there will be others: the objective declares them
-        table = Table(space, self.row.directions)
+        self._history, table = None, Table(space, self.row.directions)
         for trial in self._trials.values():
             table.put(trial)
         self._table = table
+        return table
 
     def _view(self, trial: Trial) -> Trial:
         if trial.params is None or self.space is None:
