@@ -270,23 +270,26 @@ def _figures(seen: History) -> Iterator[Section]:
     if len(seen.directions) > 1:
         yield _titled("front", "front", plots.front(seen), shown=shown)
     for j, objective in enumerate(seen.directions):
-        suffix, n_known = f" · {objective}" if len(seen.directions) > 1 else "", 0
-        for kind, draw in plots.FIGURES.items():
-            if kind == "interactions":
-                yield from _interplay(seen, objective, n_known, j, suffix)
-                continue
-            figure = draw(seen, objective)
-            if kind == "importance" and not (n_known := len(figure.data[0].y)):
-                yield Section(f"{kind}-{j}", TITLES[kind][0] + suffix, "Too few different results to tell.")
-            elif kind == "slices":
-                few = plots.shown(seen, plots.most_in_panels(seen.space))
-                yield _titled(kind, f"{kind}-{j}", figure, suffix, few)
-            elif kind == "importance":
-                yield _titled(kind, f"{kind}-{j}", figure, suffix, _among_best(seen, objective))
-            elif kind != "effects" or figure.data:
-                yield _titled(kind, f"{kind}-{j}", figure, suffix, "" if kind == "effects" else shown)
+        suffix = f" · {objective}" if len(seen.directions) > 1 else ""
+        yield _titled("history", f"history-{j}", plots.history(seen, objective), suffix, shown)
+        yield from _model(seen, objective, j, suffix)
+        few = plots.shown(seen, plots.most_in_panels(seen.space))
+        yield _titled("slices", f"slices-{j}", plots.slices(seen, objective), suffix, few)
+        yield _titled("parallel", f"parallel-{j}", plots.parallel(seen, objective), suffix, shown)
         if any(objective in r.metrics for t in seen.trials for r in t.reports):
             yield _titled("curves", f"curves-{j}", plots.curves(seen, objective), suffix)
+
+
+def _model(seen: History, objective: str, j: int, suffix: str) -> Iterator[Section]:
+    """Draw what a model makes of the trials, where there are enough."""
+    mattered = plots.importance(seen, objective)
+    if not (n_known := len(mattered.data[0].y)):
+        yield Section(f"importance-{j}", TITLES["importance"][0] + suffix, "Too few different results to tell.")
+        return
+    yield _titled("importance", f"importance-{j}", mattered, suffix, _among_best(seen, objective))
+    yield from _interplay(seen, objective, n_known, j, suffix)
+    if (expected := plots.effects(seen, objective)).data:
+        yield _titled("effects", f"effects-{j}", expected, suffix)
 
 
 def _among_best(seen: History, objective: str) -> str:

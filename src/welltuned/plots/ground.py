@@ -188,18 +188,22 @@ def axis_of(space: Space, name: str) -> dict[str, Any]:
     return {"tickformat": "d", "dtick": 1 if span <= 6 else None} if whole else {"nticks": 5}
 
 
-def on_axis(space: Space, name: str, value: Any) -> Any:
-    """Return where a value is on its parameter's axis: a number, or a choice's name.
+def on_axis(space: Space, name: str, values: Iterable[Any]) -> list[Any]:
+    """Return where values are on their parameter's axis: numbers, or choices' names.
 
     None for what has no place there, as it is of an earlier version of the space: a choice among numbers, or what is
     not above 0 on a logarithmic scale.
     """
     columns = [p for n, p in space.items() if public(n) == name]
-    if not all(isinstance(p, (Float, Int)) for p in columns):
-        return escaped(show(value))
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        return None
-    return value if value > 0 or not any(p.log for p in columns if isinstance(p, (Float, Int))) else None
+    numeric = [p for p in columns if isinstance(p, (Float, Int))]
+    if len(numeric) < len(columns):
+        return [escaped(show(value)) for value in values]
+    log = any(p.log for p in numeric)
+    return [value if _is_number(value) and (value > 0 or not log) else None for value in values]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def _log_ticks(low: float, high: float) -> dict[str, Any]:

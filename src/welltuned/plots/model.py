@@ -97,7 +97,7 @@ def effects(source: Any, objective: str | None = None, *, names: Sequence[str] |
     for i, effect in enumerate(known):
         at = {"row": i // columns + 1, "col": i % columns + 1}
         axis = axis_of(seen.space, effect.names[0])
-        x = np.array([on_axis(seen.space, effect.names[0], v) for v in effect.values[0]])
+        x = np.array(on_axis(seen.space, effect.names[0], effect.values[0]))
         for trace in (_points if axis.get("type") == "category" else _line)(x, effect):
             figure.add_trace(trace, **at)
         for trace in _star(seen, effect, best, axis):
@@ -157,11 +157,11 @@ def _star(seen: History, effect: stats.Effect, best: list[Trial], axis: dict[str
     here = [t for t in best if parameter in (t.params or {})]
     if not here:
         return []
-    value = on_axis(seen.space, parameter, (here[0].params or {})[parameter])
+    (value,) = on_axis(seen.space, parameter, [(here[0].params or {})[parameter]])
     if value is None:
         return []
     if axis.get("type") == "category":
-        shown = [on_axis(seen.space, parameter, v) for v in effect.values[0]]
+        shown = on_axis(seen.space, parameter, effect.values[0])
         y = effect.mean[shown.index(value)] if value in shown else np.nan
     else:
         scale = np.log if axis.get("type") == "log" else np.asarray
@@ -196,7 +196,7 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
     if len(effect.names) != 2:
         raise InvalidValue(f"surface: names={names!r} is not two parameters; effects draws them one by one")
     axes = [axis_of(seen.space, n) for n in effect.names]
-    x, y = ([on_axis(seen.space, n, v) for v in vs] for n, vs in zip(effect.names, effect.values, strict=True))
+    x, y = (on_axis(seen.space, n, vs) for n, vs in zip(effect.names, effect.values, strict=True))
     look = {
         "x": x,
         "y": y,
@@ -219,7 +219,7 @@ def surface(source: Any, names: Sequence[str] | None = None, objective: str | No
         (best_of(done, name, seen.directions[name]), {"color": BEST, "size": 14, "symbol": "star"}),
     ):
         here = [t for t in trials if all(n in (t.params or {}) for n in effect.names)]
-        a, b = ([on_axis(seen.space, n, (t.params or {})[n]) for t in here] for n in effect.names)
+        a, b = (on_axis(seen.space, n, ((t.params or {})[n] for t in here)) for n in effect.names)
         figure.add_trace(
             go.Scatter(
                 x=a,

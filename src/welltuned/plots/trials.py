@@ -282,7 +282,7 @@ def slices(source: Any, objective: str | None = None, *, names: Sequence[str] | 
             marker = {**marker, "color": [t.number for t in here]} if marker.get("colorscale") else marker
             figure.add_trace(
                 go.Scatter(
-                    x=[on_axis(seen.space, parameter, (t.params or {})[parameter]) for t in here],
+                    x=on_axis(seen.space, parameter, ((t.params or {})[parameter] for t in here)),
                     y=[t.metrics[name] for t in here],
                     mode="markers",
                     marker=marker,
@@ -337,7 +337,7 @@ def _dimension(space: Space, name: str, done: list[Trial]) -> dict[str, Any]:
     columns = [p for n, p in space.items() if public(n) == name]
     if all(isinstance(p, (Float, Int)) for p in columns):
         log = any(p.log for p in columns if isinstance(p, (Float, Int)))
-        placed = [on_axis(space, name, v) for v in values]
+        placed = on_axis(space, name, values)
         numbers = np.array([np.nan if v is None else (np.log10(v) if log else v) for v in placed], dtype=float)
         missing = any(v is None for v in placed)
         low = np.nanmin(numbers) if np.isfinite(numbers).any() else 0.0
