@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import zlib
@@ -247,11 +246,11 @@ class LiveTrial(Mapping[str, Any]):
                 f"constrain: {name}={value!r} is no number; write how far above its limit it is, such as size - limit"
             )
         try:
-            number = math.nan if isinstance(item, (str, bytes)) else float(item)
+            if isinstance(item, (str, bytes)):
+                raise TypeError
+            number = float(item)
         except (TypeError, ValueError, OverflowError):
             raise InvalidType(f"constrain: {name}={value!r} is not a number") from None
-        if isinstance(item, (str, bytes)):
-            raise InvalidType(f"constrain: {name}={value!r} is not a number")
         if not np.isfinite(number):
             raise InvalidValue(f"constrain: {name}={value!r} is not finite; fail the trial instead: raise Infeasible")
         self.attributes.setdefault(CONSTRAINTS, {})[str(name)] = number

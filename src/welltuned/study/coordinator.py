@@ -49,8 +49,8 @@ class Coordinator:
         self.folders = None if checkpoints is None else Folders(checkpoints)
         self.breeding = Breeding(ledger, scheduler, self.folders)
         self._said: str | None = None
-        self._critic = scheduler if isinstance(scheduler, Critic) else None
         self._missed = self._lacked = False
+        self._critic = scheduler if isinstance(scheduler, Critic) else None  # until it has objected
         #: with a window of w, trial k is proposed from the results of trials up to k - w, whatever else is there
         self.window: int | None = None
         #: how often a trial is begun before it is given up; each of its reports is worth one more

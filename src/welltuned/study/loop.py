@@ -99,6 +99,7 @@ class _Run:
 
     def __init__(self, study: Study, executor: Executor, options: Options, progress: Progress) -> None:
         self.study, self.executor, self.options, self.progress = study, executor, options, progress
+        self.coordinator = study.coordinator
         # by claim: a process that was stopped for long may take over its own trial
         self.running: dict[tuple[int, int], Task] = {}
         self.failures: Counter[tuple[int, Reason]] = Counter()  # by number
@@ -119,7 +120,7 @@ class _Run:
             log.warning(text, self.study.name, self.before, more)
         while self.running or (reason is None and self._stays()):
             if not self.running:
-                self.study.coordinator.ledger.wait(WAIT)
+                self.coordinator.ledger.wait(WAIT)
             finished = self._collect(reason) if self.running else []
             with self._together(finished):
                 self._record_all(finished)
@@ -128,7 +129,7 @@ class _Run:
                 self.withdraw()
         if reason is not None and reason == self._broken():
             log.error("study %r stopped: %s", self.study.name, reason)
-        self.study.coordinator.record_stop(reason or self._natural_end())
+        self.coordinator.record_stop(reason or self._natural_end())
 
     def _collect(self, reason: str | None) -> list[Finished]:
         """Wait for results. Where trials take no time, take those of a few milliseconds together.
@@ -154,7 +155,7 @@ class _Run:
         """Tell whether results are to be stored now: soon enough, or because the study is to end."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return True
-        stopped = self.study.coordinator.ledger.stop_reason is not None  # by the objective, in this process
+        stopped = self.coordinator.ledger.stop_reason is not None  # by the objective, in this process
         return stopped or time.perf_counter() - began >= GROUP_SECONDS
 
     def withdraw(self) -> None:
@@ -163,15 +164,15 @@ class _Run:
             tasks = self.executor.withdraw()
             for task in tasks:
                 del self.running[task.number, task.token]
-            self.study.coordinator.withdraw(tasks)
+            self.coordinator.withdraw(tasks)
         for task in self.running.values():  # one that was interrupted keeps its configuration
-            self.study.coordinator.settle(task)
+            self.coordinator.settle(task)
 
     def _may_group(self) -> bool:
         """Tell whether nothing of the user's, and no search, looks at results between one trial and the next."""
         options = self.options
         looks = bool(options.callbacks or options.rules or options.deterministic)
-        return options.executor == "inline" and not looks and self.study.coordinator.may_group
+        return options.executor == "inline" and not looks and self.coordinator.may_group
 
     def _record_all(self, finished: Sequence[Finished]) -> None:
         """Record results; what one of them raises is raised when all are stored."""
@@ -186,7 +187,7 @@ class _Run:
 
     def _stays(self) -> bool:
         """Tell whether there may be something to do once other processes have gone on."""
-        coordinator = self.study.coordinator
+        coordinator = self.coordinator
         return coordinator.waits or (self.options.stay and coordinator.ledger.is_running(elsewhere=True))
 
     def _fill(self) -> str | None:
@@ -206,7 +207,7 @@ class _Run:
         plain = all(f.outcome is not None and f.outcome.state is State.COMPLETE for f in finished)
         if not plain or self.options.callbacks or self.options.rules:
             return contextlib.nullcontext()
-        return self.study.coordinator.together()
+        return self.coordinator.together()
 
     def _should_stop(self) -> str | None:
         stored = self.study.stop_reason
@@ -216,7 +217,7 @@ class _Run:
             return TIMEOUT.format(self.options.timeout)
         if (broken := self._broken()) is not None:
             return broken
-        history = self.study.coordinator.judged() if self.options.rules else None
+        history = self.coordinator.judged() if self.options.rules else None
         return None if history is None else first_reason(self.options.rules, history)
 
     def _broken(self) -> str | None:
@@ -229,9 +230,9 @@ class _Run:
 
     def _natural_end(self) -> str | None:
         """Return why there is nothing left to start; None while other processes still evaluate."""
-        if self.study.coordinator.ledger.is_running():
+        if self.coordinator.ledger.is_running():
             return None
-        return self.study.coordinator.natural_end(self.exhausted)
+        return self.coordinator.natural_end(self.exhausted)
 
     def _patience(self, reason: str | None) -> float | None:
         """Look up at the deadline, and once a second where another process may stop the study."""
@@ -242,12 +243,12 @@ class _Run:
     def _start(self) -> bool:
         """Start what the idle workers can take; False when there is nothing."""
         if self.exhausted:
-            self.study.coordinator.promotion.promote(1)
+            self.coordinator.promotion.promote(1)
         if self.exhausted and not any(t.state is State.WAITING for t in self.study.trials):
             return False
         # one at a time, so that the rules are asked before each
         idle = 1 if self.options.deterministic else self._places() - len(self.running)
-        tasks, self.exhausted = self.study.coordinator.next_tasks(idle, ahead=idle > self.options.workers)
+        tasks, self.exhausted = self.coordinator.next_tasks(idle, ahead=idle > self.options.workers)
         for task in tasks:
             self.running[task.number, task.token] = task
             self.executor.submit(task)
@@ -259,7 +260,7 @@ class _Run:
         outcome = finished.outcome or failure(Reason.LOST, finished.error or "its worker died")
         if outcome.state is State.FAILED and self._tries_again(task, outcome):
             return
-        if not self.study.coordinator.receive_outcome(task, outcome):
+        if not self.coordinator.receive_outcome(task, outcome):
             return
         if outcome.state is State.FAILED:
             log.warning(
@@ -299,12 +300,12 @@ class _Run:
         )
         if failures > allowed:
             return False
-        self.study.coordinator.put_back(task)
+        self.coordinator.put_back(task)
         return True
 
     def _stored(self, task: Task) -> Trial:
         """Return the record of a trial as it is now."""
-        record = self.study.coordinator.ledger.trial(task.number)
+        record = self.coordinator.ledger.trial(task.number)
         assert record is not None
         return record
 
