@@ -56,6 +56,8 @@ def as_enqueued(params: Any, space: Space | None, objectives: tuple[str, ...]) -
 def already_there(asked: Sequence[Trial], history: History) -> dict[int, int]:
     """Return which of the configurations asked for, by position, have a trial that did not fail: its number."""
     space = history.space
+    if not space.partial and not any(one.key is None or history.knows(one.key) for one in asked):
+        return {}  # without a look at each trial: programs enqueue one after the other
     trials = [t for t in history.trials if t.params is not None and t.state is not State.FAILED]
     keys = {key_of(space, t): t.number for t in trials if t.key is not None}
     enqueued = [t for t in trials if t.origin is Origin.ENQUEUED]
