@@ -981,7 +981,7 @@ def test_a_closed_pipe_is_quiet(studies):
 
 
 def test_demo_and_its_second_run(monkeypatch):
-    """On some of the digits, in this process: the page of the command line runs the program as it is."""
+    """On some of the digits, in this process."""
     X_train, X_test, y_train, y_test = demo._data()
     monkeypatch.setattr(demo, "_data", lambda: (X_train[:200], X_test[:100], y_train[:200], y_test[:100]))
     first = run("demo", "--n-trials", 2, "--workers", 1)
@@ -1000,6 +1000,15 @@ def test_demo_and_its_second_run(monkeypatch):
     )
     address = re.search(r"^Next: welltuned show (\S+)$", first, re.MULTILINE)[1]
     assert "learning_rate" in run("show", address)
+
+
+@pytest.mark.once
+def test_the_demo_with_all_digits_in_processes_of_its_own(monkeypatch):
+    """As a user gets it, but for three of the four searches, each of which would start its own."""
+    monkeypatch.setattr(demo, "SEARCHES", {"grid": demo.SEARCHES["grid"]})
+    out = run("demo", "--n-trials", 2, "--workers", 2)
+    assert re.search(r"^grid\s+0\.\d{4} ± 0\.\d{4}\s+0\.\d{4}\s+2 ", out, re.MULTILINE)
+    assert "on 797 other digits" in out and Path("welltuned-demo.html").exists()
 
 
 # refusals

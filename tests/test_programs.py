@@ -18,7 +18,7 @@ import welltuned as wt
 from welltuned import Int
 from welltuned.sklearn import BayesSearchCV, GridSearchCV, RandomizedSearchCV
 
-X, y = make_classification(n_samples=400, n_features=10, n_informative=2, n_redundant=0, random_state=42)
+X, y = make_classification(n_samples=200, n_features=10, n_informative=2, n_redundant=0, random_state=42)
 param_grid = {"learning_rate": [0.01, 0.001, 0.0001], "batch_size": [32, 64, 128, 256], "epochs": [10, 20, 30, 40]}
 
 
