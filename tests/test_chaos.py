@@ -20,7 +20,7 @@ from servers import empty_postgres
 from welltuned.storage import SQLiteStorage
 from welltuned.trial import State
 
-LEASE = 1.5
+LEASE = 0.5  # of those that are killed or stopped
 
 
 def siege(storage, folder, plan):
@@ -121,7 +121,7 @@ def test_d2_processes_on_one_file(tmp_path):
 
 
 HOLDER = """
-import sys, time
+import os, signal, sys, time
 import welltuned as wt
 study = wt.Study({"x": (0.0, 1.0)}, storage=sys.argv[1], sampler="random", seed=0, lease=float(sys.argv[2]), n_trials=3)
 # as on another machine, where only the lease tells
@@ -129,7 +129,7 @@ study._ledger.owner = "elsewhere|1|1"
 trial = study.ask()
 print("asked", trial.number, flush=True)
 if sys.argv[3] == "finish":
-    time.sleep(1.5)
+    os.kill(os.getpid(), signal.SIGSTOP)
     try:
         study.tell(trial, 100.0)
         print("told", flush=True)
@@ -169,14 +169,15 @@ def test_d7_a_killed_workers_trial_is_taken_over_within_two_leases(address):
     process.wait()
     process.stdout.close()
     killed = time.monotonic()
-    study = wt.Study(storage=address, sampler="random", lease=LEASE, n_trials=3)
+    study = wt.Study(storage=address, sampler="random", n_trials=3)
     with contextlib.closing(study._ledger):
+        looked = time.monotonic()
         while (trial := study.ask()).number != 0:
+            assert looked - killed <= 2 * LEASE  # whoever looks later finds it, however long a look takes
             study.tell(trial, 1.0)
             study._ledger.budget = study.n_trials = 60
             time.sleep(0.1)
-            assert time.monotonic() - killed < 60
-        assert time.monotonic() - killed <= 2 * LEASE + 1.0  # and the time of the last look
+            looked = time.monotonic()
         assert trial.task.token == 2
         study.tell(trial, 1.0)
 
@@ -184,8 +185,8 @@ def test_d7_a_killed_workers_trial_is_taken_over_within_two_leases(address):
 def test_d7_a_stopped_worker_goes_on_without_harm(address):
     """Three leases of SIGSTOP, in which another one takes the trial over; then SIGCONT: one result, no crash."""
     process = hold(address, "finish")
-    os.kill(process.pid, signal.SIGSTOP)
-    study = wt.Study(storage=address, sampler="random", lease=LEASE, n_trials=1)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    study = wt.Study(storage=address, sampler="random", n_trials=1)
     with contextlib.closing(study._ledger):
         time.sleep(3 * LEASE)
         trial = study.ask()

@@ -82,7 +82,7 @@ class TestDask(ExecutorContract):
         executor.close()
         executor.close()
         assert executor.wait(0.1) == []
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 60.0  # half of what the objectives take
 
 
 class TestOnDask(OnCluster):

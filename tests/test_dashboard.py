@@ -353,7 +353,7 @@ def test_a_report_is_drawn_once_and_for_a_tenth_of_the_time(monkeypatch):
 
     def slow(subject, **options):
         drawn.append(len(subject.history))
-        go_on.wait(10)
+        go_on.wait(60)
         return iter(())
 
     monkeypatch.setattr(window.report, "sections", slow)
@@ -565,7 +565,7 @@ def test_the_command_opens_the_page(tmp_path, monkeypatch):
     result = CliRunner().invoke(
         commands, ["dashboard", path, "--port", "0", "--token", "a/b+c"], catch_exceptions=False
     )
-    assert result.exit_code == 0 and done.wait(5)
+    assert result.exit_code == 0 and done.wait(60)
     assert opened == [f"http://127.0.0.1:{ran[0]}/#token=a%2Fb%2Bc"] and opened[0] in result.output
     quiet = CliRunner().invoke(commands, ["dashboard", path, "--port", "0", "--no-browser"], catch_exceptions=False)
     assert quiet.exit_code == 0 and len(opened) == 1 and "/#token=" in quiet.output
@@ -621,7 +621,7 @@ def test_the_command_shows_a_storage_without_studies_and_ends_with_ctrl_c(tmp_pa
         assert [s["name"] for s in json.loads(get(address, "/v1/overview", token)[2])["studies"]] == ["fresh"]
     finally:
         server.send_signal(signal.SIGINT)
-        code = server.wait(20)
+        code = server.wait(60)
         server.stdout.close()
     assert code == 0
 

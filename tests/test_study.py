@@ -555,7 +555,7 @@ def test_ctrl_c_leaves_nothing_running(path, tmp_path, workers):
     while len(list(busy.iterdir())) < workers and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+    assert "KeyboardInterrupt" in process.communicate(timeout=120)[1]
     study = wt.Study(storage=path)
     assert [t.state for t in study.trials] == [State.WAITING] * workers
     assert study.stop_reason == "interrupted"
@@ -883,9 +883,11 @@ def test_a_lease_that_ran_out_is_taken_over(path):
 
 def test_leases_of_live_studies_are_renewed(path):
     """A trial may take much longer than its lease."""
-    study, other = new(storage=path, lease=0.3), new(storage=path)
+    study, other = new(storage=path, lease=1.0), new(storage=path)
     trial = study.ask()
-    time.sleep(0.8)
+    until = other.trials[0].lease_until
+    while time.time() < until:  # a machine that is busy may renew late, but not by most of a lease
+        time.sleep(0.05)
     assert other.ask().number == 1
     assert study.tell(trial, 1.0).attempts == 1
 

@@ -202,7 +202,7 @@ class StorageContract:
         timer.start()
         with pytest.raises(UnknownStudy):
             storage.read(study, seen, wait=30.0)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 25
         timer.join()
 
     def test_deleting_what_others_work_on(self, storage: Storage, study: int) -> None:
@@ -299,11 +299,11 @@ class StorageContract:
         seen = storage.read(study).revision
         began = time.monotonic()
         assert storage.read(study, seen, wait=0.2).trials == ()
-        assert 0.15 <= time.monotonic() - began < 5
+        assert 0.15 <= time.monotonic() - began < 15
         timer = threading.Timer(0.2, lambda: storage.claim(study, "me", LEASE))
         timer.start()
         assert len(storage.read(study, seen, wait=30.0).trials) == 1
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 25
         timer.join()
 
     def test_waiting_trials_come_first(self, storage: Storage, study: int) -> None:
