@@ -157,6 +157,7 @@ def test_curves_know_what_their_trial_reported():
     assert [found[0].reaching(s) for s in (0, 2, 4)] == [0, 1, None]
 
 
+@pytest.mark.once
 def test_the_search_learns_from_pruned_trials():
     """Slow learners are stopped, and end best: the search finds them all the same.
 

@@ -203,6 +203,7 @@ def front_volume(seed):
     return len(steps) / (20 * 60), hypervolume(done, corner) / hypervolume(whole, corner)
 
 
+@pytest.mark.once
 def test_d5_pruning_with_several_objectives_keeps_the_front():
     """Several metrics a report, two objectives, 20 seeds: at most 60 % of the steps keep 95 % of the hypervolume."""
     steps, kept = [], []
@@ -382,6 +383,7 @@ def run_fragile(sampler, optimum, seed):
     return study, [t for t in study.trials if t.state is State.FAILED]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("optimum", [0.3, 0.6])
 def test_d11_failures_are_recorded_and_never_repeated(optimum):
     """40 % of the space raises: every failure is recorded, no failing configuration is tried twice, the run goes on."""

@@ -207,6 +207,7 @@ def test_idle_workers_end_as_programs_do(processes, tmp_path):
     assert gone(children)
 
 
+@pytest.mark.once
 def test_a_worker_that_does_not_end_by_itself_is_killed(processes):
     def objective(p):
         threading.Thread(target=time.sleep, args=(300,)).start()
@@ -328,6 +329,7 @@ def test_a_parameter_that_cannot_be_loaded_is_named(processes, tmp_path, monkeyp
         wait_for(executor)
 
 
+@pytest.mark.once
 def test_loading_the_objective_takes_nothing_of_its_trials_time(tmp_path, monkeypatch):
     """A module that takes long to import is no reason to kill the first trial of each worker."""
     (tmp_path / "ponderous.py").write_text(
@@ -343,6 +345,7 @@ def test_loading_the_objective_takes_nothing_of_its_trials_time(tmp_path, monkey
     assert [t.state for t in study.trials] == [State.COMPLETE] * 2
 
 
+@pytest.mark.once
 def test_a_worker_that_never_loads_the_objective_is_an_error(processes, tmp_path, monkeypatch):
     (tmp_path / "stuck.py").write_text(
         "import os, time\ntime.sleep(120 if os.getpid() != int(os.environ['PARENT']) else 0)\n"

@@ -219,6 +219,7 @@ def test_where_nothing_was_tried_the_band_is_wide():
     assert found.sd[-1] > 20 * found.sd[np.array(found.values[0]) < 0.35].max()
 
 
+@pytest.mark.once
 def test_bands_hold_the_truth_as_often_as_they_say():
     """Of a search that went where it was good: nine of ten by the model, three of four at least."""
     inside = []

@@ -538,6 +538,7 @@ def test_constraints_of_any_unit_count_alike_among_parents():
     assert best_of(wt.History(space, trials), 6)[:, 0] * 10 == pytest.approx([5, 0, 3, 4, 2, 1])
 
 
+@pytest.mark.once
 def test_constraints_on_outcomes_steer_every_sampler_that_learns():
     """A tenth of the space satisfies, the optimum at its edge: many of the last 20 of 60 trials do, and the best."""
 
@@ -554,6 +555,7 @@ def test_constraints_on_outcomes_steer_every_sampler_that_learns():
     assert bayes.best.value < 0.905
 
 
+@pytest.mark.once
 def test_cheap_places_are_searched_first_where_cost_counts():
     """One half of the space costs ten times as much and is no better: fewer trials are spent there."""
 
@@ -585,6 +587,7 @@ def test_seconds_are_measured_between_ask_and_tell_where_they_count():
         wt.Study({"x": (0.0, 1.0)}, optimize_per=3)
 
 
+@pytest.mark.once
 def test_random_failures_do_not_ruin_the_search():
     """30 % of the trials fail wherever they are: the search still ends near the optimum."""
 

@@ -270,6 +270,7 @@ def test_a_pruned_trial_leaves_the_others_their_derivatives():
     assert len(both[0].posterior.data.y) > len(both[1].posterior.data.y)
 
 
+@pytest.mark.once
 def test_searches_are_faster_with_derivatives():
     """Of five searches of 12 trials on a bowl in six dimensions, the median with derivatives is far ahead.
 

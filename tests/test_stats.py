@@ -148,6 +148,7 @@ def test_values_as_large_as_numbers_are(size):
 # recommendations
 
 
+@pytest.mark.once
 def test_d16_the_recommendation_is_better_than_the_luckiest_trial():
     """100 random noisy trials, 50 seeds: the recommended configuration is truly no worse in at least 80 % of them."""
     wins = []
