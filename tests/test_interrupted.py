@@ -825,11 +825,12 @@ def test_an_interrupt_at_the_edge_of_a_block_leaves_no_transaction_of_a_server_o
 def test_an_interrupt_while_a_worker_starts_leaves_no_process(path, monkeypatch):
     """It was nobody's, and evaluated a trial that had been given back."""
     study, start, begun = new(path), threading.Thread.start, []
+    before = set(tree.descendants(os.getpid()))  # servers of other tests
 
     def interrupted(thread):
         start(thread)
         if thread.name == "welltuned-worker":
-            begun.extend(tree.descendants(os.getpid())[1:])
+            begun.extend(set(tree.descendants(os.getpid())) - before)
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as kept:
