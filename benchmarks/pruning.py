@@ -3,6 +3,7 @@ r"""What stopping and pausing trials saves: regret against the cost in whole tra
     python benchmarks/pruning.py --yahpo FOLDER --seeds 0-2
     python benchmarks/pruning.py --yahpo FOLDER --seeds 0-2 --samplers optuna,auto --schedulers none,median,hyperband \
         --budget 100
+    python benchmarks/pruning.py --yahpo FOLDER --doubt
 
 Networks of LCBench with 51 reports each, from surrogates of their curves. 0 is the best value that any run found, 1 the
 median of random settings.
@@ -17,6 +18,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse  # noqa: E402
 from collections import defaultdict  # noqa: E402
+from collections.abc import Callable, Iterable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -25,6 +27,8 @@ import welltuned as wt  # noqa: E402
 from peers import Optuna, welltuned_space  # noqa: E402
 from problems import Missing, Problem, draw, surrogates  # noqa: E402
 from regret import seeds  # noqa: E402
+from welltuned.curves import parts  # noqa: E402
+from welltuned.trial import Report  # noqa: E402
 
 EPOCHS = range(2, 53)  # after the first one, networks of this data are untrained
 MARKS = (4, 8, 16, 32)  # whole trainings
@@ -86,6 +90,37 @@ def at(curve: Curve, trainings: int) -> float:
     return [best for spent, best in curve if spent <= trainings * len(EPOCHS)][-1]
 
 
+def doubt(makers: Iterable[Callable[[], Problem]]) -> None:
+    """Print how far random trainings end from where they were expected to when they were stopped, in what was said."""
+    print("| complete of 24 | error / stated sd | within one | within two |")
+    print("|---:|---:|---:|---:|")
+    problems, rng = [make() for make in makers], np.random.default_rng(0)
+    found: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for problem in problems * 6:
+        configs = [draw(problem.space, rng) for _ in range(24)]
+        losses = np.array([[problem({**config, "epoch": epoch}) for epoch in EPOCHS] for config in configs])
+        for whole in (1, 2, 4, 10):
+            seen = np.where(np.arange(24) < whole, len(EPOCHS), rng.choice([5, 10, 20], 24))
+            trials = [
+                wt.Trial(
+                    i,
+                    wt.State.COMPLETE if i < whole else wt.State.PRUNED,
+                    reports=tuple(Report(step, {"value": loss}) for step, loss in enumerate(losses[i, :k].tolist(), 1)),
+                )
+                for i, k in enumerate(seen.tolist())
+            ]
+            results = np.where(np.arange(24) < whole, losses[:, -1], np.nan)[:, None]
+            ended = parts(trials, {"value": "minimize"}, results)
+            assert ended is not None
+            at = ended.trials[ended.resting]
+            strayed = losses[at, -1] - ended.ends[ended.resting, 0]
+            found[whole] += zip(strayed.tolist(), ended.sds[ended.resting, 0].tolist(), strict=True)
+    for whole, pairs in found.items():
+        error, sd = np.abs(np.array(pairs)).T
+        ratio = np.sqrt((error**2).mean() / (sd**2).mean())
+        print(f"| {whole} | {ratio:.2f} | {(error < sd).mean():.0%} | {(error < 2 * sd).mean():.0%} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--yahpo", type=Path, help="folder of YAHPO's scenarios")
@@ -93,11 +128,15 @@ def main() -> None:
     parser.add_argument("--schedulers", default=",".join(SCHEDULERS))
     parser.add_argument("--seeds", type=seeds, default=seeds("0-2"), help="0-4 or 0,3,7")
     parser.add_argument("--budget", type=int, default=64, help="trials per run")
+    parser.add_argument("--doubt", action="store_true", help="how well it is known where stopped trainings would end")
     given = parser.parse_args()
     try:
         makers = {name: make for name, make in surrogates(given.yahpo).items() if "lcbench" in name}
     except Missing as error:
         raise SystemExit(str(error)) from None
+    if given.doubt:
+        doubt(makers.values())
+        return
     rows: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     for make in makers.values():
         problem, rng = make(), np.random.default_rng(0)
