@@ -1040,6 +1040,21 @@ def test_a_connection_that_breaks_is_opened_again():
     storage.close()
 
 
+def test_what_the_server_refuses_is_said_at_once():
+    """As if the connection had broken, it was asked for again for a minute, and trials might have been added."""
+    storage = PostgresStorage(empty_postgres())
+    study, connection = storage.open(study_row()).id, storage._connection
+    connection.execute("SET default_transaction_read_only = on")
+    trial = Trial(0, State.WAITING, {"x": 0.5}, key="k")
+    for act in (lambda: storage.add(study, [trial]), lambda: storage.update(study, stop_reason="enough")):
+        with pytest.raises(wt.StorageError, match="in a read-only transaction"):
+            act()
+    assert storage._connection is connection and not connection.closed
+    connection.execute("SET default_transaction_read_only = off")
+    assert storage.add(study, [trial]) == [0]
+    storage.close()
+
+
 def test_whoever_waits_is_told(tmp_path):
     """A trial that is given back wakes another process at once, not at its next look."""
     url = empty_postgres()

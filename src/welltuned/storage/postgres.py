@@ -150,11 +150,14 @@ class PostgresStorage(SQLStorage):
         """See :meth:`SQLStorage._abandon`.
 
         psycopg would take what nobody has left for a transaction around all that follow, and counts them; so the
-        connection is closed, unless the operation was refused in an orderly way.
+        connection is closed, unless the operation was refused in an orderly way: by the server, too, whose refusal
+        would be taken for a connection that broke, and asked for again and again.
         """
+        import psycopg
+
         with self._lock:
             db = self._connection if self._pid == os.getpid() else None
-            if db is not None and not isinstance(sys.exc_info()[1], WelltunedError):
+            if db is not None and not isinstance(sys.exc_info()[1], (WelltunedError, psycopg.Error)):
                 db.close()
 
     def _again(self, action: Callable[[], T], patience: float | None = None) -> T:
