@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from strategies import steady
 from welltuned import Float, History, Int, InvalidValue, Space
-from welltuned.history import Table
+from welltuned.history import COPIED, Table
 from welltuned.pareto import hypervolume, non_dominated
 from welltuned.trial import LARGEST, Reason, Report, State, Trial
 
@@ -278,6 +278,23 @@ def test_a_history_does_not_change_when_its_table_goes_on():
         table.put(record(number, 1.0, x=0.1 * number))
     np.testing.assert_array_equal(history.unit, before)
     assert history.fits.all()
+
+
+def test_a_thread_that_tells_a_result_changes_no_history_that_is_looked_at(monkeypatch):
+    """The best of a study was a trial that was still running in its history."""
+    table = Table(SPACE, {"value": "minimize"})
+    trials = [record(0, 2.0), record(1, 1.0), record(2, state=State.RUNNING)]
+    for trial in trials:
+        table.put(trial)
+
+    class Interleaved(tuple):
+        def __iter__(self):
+            table.put(record(2, -5.0))
+            return super().__iter__()
+
+    seen = History(SPACE, trials, {"value": "minimize"}, table=table)
+    monkeypatch.setattr("welltuned.history.COPIED", Interleaved(COPIED))
+    assert seen.best is trials[1] and seen.complete.tolist() == [True, True, False]
 
 
 def test_some_of_the_trials_are_a_history_of_their_own():

@@ -240,6 +240,13 @@ class History:
     @cached_property
     def _arrays(self) -> _Arrays:
         """Copies, all made at once: the table may go on. Only rows of the cube that are all set never change there."""
+        found = self._copies()
+        if self._table is self._given and self._current is None:  # another thread has told a result amid it
+            del self._table
+            found = self._copies()
+        return found
+
+    def _copies(self) -> _Arrays:
         table, n = self._table, len(self.trials)
         if not n or self.trials[-1].number != n - 1:
             at = self.numbers
