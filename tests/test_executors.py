@@ -25,6 +25,7 @@ from welltuned.executors import (
     check_limits,
     check_workers,
     make_executor,
+    tree,
 )
 from welltuned.executors.processes import THREAD_VARIABLES, import_path
 from welltuned.live import Task
@@ -173,6 +174,17 @@ def test_a_worker_that_dies_is_lost_though_a_child_holds_its_connection(processe
     assert lost.outcome is None and "signal 9" in lost.error
     assert gone([int((tmp_path / "child").read_text())])
     assert finish(executor, [Task(1, 1, {"x": 1})])[1].metrics == {"value": 1.0}
+
+
+def test_a_thread_that_ends_hides_no_process_of_the_others(monkeypatch):
+    """Where one had ended between the look at the threads and at what they had started, nothing was found at all."""
+    child, ended, iterdir = subprocess.Popen(["sleep", "60"]), Path("/proc/self/task/0"), Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter([ended, *iterdir(path)]))
+    try:
+        assert child.pid in tree.descendants(os.getpid())
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_close_leaves_no_process(processes, tmp_path):

@@ -12,10 +12,10 @@ def descendants(pid: int) -> list[int]:
     """Return a process and all below it; where there is no ``/proc``, the process alone."""
     found = [pid]
     for one in found:
-        with contextlib.suppress(OSError, ValueError):
-            found += [
-                int(p) for t in Path(f"/proc/{one}/task").iterdir() for p in (t / "children").read_text().split()
-            ]
+        with contextlib.suppress(OSError):
+            for thread in list(Path(f"/proc/{one}/task").iterdir()):
+                with contextlib.suppress(OSError, ValueError):  # it may have ended since, and the others have not
+                    found += [int(p) for p in (thread / "children").read_text().split()]
     return found
 
 
