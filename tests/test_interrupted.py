@@ -15,8 +15,9 @@ import welltuned as wt
 from interrupts import interrupted_at, places
 from servers import empty_postgres
 from welltuned.errors import StorageError
-from welltuned.executors import tree
+from welltuned.executors import Job, ProcessExecutor, tree
 from welltuned.history import Table
+from welltuned.live import Task
 from welltuned.storage import MemoryStorage, SQLiteStorage, open_storage
 from welltuned.study import ledger
 from welltuned.trial import Origin, Reason, State
@@ -838,6 +839,47 @@ def test_an_interrupt_while_a_worker_starts_leaves_no_process(path, monkeypatch)
         study.optimize(x, n_trials=3, workers=2)
     assert begun and not [pid for pid in begun if tree.born(pid)]
     assert kept.value.__traceback__ is not None and study.trials[0].state is State.WAITING
+
+
+def test_an_interrupt_wherever_a_worker_starts_leaves_no_process():
+    """One that had not been told anything waited for it, for as long as the traceback was kept."""
+    parts, task = ("processes.py", "connection.py"), Task(0, 0, {"x": 0.5})
+    before = set(tree.descendants(os.getpid()))
+
+    def started():
+        return [pid for pid in tree.descendants(os.getpid()) if pid not in before and tree.born(pid)]
+
+    executor = ProcessExecutor(Job(x, ("value",), lambda *_: False), 1)
+    found = places(lambda: executor.submit(task), *parts)
+    found = [place for place in found if place[0][0] in ("_start", "import_path", "__exit__")]
+    assert len(started()) == 1 and len(found) > 8
+    executor.close()
+    for place in found:
+        executor = ProcessExecutor(Job(x, ("value",), lambda *_: False), 1)
+        kept = interrupted_at(place, lambda executor=executor: executor.submit(task), *parts)
+        executor.close()
+        assert kept is not None and not started()
+
+
+def test_an_interrupt_while_a_wider_space_is_read_leaves_it_to_the_next_look():
+    """The space was taken for known from then on, and trials were proposed from the one before, as of this one."""
+
+    def grown():
+        storage = MemoryStorage()
+        mine, other = wt.Study(storage=storage, sampler="random"), wt.Study(storage=storage, sampler="random")
+        other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+        assert [*mine.history.space] == ["x"]
+        other.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=2)
+        return mine, other
+
+    parts = "ledger.py", "space.py", "serialize.py"
+    mine, _ = grown()
+    found = places(lambda: mine.trials, *parts)
+    assert len(found) > 20
+    for place in found:
+        mine, other = grown()
+        assert interrupted_at(place, lambda mine=mine: mine.trials, *parts)
+        assert mine.trials == other.trials and mine.history.space == mine.space == other.space
 
 
 def test_ctrl_c_while_a_history_is_built_leaves_none_of_before():

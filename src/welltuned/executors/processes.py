@@ -151,24 +151,25 @@ class ProcessExecutor:
         if slot is not None:
             env[VISIBLE] = slot
         ours, theirs = Pipe()
-        with theirs:
-            process = subprocess.Popen(
-                # under a name that no script of a user has
-                [sys.executable, "-c", "from welltuned.executors.worker import serve as __serve__; __serve__()"],
-                stdin=subprocess.PIPE,
-                env=env,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # a group of its own, so that its children can be killed with it
-            )
-            hello = {
-                "connection": theirs.fileno(),
-                "memory": self._job.limits.memory,
-                "path": import_path(),
-                "cwd": str(Path.cwd()),
-                "parent": os.getpid(),
-                "argv": sys.argv,
-            }
+        hello = {
+            "connection": theirs.fileno(),
+            "memory": self._job.limits.memory,
+            "path": import_path(),
+            "cwd": str(Path.cwd()),
+            "parent": os.getpid(),
+            "argv": sys.argv,
+        }
+        process = None
         try:
+            with theirs:
+                process = subprocess.Popen(
+                    # under a name that no script of a user has
+                    [sys.executable, "-c", "from welltuned.executors.worker import serve as __serve__; __serve__()"],
+                    stdin=subprocess.PIPE,
+                    env=env,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # a group of its own, so that its children can be killed with it
+                )
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
                 pipe.write(json.dumps(hello).encode())
@@ -177,8 +178,11 @@ class ProcessExecutor:
             feeder.start()
             self._workers.append(_Worker(process, ours, slot, task, time.monotonic(), feeder))
         except BaseException:  # nobody else knows of it, and it would evaluate a trial that is given back
-            tree.kill(process.pid)
-            process.wait()
+            if process is not None:
+                tree.kill(process.pid)
+                process.wait()
+                with contextlib.suppress(OSError):
+                    process.stdin.close()  # type: ignore[union-attr]
             raise
 
     def wait(self, timeout: float | None = None) -> list[Finished]:
