@@ -99,9 +99,13 @@ class Ledger:
             changes = self.storage.read(self.row.id, self._revision)
             self.stop_reason = changes.stop_reason
             if changes.n_spaces > len(self.row.spaces) and (self.is_open or self.space is None):
-                self.row = self.storage.row(self.row.id)
-                self.wishes = _wishes(self.row, self.wishes.earlier)
-                self.use_stored_space()
+                before, self.row = self.row, self.storage.row(self.row.id)
+                try:
+                    self.wishes = _wishes(self.row, self.wishes.earlier)
+                    self.use_stored_space()
+                except BaseException:
+                    self.row = before  # or the space would count as known from now on
+                    raise
             table, self._table = self._table, None  # one that is left half changed is of no use
             if changes.trials or changes.dropped:
                 self._history = None
@@ -204,9 +208,7 @@ class Ledger:
         return table
 
     def _view(self, trial: Trial) -> Trial:
-        if trial.params is None or self.space is None:
-            return trial
-        return trial.but(params=self.space.from_labels(trial.params))
+        return _viewed(trial, self.space)
 
     @_by_name
     def set_space(self, space: Space) -> None:
@@ -220,8 +222,8 @@ class Ledger:
     def use_space(self, space: Space) -> None:
         """Read trials by ``space``, and store nothing: what was read from a storage may lack its constraints."""
         with self._lock:
-            self.space = space
-            self._trials = {n: self._view(t) for n, t in self._stored.items()}
+            trials = {n: _viewed(t, space) for n, t in self._stored.items()}
+            self.space, self._trials = space, trials  # with no call amid them, where Ctrl-C might come
             self._history = self._table = None
 
     @_by_name
@@ -508,6 +510,12 @@ class Ledger:
         """Stop renewing and let go of the storage."""
         self._rest.set()
         self.storage.close()
+
+
+def _viewed(trial: Trial, space: Space | None) -> Trial:
+    if trial.params is None or space is None:
+        return trial
+    return trial.but(params=space.from_labels(trial.params))
 
 
 def _wishes(row: StudyRow, earlier: tuple[History, ...]) -> Wishes:
