@@ -95,6 +95,16 @@ def test_what_was_stored_together_and_undone_is_not_lost_track_of(path, method, 
     assert [t.params for t in twin.trials] == [t.params for t in study.trials]
 
 
+def test_a_block_that_can_be_left_only_once_hides_no_error(monkeypatch):
+    store, lock = MemoryStorage(), threading.Lock()
+    study = new(store)
+    monkeypatch.setattr(store, "together", lambda _: lock)
+    monkeypatch.setattr(store, "finish", broken(store.finish, 40, StorageError("disk full")))
+    with pytest.raises(StorageError, match="disk full"):
+        study.optimize(x, n_trials=100)
+    assert not lock.locked()
+
+
 def test_a_claim_that_was_lost_track_of_is_taken_back(path):
     study = new(path)
     study.ask()

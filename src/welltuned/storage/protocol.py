@@ -145,7 +145,7 @@ class Storage(Protocol):
     def together(self, study: int) -> AbstractContextManager[None]:
         """Make what this thread does to one study inside the block one change: all of it is stored, or nothing.
 
-        For speed. A storage that cannot do it stores each step by itself.
+        For speed. A storage that cannot do it stores each step by itself. A block that fails may be left twice.
         """
 
     def close(self) -> None:

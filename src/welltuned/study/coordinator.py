@@ -24,7 +24,7 @@ from welltuned.storage import StudyRow
 from welltuned.streams import trial_rng
 from welltuned.study.breeding import Breeding, check_folders, descent
 from welltuned.study.folders import Folders
-from welltuned.study.ledger import Ledger
+from welltuned.study.ledger import Ledger, leave
 from welltuned.study.promotion import Promotion
 from welltuned.study.reasons import BUDGET, ENDED, EXHAUSTED, INTERRUPTED, concerns_all
 from welltuned.study.visible import is_settled, provenance, within_window
@@ -362,7 +362,7 @@ class Coordinator:
             with block:
                 yield
         except BaseException as error:
-            block.__exit__(type(error), error, error.__traceback__)  # see _leave_block
+            leave(block, error)
             # nothing of it was stored: what has ended since is as it was before, whatever was read amid it
             self.ledger.forget()
             self.ledger.regain(claims)

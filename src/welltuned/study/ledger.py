@@ -251,8 +251,7 @@ class Ledger:
                     space.partial = True
                     self.set_space(space)
             except BaseException as error:
-                # an interrupt may have come between entering the block and what is in it, or before it was left
-                block.__exit__(type(error), error, error.__traceback__)
+                leave(block, error)
                 self.row = before[0]
                 if before[1] is None:
                     self.space = None
@@ -510,6 +509,15 @@ class Ledger:
         """Stop renewing and let go of the storage."""
         self._rest.set()
         self.storage.close()
+
+
+def leave(block: contextlib.AbstractContextManager[None], error: BaseException) -> None:
+    """Leave a block of a storage that has failed: an interrupt may have come before what is in it, or before its end.
+
+    Most have been left by then; what leaving it twice does to one of a user's own storage is not to hide the error.
+    """
+    with contextlib.suppress(Exception):
+        block.__exit__(type(error), error, error.__traceback__)
 
 
 def _viewed(trial: Trial, space: Space | None) -> Trial:
