@@ -527,7 +527,7 @@ class Coordinator:
         An interrupt may come between entering it and what is in it. Whoever keeps the traceback keeps it open then:
         what is stored from now on would be part of it, and be undone with it.
         """
-        self._block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        leave(self._block, KeyboardInterrupt())
 
     def give_back(self, before: Mapping[int, int] | None = None) -> None:
         """Give back whatever claims an ending loop still holds, but those that were asked for before."""

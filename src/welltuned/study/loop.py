@@ -57,12 +57,12 @@ def run(study: Study, objective: Objective, options: Options) -> None:
     )
     before = study.coordinator.ledger.held()  # what was asked for is told by whoever asked
 
-    def end() -> None:
+    def end(settle: Callable[[Mapping[int, int]], None]) -> None:
         try:  # it may take seconds, in which Ctrl-C is pressed, or pressed again
             executor.close()
         finally:
             with _as_far_as_possible():
-                study.coordinator.give_back(before)
+                settle(before)
 
     try:
         with Progress(study.name, study.n_trials, options.progress) as progress:
@@ -72,16 +72,12 @@ def run(study: Study, objective: Objective, options: Options) -> None:
             finally:
                 with _as_far_as_possible():
                     loop.withdraw()
-        end()  # here too, so that Ctrl-C amid it is dealt with
+        end(study.coordinator.give_back)  # here too, so that Ctrl-C amid it is dealt with
     except KeyboardInterrupt:
-        try:
-            executor.close()
-        finally:
-            with _as_far_as_possible():
-                study.coordinator.interrupt(before)
+        end(study.coordinator.interrupt)
         raise
     finally:
-        end()
+        end(study.coordinator.give_back)
 
 
 def _as_far_as_possible() -> AbstractContextManager[None]:
